@@ -1,0 +1,64 @@
+//! The algorithms: each a pure state machine, each in a room of the same shape.
+//!
+//! | module | state | what a user gets |
+//! |---|---|---|
+//! | [`gcra`] | a point in time | a rate with a burst; the default |
+//! | [`token_bucket`] | a point in time, or a deficit | a capacity that refills steadily or by the batch |
+//! | [`leaky_bucket`] | a point in time | a level that drains steadily, as a meter |
+//! | [`fixed_window`] | a count | so many in each window of the clock |
+//! | [`sliding_window`] | two counts | about so many in any window, in constant memory |
+//! | [`sliding_log`] | every admission | exactly so many in any window |
+//!
+//! GCRA, the steady token bucket and the leaky bucket as a meter are one arithmetic seen from three sides; it lives
+//! in [`meter`]. What the ITU calls the *theoretical arrival time* is the moment at which the bucket is full, and
+//! the level drained.
+
+pub mod fixed_window;
+pub mod gcra;
+pub mod leaky_bucket;
+pub mod meter;
+pub mod sliding_log;
+pub mod sliding_window;
+pub mod token_bucket;
+
+pub use fixed_window::{FixedWindow, Windows};
+pub use gcra::Gcra;
+pub use leaky_bucket::LeakyBucket;
+pub use sliding_log::SlidingLog;
+pub use sliding_window::SlidingWindow;
+pub use token_bucket::{Refill, TokenBucket};
+
+use crate::decision::{Decision, Grant};
+use crate::time::Timestamp;
+
+/// A rule of limiting: how a state answers, and how it changes.
+///
+/// The state is data; all rules live here. A store brings a key's state, calls [`settle`](Self::settle), then
+/// [`decide`](Self::decide), then, if all limits of the request agree, [`take`](Self::take).
+pub trait Algorithm {
+    /// What must be remembered of a key.
+    type State;
+
+    /// The state of a key that is seen for the first time.
+    fn fresh(&self, now: Timestamp) -> Self::State;
+
+    /// Mends a state that lies in the future because the clock stepped backwards: afterwards it denies for at most
+    /// one full refill. Grants nothing. Returns whether anything changed.
+    fn settle(&self, state: &mut Self::State, now: Timestamp) -> bool;
+
+    /// What the limit would say of a request of this cost.
+    fn decide(&self, state: &Self::State, now: Timestamp, cost: u32) -> Decision;
+
+    /// Books a request that was admitted. Returns what was taken.
+    fn take(&self, state: &mut Self::State, now: Timestamp, cost: u32) -> Grant;
+
+    /// Gives back what was taken. Never makes more available than the limit holds at its fullest; what the limit has
+    /// already recovered by itself is not given twice.
+    fn give_back(&self, state: &mut Self::State, now: Timestamp, grant: Grant);
+
+    /// The moment from which on the state decides as a fresh one: a store may forget it then.
+    fn vacant_at(&self, state: &Self::State) -> Timestamp;
+
+    /// The state in which `available` whole units of cost are left, or all that the limit holds if that is less.
+    fn with_available(&self, available: u64, now: Timestamp) -> Self::State;
+}

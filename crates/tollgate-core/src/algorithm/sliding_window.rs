@@ -1,0 +1,180 @@
+//! The sliding window counter: the count of this window plus the part of the last one that still overlaps.
+//!
+//! With `e` the time since the current window of length `W` began, a cost `c` is admitted if
+//! `previous·(W − e)/W + current + c ≤ limit`, computed without division, so exactly. The estimate assumes that the
+//! previous window's cost came evenly spread. Where it did not, more than the limit can fall into one window's length:
+//! always less than twice the limit, as each of the two windows that it touches holds at most the limit.
+
+use super::Algorithm;
+use crate::decision::{Decision, Grant, Retry};
+use crate::limit::LimitError;
+use crate::quota::Quota;
+use crate::time::{Nanos, Timestamp};
+
+/// About so many in any window's length, in constant memory.
+///
+/// ```
+/// use tollgate_core::{Limit, Quota, algorithm::SlidingWindow};
+///
+/// let limit = Limit::from(SlidingWindow::new(Quota::per_minute(100))?);
+/// assert_eq!(limit.to_string(), "100/minute sliding window");
+/// # Ok::<(), tollgate_core::LimitError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SlidingWindow {
+    limit: u64,
+    length: Nanos,
+}
+
+/// How much was taken in the current window and in the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WindowPair {
+    /// The start of the current window.
+    pub start: Timestamp,
+    /// How much was taken in the window before.
+    pub previous: u64,
+    /// How much was taken in the current window.
+    pub current: u64,
+}
+
+impl SlidingWindow {
+    /// `quota.count()` in any `quota.period()`, estimated over windows aligned to the Unix epoch.
+    ///
+    /// # Errors
+    /// If the count is zero: use [`Limit::DenyAll`](crate::Limit::DenyAll).
+    pub fn new(quota: Quota) -> Result<Self, LimitError> {
+        if quota.count() == 0 {
+            return Err(LimitError::Zero { what: "limit" });
+        }
+        Ok(Self { limit: quota.count(), length: quota.period() })
+    }
+
+    /// How much a window's length admits.
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// How long a window is.
+    pub const fn length(&self) -> Nanos {
+        self.length
+    }
+
+    fn window_start(&self, now: Timestamp) -> Timestamp {
+        Timestamp::from_nanos(now.as_nanos() - now.as_nanos() % self.length.as_nanos())
+    }
+
+    /// The counts that hold at `now`.
+    fn rolled(&self, state: WindowPair, now: Timestamp) -> WindowPair {
+        let start = self.window_start(now);
+        if state.start >= start {
+            // See `FixedWindow::rolled` for a window in the future.
+            return WindowPair { start: state.start.min(start.saturating_add(self.length)), ..state };
+        }
+        let previous = if state.start.saturating_add(self.length) == start { state.current } else { 0 };
+        WindowPair { start, previous, current: 0 }
+    }
+
+    /// `limit − estimate` of settled counts, times the window's length; negative where the estimate is above.
+    // Counts are below 2^53 and lengths below 2^62: the products fit an i128 with room to spare.
+    fn room(&self, counts: WindowPair, now: Timestamp) -> i128 {
+        let length = i128::from(self.length.as_nanos());
+        let overlap = length - i128::from(now.since(counts.start).as_nanos());
+        (i128::from(self.limit) - i128::from(counts.current)) * length - i128::from(counts.previous) * overlap
+    }
+
+    /// The first moment at which a cost that is denied at `now` is admitted.
+    fn admits_at(&self, counts: WindowPair, cost: u64) -> Timestamp {
+        let WindowPair { start, previous, current } = counts;
+        // While a count of `weighing` fades over the window that starts at `from`, `budget` of it may be left.
+        let fades = |from: Timestamp, weighing: u64, budget: u64| {
+            let length = self.length.as_nanos();
+            let left = u128::from(budget) * u128::from(length) / u128::from(weighing.max(1));
+            from.saturating_add(Nanos::new(length - u64::try_from(left).unwrap_or(length).min(length)))
+        };
+        match self.limit.checked_sub(current.saturating_add(cost)) {
+            Some(budget) => fades(start, previous, budget),
+            None => fades(start.saturating_add(self.length), current, self.limit.saturating_sub(cost)),
+        }
+    }
+}
+
+impl Algorithm for SlidingWindow {
+    type State = WindowPair;
+
+    fn fresh(&self, now: Timestamp) -> WindowPair {
+        WindowPair { start: self.window_start(now), previous: 0, current: 0 }
+    }
+
+    fn settle(&self, state: &mut WindowPair, now: Timestamp) -> bool {
+        let latest = self.window_start(now).saturating_add(self.length);
+        let ahead = state.start > latest;
+        if ahead {
+            state.start = latest;
+        }
+        ahead
+    }
+
+    fn decide(&self, state: &WindowPair, now: Timestamp, cost: u32) -> Decision {
+        let mut counts = self.rolled(*state, now);
+        let length = i128::from(self.length.as_nanos());
+        let room = self.room(counts, now);
+        let asked = i128::from(cost) * length;
+        // A look (cost 0) is always admitted, also where the estimate is above a limit that was lowered.
+        let allowed = cost == 0 || asked <= room;
+        let mut room_left = room.max(0);
+        if allowed {
+            counts.current = counts.current.saturating_add(u64::from(cost));
+            room_left = (room - asked).max(0);
+        }
+        Decision {
+            allowed,
+            limit: self.limit,
+            remaining: u64::try_from(room_left / length).unwrap_or(0),
+            retry_after: if allowed {
+                Retry::Now
+            } else if u64::from(cost) > self.limit {
+                Retry::Never
+            } else {
+                Retry::After(self.admits_at(counts, u64::from(cost)).since(now))
+            },
+            reset_after: self.vacant_at(&counts).since(now),
+        }
+    }
+
+    fn take(&self, state: &mut WindowPair, now: Timestamp, cost: u32) -> Grant {
+        let mut rolled = self.rolled(*state, now);
+        if cost > 0 {
+            rolled.current = rolled.current.saturating_add(u64::from(cost));
+            *state = rolled;
+        }
+        Grant { stamp: rolled.start, cost }
+    }
+
+    fn give_back(&self, state: &mut WindowPair, now: Timestamp, grant: Grant) {
+        let mut rolled = self.rolled(*state, now);
+        if grant.stamp == rolled.start {
+            rolled.current = rolled.current.saturating_sub(u64::from(grant.cost));
+        } else if grant.stamp.saturating_add(self.length) == rolled.start {
+            rolled.previous = rolled.previous.saturating_sub(u64::from(grant.cost));
+        }
+        *state = rolled;
+    }
+
+    fn vacant_at(&self, state: &WindowPair) -> Timestamp {
+        match state {
+            WindowPair { current: 0, previous: 0, .. } => Timestamp::EPOCH,
+            WindowPair { current: 0, start, .. } => start.saturating_add(self.length),
+            WindowPair { start, .. } => {
+                start.saturating_add(self.length).saturating_add(self.length)
+            }
+        }
+    }
+
+    fn with_available(&self, available: u64, now: Timestamp) -> WindowPair {
+        WindowPair {
+            start: self.window_start(now),
+            previous: 0,
+            current: self.limit.saturating_sub(available),
+        }
+    }
+}
