@@ -84,13 +84,7 @@ impl Decision {
 
     /// The answer of a limit of zero: nothing passes, ever.
     pub const fn deny_all() -> Self {
-        Self {
-            allowed: false,
-            limit: 0,
-            remaining: 0,
-            retry_after: Retry::Never,
-            reset_after: Nanos::ZERO,
-        }
+        Self { allowed: false, limit: 0, remaining: 0, retry_after: Retry::Never, reset_after: Nanos::ZERO }
     }
 }
 

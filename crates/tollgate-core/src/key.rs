@@ -231,9 +231,22 @@ mod tests {
     #[test]
     fn different_identities_differ() {
         let hashes = [
-            hash("1"), hash(&1_u64), hash(&1_u32), hash(&1_i64), hash(b"1".as_slice()), hash(&true), hash(""),
-            hash(&("a", "bc")), hash(&("ab", "c")), hash(&("abc", "")), hash("abc"), hash(&Some("abc")),
-            hash(&None::<&str>), hash("a\0bc"), hash(&Ipv4Addr::LOCALHOST), hash(&Ipv6Addr::LOCALHOST),
+            hash("1"),
+            hash(&1_u64),
+            hash(&1_u32),
+            hash(&1_i64),
+            hash(b"1".as_slice()),
+            hash(&true),
+            hash(""),
+            hash(&("a", "bc")),
+            hash(&("ab", "c")),
+            hash(&("abc", "")),
+            hash("abc"),
+            hash(&Some("abc")),
+            hash(&None::<&str>),
+            hash("a\0bc"),
+            hash(&Ipv4Addr::LOCALHOST),
+            hash(&Ipv6Addr::LOCALHOST),
             hash(&Ipv4Addr::LOCALHOST.to_ipv6_mapped()),
         ];
         assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());

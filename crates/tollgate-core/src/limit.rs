@@ -91,7 +91,9 @@ pub enum LimitError {
         value: u64,
     },
     /// What was spent would take too long to come back.
-    #[error("a {what} of {capacity} at {rate} takes longer than 100 years to come back; lower the {what} or raise the rate")]
+    #[error(
+        "a {what} of {capacity} at {rate} takes longer than 100 years to come back; lower the {what} or raise the rate"
+    )]
     TooSlow {
         /// What the limit calls its size.
         what: &'static str,
@@ -230,8 +232,11 @@ impl Limit {
         Step { decision, grant }
     }
 
-    /// Gives back what was taken; see [`Algorithm::give_back`].
+    /// Gives back what was taken; see [`Algorithm::give_back`]. A state that is vacant has recovered already.
     pub fn give_back(&self, state: &mut State, now: Timestamp, grant: Grant) {
+        if self.vacant_at(state) <= now {
+            return;
+        }
         self.settle(state, now);
         dispatch!(self, state, |algorithm, part| algorithm.give_back(part, now, grant), else {});
     }

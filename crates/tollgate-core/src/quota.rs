@@ -182,7 +182,9 @@ pub fn parse_length(text: &str) -> Result<Nanos, ParseQuotaError> {
         return Err(wrong());
     }
     let fraction_nanos = match fraction.parse::<u64>() {
-        Ok(digits) => u128::from(digits) * u128::from(scale) / 10u128.pow(u32::try_from(fraction.len()).unwrap_or(9)),
+        Ok(digits) => {
+            u128::from(digits) * u128::from(scale) / 10u128.pow(u32::try_from(fraction.len()).unwrap_or(9))
+        }
         Err(_) => 0,
     };
     let nanos = u128::from(whole) * u128::from(scale) + fraction_nanos;
@@ -264,9 +266,24 @@ mod tests {
     #[test]
     fn refuses_what_is_no_rate() {
         for text in [
-            "", "/", "5", "5/", "/minute", "-5/minute", "5/0s", "5/fortnight", "1e3/s", "5/1.s", "5/.5s",
-            "9007199254740992/s", "99999999999999999999/s", "5/101 years", "5/99999999999999999 years", "5/m/s",
-            "٥/minute", "5/1.0000000001s",
+            "",
+            "/",
+            "5",
+            "5/",
+            "/minute",
+            "-5/minute",
+            "5/0s",
+            "5/fortnight",
+            "1e3/s",
+            "5/1.s",
+            "5/.5s",
+            "9007199254740992/s",
+            "99999999999999999999/s",
+            "5/101 years",
+            "5/99999999999999999 years",
+            "5/m/s",
+            "٥/minute",
+            "5/1.0000000001s",
         ] {
             assert!(text.parse::<Quota>().is_err(), "{text}");
         }
@@ -276,7 +293,9 @@ mod tests {
 
     #[test]
     fn writes_what_it_reads() {
-        for text in ["5/minute", "100/10s", "1/year", "3/week", "1/30d".replace("30d", "month").as_str(), "2/1.5ms"] {
+        for text in
+            ["5/minute", "100/10s", "1/year", "3/week", "1/30d".replace("30d", "month").as_str(), "2/1.5ms"]
+        {
             assert_eq!(text.parse::<Quota>().unwrap().to_string(), text);
         }
     }

@@ -1,1 +1,35 @@
-//! placeholder
+//! Where the state of limits lives.
+//!
+//! A store keeps one state for each key and applies the rules of `tollgate-core` to it. This crate holds
+//!
+//! * [`LocalStore`]: a store in this process, which answers at once, and [`Store`]: any store, which may have to be
+//!   waited for. Every local store is a store.
+//! * [`MemoryStore`]: the store that needs nothing else.
+//! * [`conformance`]: a model of every algorithm and a generator of histories, against which any store can be run.
+//!
+//! A store never reads configuration: it is given hits (a limit, a key, a cost), in groups that decide together.
+//!
+//! ```
+//! use tollgate_core::{Group, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, Quota};
+//! use tollgate_store::{LocalStore, MemoryStore};
+//!
+//! let store = MemoryStore::default();
+//! let limit = Limit::gcra(Quota::per_second(1));
+//! let mut key = KeyBuilder::new(&KeySeed::new([7; 16]));
+//! key.push("203.0.113.7");
+//!
+//! let hits = [Hit::new(LimitId(1), key.finish(), &limit)];
+//! assert!(store.acquire(&[Group::all(&hits)]).allowed);
+//! assert!(!store.acquire(&[Group::all(&hits)]).allowed);
+//! ```
+
+mod clock;
+pub mod conformance;
+mod memory;
+mod seed;
+mod store;
+
+pub use clock::SystemClock;
+pub use memory::{MemoryOptions, MemoryStore, Overflow};
+pub use seed::random_seed;
+pub use store::{Answer, LocalStore, Outcome, Outcomes, Refund, Source, Store, StoreError, combined};

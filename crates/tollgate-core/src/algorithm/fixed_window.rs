@@ -40,7 +40,9 @@ impl Windows {
     /// The start of the window in which `now` lies.
     pub const fn start(&self, now: Timestamp) -> Timestamp {
         match self {
-            Self::Epoch { length } => Timestamp::from_nanos(now.as_nanos() - now.as_nanos() % length.as_nanos()),
+            Self::Epoch { length } => {
+                Timestamp::from_nanos(now.as_nanos() - now.as_nanos() % length.as_nanos())
+            }
         }
     }
 

@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn common_rates_are_one_word() {
-        for (count, period_s) in [(100, 60), (1_000, 3_600), (1_000_000, 1), (10_000_000, 1), (5, 60), (1, 31_536_000)] {
+        for (count, period_s) in
+            [(100, 60), (1_000, 3_600), (1_000_000, 1), (10_000_000, 1), (5, 60), (1, 31_536_000)]
+        {
             let meter = Meter::new(1, Quota::new(count, Nanos::from_secs(period_s)).unwrap()).unwrap();
             assert_eq!(meter.parts(), 1, "{count} in {period_s} s");
         }

@@ -32,7 +32,7 @@ pub struct SlidingLog {
 /// The admissions of about one window's length, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
-    /// Moments in order, each with what was admitted at it, at least 1.
+    /// Moments in order, each once, with what was admitted at it, at least 1.
     entries: VecDeque<(Timestamp, u64)>,
 }
 
@@ -90,15 +90,16 @@ impl Algorithm for SlidingLog {
     }
 
     fn settle(&self, log: &mut Log, now: Timestamp) -> bool {
-        // What lies in the future came now, all of it as one entry.
-        let mut ahead = 0;
-        while let Some((_, cost)) = log.entries.pop_back_if(|(at, _)| *at > now) {
-            ahead += cost;
+        if log.entries.back().is_none_or(|(at, _)| *at <= now) {
+            return false;
         }
-        if ahead > 0 {
-            log.entries.push_back((now, ahead));
+        // What lies in the future came now, together with what did come now: one entry for each moment.
+        let mut sum = 0;
+        while let Some((_, cost)) = log.entries.pop_back_if(|(at, _)| *at >= now) {
+            sum += cost;
         }
-        ahead > 0
+        log.entries.push_back((now, sum));
+        true
     }
 
     fn decide(&self, log: &Log, now: Timestamp, cost: u32) -> Decision {

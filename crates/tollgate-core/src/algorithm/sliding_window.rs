@@ -152,11 +152,15 @@ impl Algorithm for SlidingWindow {
 
     fn give_back(&self, state: &mut WindowPair, now: Timestamp, grant: Grant) {
         let mut rolled = self.rolled(*state, now);
-        if grant.stamp == rolled.start {
-            rolled.current = rolled.current.saturating_sub(u64::from(grant.cost));
+        let count = if grant.stamp == rolled.start {
+            &mut rolled.current
         } else if grant.stamp.saturating_add(self.length) == rolled.start {
-            rolled.previous = rolled.previous.saturating_sub(u64::from(grant.cost));
-        }
+            &mut rolled.previous
+        } else {
+            // Its window has slid away.
+            return;
+        };
+        *count = count.saturating_sub(u64::from(grant.cost));
         *state = rolled;
     }
 
@@ -164,9 +168,7 @@ impl Algorithm for SlidingWindow {
         match state {
             WindowPair { current: 0, previous: 0, .. } => Timestamp::EPOCH,
             WindowPair { current: 0, start, .. } => start.saturating_add(self.length),
-            WindowPair { start, .. } => {
-                start.saturating_add(self.length).saturating_add(self.length)
-            }
+            WindowPair { start, .. } => start.saturating_add(self.length).saturating_add(self.length),
         }
     }
 

@@ -81,7 +81,11 @@ impl TokenBucket {
     pub fn with_refill(mut self, style: Refill) -> Result<Self, LimitError> {
         self.style = style;
         if self.time_to_fill() > MAX_PERIOD {
-            return Err(LimitError::TooSlow { what: "capacity", capacity: self.capacity(), rate: self.refill });
+            return Err(LimitError::TooSlow {
+                what: "capacity",
+                capacity: self.capacity(),
+                rate: self.refill,
+            });
         }
         Ok(self)
     }
@@ -226,7 +230,8 @@ impl Algorithm for TokenBucket {
             Bucket::Greedy(full_at) => self.meter.give_back(full_at, now, grant),
             Bucket::Interval(deficit) => {
                 let rolled = self.rolled(*deficit, now);
-                *deficit = Deficit { missing: rolled.missing.saturating_sub(u64::from(grant.cost)), ..rolled };
+                *deficit =
+                    Deficit { missing: rolled.missing.saturating_sub(u64::from(grant.cost)), ..rolled };
             }
         }
     }
