@@ -35,6 +35,7 @@
 //! * From a known moment on ([`Limit::vacant_at`]) a state decides like a new one, so a store may forget it.
 
 pub mod algorithm;
+pub mod answer;
 pub mod combine;
 pub mod decision;
 pub mod hit;
@@ -43,6 +44,7 @@ pub mod limit;
 pub mod quota;
 pub mod time;
 
+pub use answer::{Answer, Outcome, Outcomes, Source, combined};
 pub use combine::Combine;
 pub use decision::{Decision, Grant, Retry};
 pub use hit::{Group, Hit, LimitId, Previous};

@@ -1,1 +1,43 @@
-//! placeholder
+//! From a policy file to hits, and from a store's answer to a verdict.
+//!
+//! A request takes one road: its [`Attributes`] are matched with a [`PolicySet`], which gives a [`Plan`] of hits
+//! (limit, key, cost) in groups; a store decides them; the plan turns the store's answer into a [`Verdict`], which
+//! every face renders in its own way.
+//!
+//! * [`Config`] is what a file says, checked, with every problem at its place ([`Problems`]).
+//! * [`PolicySet`] is a configuration compiled for matching: a look-up by path and attributes, not a scan.
+//!
+//! ```
+//! use tollgate_core::{KeySeed, Timestamp};
+//! use tollgate_policy::{Config, PolicySet, Request};
+//!
+//! let policies = PolicySet::new(Config::example(), KeySeed::new([7; 16]));
+//! let login = Request::new("POST", "/api/auth/login").with_ip("203.0.113.7".parse()?);
+//! let plan = policies.plan(&login, Timestamp::from_secs(1_800_000_000), None);
+//! let names: Vec<&str> = plan.policies().map(|policy| policy.name()).collect();
+//! assert_eq!(names, ["login", "burst-guard", "default"]);
+//! # Ok::<(), std::net::AddrParseError>(())
+//! ```
+//!
+//! # The policy file
+#![doc = include_str!("../policies/REFERENCE.md")]
+
+mod address;
+mod attribute;
+mod config;
+mod header;
+mod path;
+mod policy;
+mod problem;
+mod schedule;
+mod set;
+mod verdict;
+
+pub use address::{canonical, network};
+pub use attribute::{Attribute, Attributes, Request, UnknownAttribute, cookie_value, query_value};
+pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError};
+pub use header::{CustomHeader, HeaderValues};
+pub use policy::{Policy, PolicyLimit, Variant};
+pub use problem::{Problem, Problems};
+pub use set::{Plan, PolicySet};
+pub use verdict::{PolicyVerdict, Verdict};

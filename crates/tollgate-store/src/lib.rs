@@ -32,4 +32,4 @@ mod store;
 pub use clock::SystemClock;
 pub use memory::{MemoryOptions, MemoryStore, Overflow};
 pub use seed::random_seed;
-pub use store::{Answer, LocalStore, Outcome, Outcomes, Refund, Source, Store, StoreError, combined};
+pub use store::{LocalStore, Refund, Store, StoreError};

@@ -1,8 +1,8 @@
 //! The memory store against the model.
 
-use tollgate_core::{Group, KeyHash, Timestamp};
+use tollgate_core::{Answer, Group, KeyHash, Timestamp};
 use tollgate_store::conformance::{Options, run_local};
-use tollgate_store::{Answer, LocalStore, MemoryOptions, MemoryStore, Overflow, Refund};
+use tollgate_store::{LocalStore, MemoryOptions, MemoryStore, Overflow, Refund};
 
 #[test]
 fn the_memory_store_equals_the_model() {

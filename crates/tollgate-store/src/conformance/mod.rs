@@ -26,9 +26,9 @@ pub use runner::{Mismatch, Options, Summary, run, run_local};
 
 use std::future::{Future, ready};
 
-use tollgate_core::{Group, KeyHash, Timestamp};
+use tollgate_core::{Answer, Group, KeyHash, Timestamp};
 
-use crate::store::{Answer, LocalStore, Refund, StoreError};
+use crate::store::{LocalStore, Refund, StoreError};
 
 /// A store under test, which is told the time of each call.
 pub trait Subject {

@@ -7,14 +7,14 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use tollgate_core::{
-    Decision, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Previous, Retry, Timestamp,
+    Answer, Decision, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Previous, Retry, Timestamp, combined,
 };
 
 use super::Subject;
 use super::history::{History, Kind, Step};
 use super::model::{Booking, Model};
 use super::random::Random;
-use crate::store::{Answer, LocalStore, Refund, StoreError, combined};
+use crate::store::{LocalStore, Refund, StoreError};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -357,7 +357,7 @@ fn decide(mut world: World, now: Timestamp, groups: &[Group<'_>], takes: bool) -
         None => Decision::deny_all(),
     };
     let admits: Vec<bool> = (0..hits.len()).map(|index| decision(index, false).allowed).collect();
-    let (allowed, mut taken) = combined(groups, &admits);
+    let (passes, mut taken) = combined(groups, &admits);
     if !takes {
         taken.fill(false);
     }
@@ -376,5 +376,5 @@ fn decide(mut world: World, now: Timestamp, groups: &[Group<'_>], takes: bool) -
             bookings.push(None);
         }
     }
-    Expected { allowed, decisions, bookings, world }
+    Expected { allowed: passes, decisions, bookings, world }
 }

@@ -17,12 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
-use tollgate_core::{Clock, Group, Hit, KeyHash, LimitId, State, Timestamp};
+use tollgate_core::{
+    Answer, Clock, Group, Hit, KeyHash, LimitId, Outcome, Outcomes, Source, State, Timestamp, combined,
+};
 
 use self::session::{Place, Session, looked};
 use self::shard::Shard;
 use crate::clock::SystemClock;
-use crate::store::{Answer, LocalStore, Outcome, Outcomes, Refund, Source, combined};
+use crate::store::{LocalStore, Refund};
 
 /// What a full store does with a new key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::MutexGuard;
 
 use smallvec::SmallVec;
-use tollgate_core::{Clock, Decision, Group, Hit, KeyHash, Limit, LimitId, Nanos, Retry, State, Timestamp};
+use tollgate_core::{
+    Clock, Decision, Group, Hit, KeyHash, Limit, LimitId, Nanos, Retry, Source, State, Timestamp,
+};
 
 use super::shard::{Shard, SlotId};
 use super::{MemoryStore, Overflow, SHARED_LIMITS_MAX, hits, lock};
-use crate::store::Source;
 
 /// Where a hit's state is.
 #[derive(Clone, Copy, Debug)]

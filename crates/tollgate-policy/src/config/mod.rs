@@ -1,0 +1,217 @@
+//! Policy files: YAML or TOML, checked as a whole.
+
+mod decode;
+mod limits;
+mod overrides;
+mod policies;
+#[cfg(test)]
+mod tests;
+mod toml;
+mod tree;
+mod yaml;
+
+use std::path::Path;
+
+use self::decode::Decoder;
+use self::tree::{FILE_BYTES_MAX, Node, Value};
+use crate::policy::Policy;
+use crate::problem::{Problem, Problems};
+
+pub use self::overrides::ENVIRONMENT_PREFIX;
+
+/// The policies that are used where no file is named.
+pub const EXAMPLE: &str = include_str!("../../policies/example.yaml");
+
+/// What a policy file is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// YAML 1.2.
+    Yaml,
+    /// TOML 1.1.
+    Toml,
+}
+
+impl Format {
+    /// The format that a file's name ends in: TOML for `.toml`, YAML for all else.
+    pub fn of(path: &Path) -> Self {
+        let is_toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+        if is_toml { Self::Toml } else { Self::Yaml }
+    }
+}
+
+/// The content of a policy file.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The policies, in the order of the file.
+    pub policies: Vec<Policy>,
+    /// Whether every policy only watches.
+    pub shadow: bool,
+    /// The bits of an IPv4 address that are counted together; 32 by default, each by itself.
+    pub ipv4_prefix: u8,
+    /// The bits of an IPv6 address that are counted together; 64 by default, what one customer usually has.
+    pub ipv6_prefix: u8,
+}
+
+/// Why a policy file could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is too large.
+    #[error("{path} is larger than {FILE_BYTES_MAX} bytes; a policy file holds policies, not data")]
+    TooLarge {
+        /// The file.
+        path: String,
+    },
+    /// The file is not text.
+    #[error("{path} is not UTF-8 text: byte {offset} is not part of a character")]
+    NotText {
+        /// The file.
+        path: String,
+        /// The first wrong byte.
+        offset: usize,
+    },
+    /// The file holds something that a policy file cannot.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+}
+
+impl Config {
+    /// Loads a file, with what the environment sets in place of it (see [`ENVIRONMENT_PREFIX`]).
+    ///
+    /// # Errors
+    /// If the file cannot be read, or anything in it is wrong: all of it is said at once.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with(ENVIRONMENT_PREFIX))?;
+            Some((name, value.to_string_lossy().into_owned()))
+        });
+        let mut variables: Vec<_> = variables.collect();
+        variables.sort();
+        Self::load_with(path, &variables)
+    }
+
+    /// Loads a file with these variables as the environment.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with(path: &Path, variables: &[(String, String)]) -> Result<Self, LoadError> {
+        let name = path.display().to_string();
+        let read_error = |source| LoadError::Read { path: name.clone(), source };
+        // Not read whole before it is known to be small: it may be a device without end.
+        let mut bytes = Vec::new();
+        let limit = FILE_BYTES_MAX as u64 + 1;
+        std::io::Read::read_to_end(
+            &mut std::io::Read::take(std::fs::File::open(path).map_err(read_error)?, limit),
+            &mut bytes,
+        )
+        .map_err(read_error)?;
+        if bytes.len() > FILE_BYTES_MAX {
+            return Err(LoadError::TooLarge { path: name });
+        }
+        let text = String::from_utf8(bytes).map_err(|error| LoadError::NotText {
+            path: name.clone(),
+            offset: error.utf8_error().valid_up_to(),
+        })?;
+        Ok(Self::parse(&name, &text, Format::of(path), variables)?)
+    }
+
+    /// Reads the text of a policy file. `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// All that is wrong with the text.
+    ///
+    /// ```
+    /// use tollgate_policy::{Config, Format};
+    ///
+    /// let text = "policies: [{ name: api, key: ip, limit: 100/minute }]";
+    /// let config = Config::parse("inline", text, Format::Yaml, &[])?;
+    /// assert_eq!(config.policies[0].name(), "api");
+    ///
+    /// let wrong = Config::parse("inline", "policies: [{ nam: api }]", Format::Yaml, &[]).unwrap_err();
+    /// assert!(wrong.to_string().contains("did you mean `name`?"));
+    /// # Ok::<(), tollgate_policy::Problems>(())
+    /// ```
+    pub fn parse(
+        name: &str,
+        text: &str,
+        format: Format,
+        variables: &[(String, String)],
+    ) -> Result<Self, Problems> {
+        let failed = |problems| Problems::new(name, text, problems);
+        // A byte order mark is no part of the text, but positions count it.
+        let bare = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut root = match format {
+            Format::Yaml => yaml::parse(bare),
+            Format::Toml => toml::parse(bare),
+        }
+        .map_err(|problem| failed(vec![problem]))?;
+        let mut decoder = Decoder::default();
+        for (variable, value) in variables {
+            if let Err(error) = overrides::apply(&mut root, variable, value) {
+                decoder.note(Problem::new(0..0, error.to_string()));
+            }
+        }
+        let config = Self::decode(&mut decoder, &root);
+        match config {
+            Some(config) if !decoder.has_problems() => Ok(config),
+            _ => Err(failed(decoder.into_problems())),
+        }
+    }
+
+    /// The policies that ship with Tollgate.
+    ///
+    /// # Panics
+    /// Never: the example is part of the program, and tests load it.
+    #[must_use]
+    pub fn example() -> Self {
+        match Self::parse("example.yaml", EXAMPLE, Format::Yaml, &[]) {
+            Ok(config) => config,
+            Err(problems) => unreachable!("the example policy is wrong:\n{problems}"),
+        }
+    }
+
+    fn decode(decoder: &mut Decoder, root: &Node) -> Option<Self> {
+        const KNOWN: [&str; 5] = ["version", "policies", "shadow", "ipv4_prefix", "ipv6_prefix"];
+        if root.value == Value::Null {
+            decoder.hinted(
+                &root.span,
+                "the file is empty",
+                "a policy file starts with `policies:`; `policies: []` limits nothing",
+            );
+            return None;
+        }
+        let mut fields = decoder.fields(root, "a map with `policies:`")?;
+        if let Some(node) = fields.take("version") {
+            decoder.number(node, 1, 1);
+        }
+        let shadow = fields.take("shadow").and_then(|node| decoder.flag(node)).unwrap_or(false);
+        let mut prefix = |name: &str, default: u8, most: u8| {
+            let number = fields.take(name).and_then(|node| decoder.number(node, 1, most.into()));
+            number.and_then(|number| u8::try_from(number).ok()).unwrap_or(default)
+        };
+        let (ipv4_prefix, ipv6_prefix) = (prefix("ipv4_prefix", 32, 32), prefix("ipv6_prefix", 64, 128));
+        let policies = match fields.take("policies") {
+            Some(node) => policies::decode(decoder, node),
+            None => {
+                decoder.hinted(
+                    &fields.span,
+                    "there is no `policies:`",
+                    "list them there; `policies: []` limits nothing",
+                );
+                Vec::new()
+            }
+        };
+        decoder.finish(fields, &KNOWN);
+        Some(Self { policies, shadow, ipv4_prefix, ipv6_prefix })
+    }
+}

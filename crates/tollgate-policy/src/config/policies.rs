@@ -1,0 +1,427 @@
+//! The list of policies.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use jiff::tz::TimeZone;
+use tollgate_core::{Combine, KeyBuilder, KeySeed, LimitId};
+
+use super::decode::{Decoder, Fields, shortened};
+use super::limits::{self, Kind, LIMIT_SETTINGS};
+use super::tree::{Node, Value};
+use crate::attribute::{ATTRIBUTE_WORDS, Attribute};
+use crate::header::CustomHeader;
+use crate::path::Pattern;
+use crate::policy::{Condition, KeyPart, Policy, PolicyLimit, TierSource, Tiers, Variant};
+use crate::schedule::{Schedule, parse_day, parse_time};
+
+/// The settings of a policy.
+const KNOWN: [&str; 22] = [
+    "name",
+    "description",
+    "match",
+    "key",
+    "cost",
+    "limits",
+    "combine",
+    "tiers",
+    "priority",
+    "enabled",
+    "shadow",
+    "schedule",
+    "replaces",
+    "headers",
+    "algorithm",
+    "limit",
+    "burst",
+    "capacity",
+    "refill",
+    "refill_style",
+    "initial",
+    "leak",
+];
+
+/// All policies of a file that are right, and a note of what is wrong with the others.
+pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
+    let Value::List(items) = &node.value else {
+        decoder.expected(node, "a list of policies");
+        return Vec::new();
+    };
+    let mut policies = Vec::new();
+    let mut names: HashMap<String, ()> = HashMap::new();
+    let mut replaced: Vec<(String, Range<usize>)> = Vec::new();
+    for item in items {
+        let Some(mut fields) = decoder.fields(item, "a policy: a map with `name:`, `key:` and `limit:`")
+        else {
+            continue;
+        };
+        let named = fields.take("name");
+        match named {
+            Some(node) => {
+                if let Some(name) = name(decoder, node)
+                    && names.insert(name.clone(), ()).is_some()
+                {
+                    decoder.problem(&node.span, format!("there are two policies named `{name}`"));
+                }
+            }
+            None => decoder.problem(&fields.span.clone(), "this policy has no `name`"),
+        }
+        policies.extend(policy(decoder, fields, named, &mut replaced));
+    }
+    let known: Vec<&str> = names.keys().map(String::as_str).collect();
+    for (name, span) in replaced {
+        if !names.contains_key(&name) {
+            decoder.unknown(&span, "policy", &name, &known);
+        }
+    }
+    policies
+}
+
+fn policy(
+    decoder: &mut Decoder,
+    mut fields: Fields<'_>,
+    named: Option<&Node>,
+    replaced: &mut Vec<(String, Range<usize>)>,
+) -> Option<Policy> {
+    let name = match named.map(|node| &node.value) {
+        Some(Value::Text(name)) => name.clone(),
+        _ => String::new(),
+    };
+    let description = fields.take("description").and_then(|node| decoder.text(node)).map(str::to_owned);
+    let (methods, paths, conditions) = match fields.take("match") {
+        Some(node) => matching(decoder, node),
+        None => Default::default(),
+    };
+    let key = match fields.take("key") {
+        Some(node) => decoder.list(node).iter().filter_map(|item| key_part(decoder, item)).collect(),
+        None => {
+            decoder.hinted(
+                &fields.span.clone(),
+                format!("the policy `{}` has no `key`", shortened(&name)),
+                "say what it counts by: `ip`, `api_key`, `user`, …, or `global` for all requests together",
+            );
+            Vec::new()
+        }
+    };
+    let flag = |decoder: &mut Decoder, node: Option<&Node>| node.and_then(|node| decoder.flag(node));
+    let enabled = flag(decoder, fields.take("enabled")).unwrap_or(true);
+    let shadow = flag(decoder, fields.take("shadow")).unwrap_or(false);
+    let combine = fields.take("combine").and_then(|node| {
+        let rules = [("all", Combine::All), ("any", Combine::Any), ("majority", Combine::Majority)];
+        decoder.choice(node, "rule", &rules)
+    });
+    let cost = fields.take("cost").and_then(|node| decoder.number(node, 0, u32::MAX.into()));
+    let priority = fields.take("priority").and_then(|node| decoder.number(node, -1_000_000, 1_000_000));
+    let schedule = fields.take("schedule").and_then(|node| schedule(decoder, node));
+    let headers = fields.take("headers").map(|node| headers(decoder, node)).unwrap_or_default();
+    let mut replaces = Vec::new();
+    for node in fields.take("replaces").map(|node| decoder.list(node)).unwrap_or_default() {
+        let Some(other) = decoder.text(node) else { continue };
+        if other == name {
+            decoder.problem(&node.span, "a policy cannot replace itself");
+        }
+        replaced.push((other.to_owned(), node.span.clone()));
+        replaces.push(other.to_owned());
+    }
+    let variants = variants(decoder, &mut fields, &name);
+    if variants.is_none() {
+        // What is wrong with the limits has been said; the rest of them may well be right.
+        for setting in LIMIT_SETTINGS {
+            fields.take(setting);
+        }
+    }
+    decoder.finish(fields, &KNOWN);
+    let (variants, tiers) = variants?;
+    let usual = key.iter().map(KeyPart::priority).max().unwrap_or(0);
+    Some(Policy {
+        name,
+        description,
+        priority: priority.and_then(|number| i32::try_from(number).ok()).unwrap_or(usual),
+        enabled,
+        shadow,
+        schedule,
+        methods,
+        paths,
+        conditions,
+        key,
+        tiers,
+        variants,
+        combine: combine.unwrap_or_default(),
+        cost: cost.and_then(|number| u32::try_from(number).ok()).unwrap_or(1),
+        replaces,
+        headers,
+    })
+}
+
+/// A name that may stand in headers, metrics and addresses.
+pub(super) fn name(decoder: &mut Decoder, node: &Node) -> Option<String> {
+    let text = decoder.text(node)?;
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
+    if text.is_empty() || text.len() > 100 || !text.bytes().all(fine) {
+        decoder.hinted(
+            &node.span,
+            format!("`{}` is no name", shortened(text)),
+            "a name has 1 to 100 letters, digits, `-`, `_`, `.` and `/`",
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn matching(decoder: &mut Decoder, node: &Node) -> (Vec<String>, Vec<Pattern>, Vec<Condition>) {
+    let (mut methods, mut paths, mut conditions) = (Vec::new(), Vec::new(), Vec::new());
+    let Some(mut fields) = decoder.fields(node, "a map with `method:`, `path:` and `where:`") else {
+        return (methods, paths, conditions);
+    };
+    for node in fields.take("method").map(|node| decoder.list(node)).unwrap_or_default() {
+        let Some(method) = decoder.text(node) else { continue };
+        if method.is_empty() || method.len() > 32 || !method.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            decoder.hinted(
+                &node.span,
+                format!("`{}` is no method", shortened(method)),
+                "write `GET`, or leave `method` out for any",
+            );
+        }
+        methods.push(method.to_ascii_uppercase());
+    }
+    for node in fields.take("path").map(|node| decoder.list(node)).unwrap_or_default() {
+        let Some(text) = decoder.text(node) else { continue };
+        match Pattern::parse(text) {
+            Ok(pattern) => paths.push(pattern),
+            Err(error) => decoder.problem(&node.span, error.to_string()),
+        }
+    }
+    if let Some(node) = fields.take("where")
+        && let Some(mut fields) = decoder.fields(node, "a map from attributes to values")
+    {
+        for (name, span, node) in fields.rest() {
+            let Some(attribute) = attribute(decoder, &span, name) else { continue };
+            let values = decoder.list(node).iter().filter_map(|value| decoder.word(value)).collect();
+            conditions.push(Condition { attribute, values });
+        }
+    }
+    decoder.finish(fields, &["method", "path", "where"]);
+    (methods, paths, conditions)
+}
+
+fn attribute(decoder: &mut Decoder, span: &Range<usize>, text: &str) -> Option<Attribute> {
+    let parsed = text.parse().ok();
+    if parsed.is_none() {
+        let known: Vec<&str> = ATTRIBUTE_WORDS.to_vec();
+        decoder.unknown(span, "attribute", text, &known);
+    }
+    parsed
+}
+
+fn key_part(decoder: &mut Decoder, node: &Node) -> Option<KeyPart> {
+    let text = decoder.text(node)?;
+    Some(match text {
+        "ip" => KeyPart::Ip,
+        "identity" => KeyPart::Identity,
+        "endpoint" => KeyPart::Endpoint,
+        "global" => KeyPart::Global,
+        _ => match text.strip_prefix("static:") {
+            Some(word) => KeyPart::Static(word.to_owned()),
+            None => match text.parse() {
+                Ok(attribute) => KeyPart::Attribute(attribute),
+                Err(_) => {
+                    let known: Vec<&str> = ["ip", "identity", "endpoint", "global", "static:"]
+                        .into_iter()
+                        .chain(ATTRIBUTE_WORDS)
+                        .collect();
+                    decoder.unknown(&node.span, "key", text, &known);
+                    return None;
+                }
+            },
+        },
+    })
+}
+
+fn schedule(decoder: &mut Decoder, node: &Node) -> Option<Schedule> {
+    let mut fields = decoder.fields(node, "a map with `days:`, `hours:` and `zone:`")?;
+    let days_node = fields.take("days");
+    let mut days = [days_node.is_none(); 7];
+    for node in days_node.map(|node| decoder.list(node)).unwrap_or_default() {
+        let text = decoder.text(node)?;
+        match parse_day(text) {
+            Some(day) => days[day] = true,
+            None => decoder.hinted(
+                &node.span,
+                format!("`{}` is no day", shortened(text)),
+                "write `mon`, `tue`, …",
+            ),
+        }
+    }
+    let hours = fields.take("hours").and_then(|node| {
+        let text = decoder.text(node)?;
+        let hours = text.split_once('-').and_then(|(from, to)| Some((parse_time(from)?, parse_time(to)?)));
+        if hours.is_none_or(|(from, to)| from == to) {
+            decoder.hinted(&node.span, format!("`{}` are no hours", shortened(text)), "write `09:00-17:00`");
+        }
+        hours
+    });
+    let zone = match fields.take("zone") {
+        None => Some(TimeZone::UTC),
+        Some(node) => {
+            let text = decoder.text(node)?;
+            let zone = TimeZone::get(text).ok();
+            if zone.is_none() {
+                decoder.hinted(
+                    &node.span,
+                    format!("unknown time zone `{}`", shortened(text)),
+                    "write an IANA name such as `Europe/Berlin`",
+                );
+            }
+            zone
+        }
+    };
+    decoder.finish(fields, &["days", "hours", "zone"]);
+    Some(Schedule { days, hours, zone: zone? })
+}
+
+fn headers(decoder: &mut Decoder, node: &Node) -> Vec<CustomHeader> {
+    let Some(mut fields) = decoder.fields(node, "a map from header names to values") else {
+        return Vec::new();
+    };
+    let mut headers = Vec::new();
+    for (name, span, node) in fields.rest() {
+        let Some(value) = decoder.word(node) else { continue };
+        match CustomHeader::parse(name, &value) {
+            Ok(header) => headers.push(header),
+            Err(error) => decoder.problem(&(span.start..node.span.end), error.to_string()),
+        }
+    }
+    headers
+}
+
+/// The limits of a policy: `limits:`, `tiers:`, or settings of its own.
+fn variants(
+    decoder: &mut Decoder,
+    fields: &mut Fields<'_>,
+    policy: &str,
+) -> Option<(Vec<Variant>, Option<Tiers>)> {
+    let (list, tiers) = (fields.take("limits"), fields.take("tiers"));
+    let mut span = fields.span.clone();
+    let mut decoded = match (list, tiers) {
+        (Some(node), None) => {
+            span = node.span.clone();
+            (vec![Variant { tier: None, limits: limit_list(decoder, node, Kind::Gcra) }], None)
+        }
+        (None, Some(node)) => {
+            span = node.span.clone();
+            let kind = fields.take("algorithm");
+            let kind = kind.and_then(|node| decoder.choice(node, "algorithm", &limits::KINDS));
+            self::tiers(decoder, node, kind.unwrap_or(Kind::Gcra))?
+        }
+        (Some(_), Some(node)) => {
+            decoder.problem(
+                &node.span,
+                "a policy has either `limits` or `tiers`; put the limits into the tiers",
+            );
+            return None;
+        }
+        (None, None) => {
+            let limit = limits::from_fields(decoder, fields, Kind::Gcra)?;
+            let limit = PolicyLimit { id: LimitId::default(), name: None, limit };
+            (vec![Variant { tier: None, limits: vec![limit] }], None)
+        }
+    };
+    for setting in LIMIT_SETTINGS {
+        if let Some(node) = fields.take_left(setting) {
+            decoder.problem(&node.span, format!("`{setting}` belongs into the items of `limits` or `tiers`"));
+        }
+    }
+    for variant in &mut decoded.0 {
+        if variant.limits.len() > 16 {
+            decoder.problem(&span, "a policy has at most 16 limits");
+        }
+        for (index, limit) in variant.limits.iter_mut().enumerate() {
+            limit.id = limit_id(policy, variant.tier.as_deref(), index);
+        }
+    }
+    Some(decoded)
+}
+
+/// The identity of a limit, the same in every process.
+fn limit_id(policy: &str, tier: Option<&str>, index: usize) -> LimitId {
+    let mut builder = KeyBuilder::new(&KeySeed::new([0; 16]));
+    builder.push(policy);
+    builder.push(&tier);
+    builder.push(&index);
+    // Half of the hash is enough to tell a configuration's limits apart.
+    #[allow(clippy::cast_possible_truncation)]
+    LimitId(builder.finish().0 as u64)
+}
+
+fn limit_list(decoder: &mut Decoder, node: &Node, kind: Kind) -> Vec<PolicyLimit> {
+    decoder.list(node).iter().filter_map(|item| limits::decode(decoder, item, kind)).collect()
+}
+
+fn tiers(decoder: &mut Decoder, node: &Node, kind: Kind) -> Option<(Vec<Variant>, Option<Tiers>)> {
+    let mut fields = decoder.fields(node, "a map with `from:`, `default:` and `limits:`")?;
+    let span = fields.span.clone();
+    let (from, lookup) = (fields.take("from"), fields.take("lookup"));
+    let (default, limits) = (fields.take("default"), fields.take("limits"));
+    decoder.finish(fields, &["from", "lookup", "default", "limits"]);
+    let Some(limits) = limits else {
+        decoder.hinted(&span, "the tiers have no `limits`", "write `limits: { free: 100/hour, … }`");
+        return None;
+    };
+    let mut variants = Vec::new();
+    for (tier, _, node) in decoder.fields(limits, "a map from tiers to limits")?.rest() {
+        variants.push(Variant { tier: Some(tier.to_owned()), limits: limit_list(decoder, node, kind) });
+    }
+    let names: Vec<&str> = variants.iter().filter_map(Variant::tier).collect();
+    let by_name: HashMap<String, usize> =
+        names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), index)).collect();
+    let tier_of = |decoder: &mut Decoder, node: &Node| {
+        let text = decoder.text(node)?;
+        let index = by_name.get(text).copied();
+        if index.is_none() {
+            decoder.unknown(&node.span, "tier", text, &names);
+        }
+        index
+    };
+    let Some(default) = default else {
+        decoder.hinted(
+            &span,
+            "the tiers have no `default`",
+            "say which tier a request of no known tier gets",
+        );
+        return None;
+    };
+    let default = tier_of(decoder, default);
+    let source = match (from, lookup) {
+        (Some(node), None) => {
+            let text = decoder.text(node)?;
+            TierSource::Attribute(attribute(decoder, &node.span, text)?)
+        }
+        (None, Some(node)) => {
+            let mut fields = decoder.fields(node, "a map with `by:` and `values:`")?;
+            let (by, values) = (fields.take("by"), fields.take("values"));
+            decoder.finish(fields, &["by", "values"]);
+            let (Some(by), Some(values)) = (by, values) else {
+                decoder
+                    .problem(&node.span, "a lookup needs `by`, an attribute, and `values`, a map to tiers");
+                return None;
+            };
+            let text = decoder.text(by)?;
+            let by = attribute(decoder, &by.span, text)?;
+            let entries = decoder.fields(values, "a map from values to tiers")?.rest();
+            let tiers = entries
+                .into_iter()
+                .filter_map(|(value, _, node)| Some((value.to_owned(), tier_of(decoder, node)?)))
+                .collect();
+            TierSource::Lookup { by, tiers }
+        }
+        _ => {
+            decoder.hinted(
+                &span,
+                "the tiers need either `from` or `lookup`",
+                "write `from: attribute:plan`, or `lookup: { by: api_key, values: { … } }`",
+            );
+            return None;
+        }
+    };
+    Some((variants, Some(Tiers { source, default: default?, by_name })))
+}

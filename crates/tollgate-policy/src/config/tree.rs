@@ -1,0 +1,79 @@
+//! A configuration file as a tree that remembers where everything stood, whatever it was written in.
+
+use std::ops::Range;
+
+/// The largest file that is read.
+pub(crate) const FILE_BYTES_MAX: usize = 16 << 20;
+/// The deepest nesting of lists and maps.
+pub(crate) const DEPTH_MAX: usize = 32;
+/// The most values in a file, aliases counted as often as they are used.
+pub(crate) const NODES_MAX: usize = 1 << 20;
+
+/// A value and the bytes of the file that it was written in.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) span: Range<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    /// A number that is not whole; kept as it was written.
+    Decimal(String),
+    Text(String),
+    List(Vec<Node>),
+    /// In the order of the file.
+    Map(Vec<(Name, Node)>),
+}
+
+/// A key of a map.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Name {
+    pub(crate) text: String,
+    pub(crate) span: Range<usize>,
+}
+
+impl Node {
+    /// What kind of value this is, with an article.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "true or false",
+            Value::Integer(_) | Value::Decimal(_) => "a number",
+            Value::Text(_) => "a text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+}
+
+impl Value {
+    /// What a word without quotes means: nothing, true or false, a number, or else a text.
+    pub(crate) fn from_plain(text: &str) -> Self {
+        match text {
+            "" | "~" | "null" | "Null" | "NULL" => Self::Null,
+            "true" | "True" | "TRUE" => Self::Bool(true),
+            "false" | "False" | "FALSE" => Self::Bool(false),
+            _ => number(text).unwrap_or_else(|| Self::Text(text.to_owned())),
+        }
+    }
+}
+
+fn number(text: &str) -> Option<Value> {
+    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.')) {
+        return None;
+    }
+    if let Some(hex) = text.strip_prefix("0x") {
+        return i128::from_str_radix(hex, 16).ok().map(Value::Integer);
+    }
+    if let Some(octal) = text.strip_prefix("0o") {
+        return i128::from_str_radix(octal, 8).ok().map(Value::Integer);
+    }
+    if let Ok(integer) = text.parse() {
+        return Some(Value::Integer(integer));
+    }
+    text.parse::<f64>().is_ok().then(|| Value::Decimal(text.to_owned()))
+}

@@ -1,0 +1,326 @@
+//! Paths and the patterns that match them.
+//!
+//! A pattern is a path whose segments may be
+//!
+//! * a literal: `login`,
+//! * `{name}` or `*`: any one segment,
+//! * a segment with `*` in it, such as `*.png`: any characters there,
+//! * `**`, as the last one: any number of segments, also none.
+//!
+//! All patterns together form a tree by segments, so finding those that match takes as many steps as the path has
+//! segments, however many patterns there are.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::attribute::escape;
+
+/// The most segments of a pattern.
+const SEGMENTS_MAX: usize = 32;
+
+/// A path as patterns see it: without query, doubled slashes, `.` and `..`, a slash at the end, needless percent
+/// escapes, and capitals. There are endless spellings of a path, and a limit must hold for all of them.
+pub(crate) fn normalized(path: &str) -> Cow<'_, str> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    if is_normal(path) {
+        return Cow::Borrowed(path);
+    }
+    let unescaped = unescaped(path);
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in unescaped.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    let mut normal = String::with_capacity(path.len());
+    for segment in segments {
+        normal.push('/');
+        normal.push_str(segment);
+    }
+    if normal.is_empty() {
+        normal.push('/');
+    }
+    normal.make_ascii_lowercase();
+    Cow::Owned(normal)
+}
+
+fn is_normal(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let mut after_slash = false;
+    for byte in bytes {
+        match byte {
+            b'/' | b'.' if after_slash => return false,
+            b'%' | b'\\' | b'A'..=b'Z' => return false,
+            _ => after_slash = *byte == b'/',
+        }
+    }
+    bytes.first() == Some(&b'/') && (bytes.len() == 1 || !after_slash)
+}
+
+/// Decodes the escapes of characters that need none (RFC 3986, section 6.2.2.2), and of the slashes and dots that
+/// servers are known to decode.
+fn unescaped(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match (*byte == b'%').then(|| escape(bytes, at)).flatten() {
+            Some(byte @ (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/')) => {
+                plain.push(byte);
+                at += 3;
+            }
+            Some(b'\\') => {
+                plain.push(b'/');
+                at += 3;
+            }
+            _ => {
+                plain.push(if *byte == b'\\' { b'/' } else { *byte });
+                at += 1;
+            }
+        }
+    }
+    // Only ASCII was put in place of ASCII, so this changes nothing.
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PatternError {
+    #[error("a path pattern starts with `/`")]
+    NoSlash,
+    #[error("`**` stands for the rest of the path, so it comes last")]
+    TailNotLast,
+    #[error("a path pattern has at most {SEGMENTS_MAX} segments")]
+    TooLong,
+    #[error("`{{` and `}}` enclose a whole segment, as in `/users/{{id}}`")]
+    Braces,
+    #[error("a path pattern has no query; use `where: {{ query:name: value }}`")]
+    Query,
+}
+
+/// One segment of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(String),
+    Any,
+    Glob(Vec<String>),
+    Tail,
+}
+
+/// A pattern of paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pattern {
+    text: String,
+    segments: Vec<Segment>,
+}
+
+impl Pattern {
+    pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
+        if text.contains(['?', '#']) {
+            return Err(PatternError::Query);
+        }
+        let rest = text.strip_prefix('/').ok_or(PatternError::NoSlash)?;
+        let mut segments = Vec::new();
+        for segment in rest.split('/').filter(|segment| !segment.is_empty()) {
+            if segments.last() == Some(&Segment::Tail) {
+                return Err(PatternError::TailNotLast);
+            }
+            let named = segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}'));
+            segments.push(match segment {
+                "**" => Segment::Tail,
+                "*" => Segment::Any,
+                _ if named.is_some_and(|name| !name.contains(['{', '}'])) => Segment::Any,
+                _ if segment.contains(['{', '}']) => return Err(PatternError::Braces),
+                _ if segment.contains('*') => {
+                    Segment::Glob(segment.to_ascii_lowercase().split('*').map(str::to_owned).collect())
+                }
+                // A literal is spelt as the paths that it is compared with.
+                _ => match normalized(&format!("/{segment}")).as_ref() {
+                    "/" => continue,
+                    normal => Segment::Literal(normal[1..].to_owned()),
+                },
+            });
+        }
+        if segments.len() > SEGMENTS_MAX {
+            return Err(PatternError::TooLong);
+        }
+        Ok(Self { text: text.to_owned(), segments })
+    }
+
+    /// The pattern that matches every path.
+    pub(crate) fn everything() -> Self {
+        Self { text: "/**".to_owned(), segments: vec![Segment::Tail] }
+    }
+
+    /// The pattern as it was written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Whether a segment is these texts with anything between them.
+fn glob_matches(texts: &[String], segment: &str) -> bool {
+    let [first, middle @ .., last] = texts else { return false };
+    let Some(mut rest) = segment.strip_prefix(first.as_str()) else { return false };
+    for text in middle {
+        let Some(found) = rest.find(text.as_str()) else { return false };
+        rest = &rest[found + text.len()..];
+    }
+    rest.ends_with(last.as_str())
+}
+
+/// Patterns as a tree, with something for each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PathTree<T> {
+    literals: HashMap<String, PathTree<T>>,
+    any: Option<Box<PathTree<T>>>,
+    globs: Vec<(Vec<String>, PathTree<T>)>,
+    /// What ends here.
+    here: T,
+    /// What matches whatever follows.
+    tail: T,
+}
+
+impl<T: Default> PathTree<T> {
+    /// What belongs to this pattern; made if it is new.
+    pub(crate) fn entry(&mut self, pattern: &Pattern) -> &mut T {
+        self.at(&pattern.segments)
+    }
+
+    fn at(&mut self, segments: &[Segment]) -> &mut T {
+        match segments {
+            [] => &mut self.here,
+            [Segment::Tail, ..] => &mut self.tail,
+            [Segment::Any, rest @ ..] => self.any.get_or_insert_default().at(rest),
+            [Segment::Literal(literal), rest @ ..] => {
+                self.literals.entry(literal.clone()).or_default().at(rest)
+            }
+            [Segment::Glob(texts), rest @ ..] => {
+                let known = self.globs.iter().position(|(glob, _)| glob == texts);
+                let index = known.unwrap_or_else(|| {
+                    self.globs.push((texts.clone(), Self::default()));
+                    self.globs.len() - 1
+                });
+                self.globs[index].1.at(rest)
+            }
+        }
+    }
+
+    /// Calls `found` with what belongs to each pattern that matches a normalised path.
+    pub(crate) fn matches<'t>(&'t self, path: &str, found: &mut impl FnMut(&'t T)) {
+        found(&self.tail);
+        let Some(rest) = path.strip_prefix('/').filter(|rest| !rest.is_empty()) else {
+            return found(&self.here);
+        };
+        let end = rest.find('/').unwrap_or(rest.len());
+        let (segment, rest) = rest.split_at(end);
+        // Each step down uses up a segment of a pattern, so this ends however long the path is.
+        if let Some(child) = self.literals.get(segment) {
+            child.matches(rest, found);
+        }
+        if let Some(child) = &self.any {
+            child.matches(rest, found);
+        }
+        for (texts, child) in &self.globs {
+            if glob_matches(texts, segment) {
+                child.matches(rest, found);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spelling_for_all() {
+        for spelling in [
+            "/api/auth/login",
+            "/api/auth/login/",
+            "//api///auth/login",
+            "/api/./auth/x/../login",
+            "/API/Auth/LOGIN",
+            "/api/auth/%6Cogin",
+            "/api%2Fauth%2flogin",
+            "/api/auth/login?next=/",
+            "/api/auth/login#x",
+            "api/auth/login",
+            "/..//api/auth/login/.",
+            "/api\\auth\\login",
+            "/api/%2e%2e/api/auth/login",
+        ] {
+            assert_eq!(normalized(spelling), "/api/auth/login", "{spelling}");
+        }
+        assert_eq!(normalized(""), "/");
+        assert_eq!(normalized("?q"), "/");
+        assert_eq!(normalized("/ä/%C3%A4/%zz"), "/ä/%c3%a4/%zz");
+        assert!(matches!(normalized("/plain/path.png"), Cow::Borrowed(_)));
+    }
+
+    fn matching(patterns: &[&'static str], path: &str) -> Vec<&'static str> {
+        let mut tree = PathTree::<Vec<&'static str>>::default();
+        for pattern in patterns {
+            tree.entry(&Pattern::parse(pattern).unwrap()).push(pattern);
+        }
+        let mut found = Vec::new();
+        tree.matches(&normalized(path), &mut |patterns| found.extend(patterns));
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn all_patterns_that_match_are_found() {
+        let patterns = [
+            "/",
+            "/**",
+            "/api/**",
+            "/api/{version}/users",
+            "/api/v1/*",
+            "/api/v1/users",
+            "/img/*.png",
+            "/img/a*b*c",
+            "/api/v1/users/**",
+        ];
+        for (path, expected) in [
+            ("/", &["/", "/**"][..]),
+            ("/api", &["/**", "/api/**"]),
+            (
+                "/api/v1/users",
+                &["/**", "/api/**", "/api/v1/*", "/api/v1/users", "/api/v1/users/**", "/api/{version}/users"],
+            ),
+            ("/api/v2/users/", &["/**", "/api/**", "/api/{version}/users"]),
+            ("/api/v1/users/7", &["/**", "/api/**", "/api/v1/users/**"]),
+            ("/img/x.PNG", &["/**", "/img/*.png"]),
+            ("/img/aXbYc", &["/**", "/img/a*b*c"]),
+            ("/img/.png/x", &["/**"]),
+            ("/img/ab", &["/**"]),
+        ] {
+            assert_eq!(matching(&patterns, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn wrong_patterns_say_why() {
+        for (text, error) in [
+            ("api", PatternError::NoSlash),
+            ("", PatternError::NoSlash),
+            ("/**/x", PatternError::TailNotLast),
+            ("/x{id}", PatternError::Braces),
+            ("/{a}{b}", PatternError::Braces),
+            ("/a?b=c", PatternError::Query),
+        ] {
+            assert_eq!(Pattern::parse(text), Err(error), "{text}");
+        }
+        assert_eq!(Pattern::parse(&"/a".repeat(33)), Err(PatternError::TooLong));
+    }
+
+    #[test]
+    fn a_long_path_is_no_burden() {
+        let path = "/a".repeat(1 << 20);
+        assert_eq!(matching(&["/**", "/a/a/**", "/a/*/a"], &path), ["/**", "/a/a/**"]);
+        assert_eq!(normalized(&"/..".repeat(1 << 20)), "/");
+    }
+}

@@ -1,0 +1,217 @@
+//! One policy: which requests, counted by what, limited how.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use tollgate_core::{Combine, Limit, LimitId};
+
+use crate::attribute::Attribute;
+use crate::header::CustomHeader;
+use crate::path::Pattern;
+use crate::schedule::Schedule;
+
+/// A policy as it was configured and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    pub(crate) priority: i32,
+    pub(crate) enabled: bool,
+    pub(crate) shadow: bool,
+    pub(crate) schedule: Option<Schedule>,
+    /// In capitals; none means any.
+    pub(crate) methods: Vec<String>,
+    /// None means any.
+    pub(crate) paths: Vec<Pattern>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) key: Vec<KeyPart>,
+    pub(crate) tiers: Option<Tiers>,
+    /// One for each tier, or a single one.
+    pub(crate) variants: Vec<Variant>,
+    pub(crate) combine: Combine,
+    pub(crate) cost: u32,
+    pub(crate) replaces: Vec<String>,
+    pub(crate) headers: Vec<CustomHeader>,
+}
+
+/// An attribute and the values of it that a policy applies to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Condition {
+    pub(crate) attribute: Attribute,
+    pub(crate) values: Vec<String>,
+}
+
+/// A part of what a policy counts by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeyPart {
+    /// The client's address, or its network.
+    Ip,
+    /// The API key, else the user, else the address.
+    Identity,
+    /// The method and the pattern that the path matched.
+    Endpoint,
+    /// Nothing: all requests are counted together.
+    Global,
+    /// A word of the configuration.
+    Static(String),
+    Attribute(Attribute),
+}
+
+impl KeyPart {
+    /// The scope's customary priority: API key 3, user 2, endpoint 1, global 0.
+    pub(crate) const fn priority(&self) -> i32 {
+        match self {
+            Self::Attribute(Attribute::ApiKey) => 3,
+            Self::Attribute(Attribute::User | Attribute::Claim(_)) => 2,
+            Self::Global | Self::Static(_) => 0,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for KeyPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip => f.write_str("ip"),
+            Self::Identity => f.write_str("identity"),
+            Self::Endpoint => f.write_str("endpoint"),
+            Self::Global => f.write_str("global"),
+            Self::Static(word) => write!(f, "static:{word}"),
+            Self::Attribute(attribute) => attribute.fmt(f),
+        }
+    }
+}
+
+/// How a request's tier is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tiers {
+    pub(crate) source: TierSource,
+    /// Which variant an unknown tier gets.
+    pub(crate) default: usize,
+    /// From a tier's name to its variant.
+    pub(crate) by_name: HashMap<String, usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TierSource {
+    /// An attribute holds the tier's name.
+    Attribute(Attribute),
+    /// An attribute's value stands in a list.
+    Lookup { by: Attribute, tiers: HashMap<String, usize> },
+}
+
+/// A policy's limits, or those of one of its tiers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    pub(crate) tier: Option<String>,
+    pub(crate) limits: Vec<PolicyLimit>,
+}
+
+/// One limit of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyLimit {
+    pub(crate) id: LimitId,
+    pub(crate) name: Option<String>,
+    pub(crate) limit: Limit,
+}
+
+impl Policy {
+    /// The name; unique in a file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is for, in the words of whoever wrote it.
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// Among policies that are equally restrictive, the one of the highest priority is named in the answer.
+    pub const fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    /// Whether it applies at all.
+    pub const fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Whether it counts and reports, but never denies.
+    pub const fn is_shadow(&self) -> bool {
+        self.shadow
+    }
+
+    /// The methods it applies to, in capitals; none means any.
+    pub fn methods(&self) -> impl Iterator<Item = &str> {
+        self.methods.iter().map(String::as_str)
+    }
+
+    /// The path patterns it applies to; none means any.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().map(Pattern::as_str)
+    }
+
+    /// The further conditions, each an attribute and the values it may have.
+    pub fn conditions(&self) -> impl Iterator<Item = (&Attribute, &[String])> {
+        self.conditions.iter().map(|condition| (&condition.attribute, condition.values.as_slice()))
+    }
+
+    /// What it counts by, as it is written in a policy file.
+    pub fn key(&self) -> impl Iterator<Item = String> {
+        self.key.iter().map(ToString::to_string)
+    }
+
+    /// The limits: one set for each tier, or a single one.
+    pub fn variants(&self) -> &[Variant] {
+        &self.variants
+    }
+
+    /// How the limits decide together.
+    pub const fn combine(&self) -> Combine {
+        self.combine
+    }
+
+    /// What a request costs.
+    pub const fn cost(&self) -> u32 {
+        self.cost
+    }
+
+    /// The policies that do not apply where this one does.
+    pub fn replaces(&self) -> impl Iterator<Item = &str> {
+        self.replaces.iter().map(String::as_str)
+    }
+
+    /// The headers that an answer gets if this policy applied.
+    pub fn headers(&self) -> &[CustomHeader] {
+        &self.headers
+    }
+}
+
+impl Variant {
+    /// The tier's name, if the policy has tiers.
+    pub fn tier(&self) -> Option<&str> {
+        self.tier.as_deref()
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &[PolicyLimit] {
+        &self.limits
+    }
+}
+
+impl PolicyLimit {
+    /// The limit's identity.
+    pub const fn id(&self) -> LimitId {
+        self.id
+    }
+
+    /// The limit's own name, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The rule.
+    pub const fn limit(&self) -> &Limit {
+        &self.limit
+    }
+}

@@ -1,0 +1,398 @@
+//! Policies compiled for matching.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
+use tollgate_core::{Group, Hit, Key, KeyBuilder, KeySeed, Timestamp};
+
+use crate::address::network;
+use crate::attribute::{Attribute, Attributes};
+use crate::config::Config;
+use crate::path::{PathTree, Pattern, normalized};
+use crate::policy::{KeyPart, Policy, TierSource, Variant};
+
+/// A configuration, ready to be asked which of its policies apply.
+///
+/// It never changes: a new configuration makes a new set.
+#[derive(Debug)]
+pub struct PolicySet {
+    policies: Vec<Compiled>,
+    paths: PathTree<Candidates>,
+    ipv4_prefix: u8,
+    ipv6_prefix: u8,
+    shadow: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) policy: Policy,
+    /// For each variant the parts that all its keys share.
+    prefixes: Vec<KeyBuilder>,
+    /// The indexes of the policies that this one replaces.
+    replaces: Vec<u32>,
+}
+
+/// The policies of one path pattern. Those that ask for the value of an attribute are found by that value.
+#[derive(Clone, Debug, Default)]
+struct Candidates {
+    always: Vec<Candidate>,
+    by_value: Vec<(Attribute, HashMap<Vec<u8>, Vec<Candidate>>)>,
+}
+
+/// A policy, and which of its path patterns led to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    policy: u32,
+    pattern: u32,
+}
+
+impl PolicySet {
+    /// Compiles a configuration. Keys are hashed under `seed`.
+    #[must_use]
+    pub fn new(config: Config, seed: KeySeed) -> Self {
+        let indexes: HashMap<String, u32> =
+            (0_u32..).zip(&config.policies).map(|(index, policy)| (policy.name.clone(), index)).collect();
+        let mut paths = PathTree::<Candidates>::default();
+        let everywhere = Pattern::everything();
+        for (index, policy) in (0_u32..).zip(&config.policies).filter(|(_, policy)| policy.enabled) {
+            let patterns = match policy.paths.as_slice() {
+                [] => std::slice::from_ref(&everywhere),
+                patterns => patterns,
+            };
+            for (pattern, path) in (0_u32..).zip(patterns) {
+                paths.entry(path).add(policy, Candidate { policy: index, pattern });
+            }
+        }
+        let policies = config
+            .policies
+            .into_iter()
+            .map(|policy| Compiled {
+                prefixes: policy.variants.iter().map(|variant| prefix(&policy, variant, seed)).collect(),
+                replaces: policy.replaces.iter().filter_map(|name| indexes.get(name).copied()).collect(),
+                policy,
+            })
+            .collect();
+        Self {
+            policies,
+            paths,
+            ipv4_prefix: config.ipv4_prefix,
+            ipv6_prefix: config.ipv6_prefix,
+            shadow: config.shadow,
+        }
+    }
+
+    /// All policies, in the order of the configuration, also those that are switched off.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = &Policy> {
+        self.policies.iter().map(|compiled| &compiled.policy)
+    }
+
+    /// The policy of this index in [`policies`](Self::policies).
+    pub fn policy(&self, index: usize) -> Option<&Policy> {
+        self.policies.get(index).map(|compiled| &compiled.policy)
+    }
+
+    pub(crate) fn compiled(&self, index: u32) -> &Compiled {
+        &self.policies[index as usize]
+    }
+
+    /// The index of the policy of this name.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.policies.iter().position(|compiled| compiled.policy.name == name)
+    }
+
+    /// Whether every policy only watches.
+    pub const fn is_shadow(&self) -> bool {
+        self.shadow
+    }
+
+    /// Which policies apply to a request at `now`, and what each asks of the store.
+    ///
+    /// A policy applies if it is active, the request matches it, the request has all that the policy counts by, and no
+    /// other policy that applies replaces it. `cost` stands in for what the policies say that a request costs.
+    pub fn plan(&self, request: &(impl Attributes + ?Sized), now: Timestamp, cost: Option<u32>) -> Plan<'_> {
+        let path = normalized(request.path());
+        let mut candidates: SmallVec<[Candidate; 16]> = SmallVec::new();
+        self.paths.matches(&path, &mut |found| found.collect(request, &path, &mut candidates));
+        candidates.sort_unstable();
+        candidates.dedup_by_key(|candidate| candidate.policy);
+
+        let mut plan = Plan { set: self, parts: SmallVec::new(), hits: SmallVec::new() };
+        for candidate in candidates {
+            self.apply(&mut plan, candidate, request, &path, now, cost);
+        }
+        plan.drop_replaced();
+        plan
+    }
+
+    /// Adds a policy's hits to a plan, if the policy applies.
+    fn apply<'s>(
+        &'s self,
+        plan: &mut Plan<'s>,
+        candidate: Candidate,
+        request: &(impl Attributes + ?Sized),
+        path: &str,
+        now: Timestamp,
+        cost: Option<u32>,
+    ) {
+        let compiled = &self.policies[candidate.policy as usize];
+        let policy = &compiled.policy;
+        if !policy.matches(request, path)
+            || policy.schedule.as_ref().is_some_and(|schedule| !schedule.is_active(now))
+        {
+            return;
+        }
+        let variant = policy.variant_for(request, path);
+        let mut builder = compiled.prefixes[variant].clone();
+        for part in &policy.key {
+            // Without what it counts by, a policy does not apply: there is no shared bucket for the anonymous.
+            if self.push_part(&mut builder, part, policy, candidate, request, path).is_none() {
+                return;
+            }
+        }
+        let first = plan.hits.len();
+        for (index, limit) in policy.variants[variant].limits.iter().enumerate() {
+            let mut key = builder.clone();
+            key.push(&index);
+            plan.hits
+                .push(Hit::new(limit.id, key.finish(), &limit.limit).with_cost(cost.unwrap_or(policy.cost)));
+        }
+        plan.parts.push(Part {
+            policy: candidate.policy,
+            // A policy has far fewer tiers than there are values of these.
+            variant: u32::try_from(variant).unwrap_or(u32::MAX),
+            hits: first..plan.hits.len(),
+            shadow: self.shadow || policy.shadow,
+        });
+    }
+
+    fn push_part(
+        &self,
+        builder: &mut KeyBuilder,
+        part: &KeyPart,
+        policy: &Policy,
+        candidate: Candidate,
+        request: &(impl Attributes + ?Sized),
+        path: &str,
+    ) -> Option<()> {
+        let network = |request: &dyn Fn() -> Option<std::net::IpAddr>| {
+            request().map(|ip| network(ip, self.ipv4_prefix, self.ipv6_prefix))
+        };
+        match part {
+            KeyPart::Ip => network(&|| request.ip())?.write(builder),
+            KeyPart::Identity => {
+                let named = [(0_u64, Attribute::ApiKey), (1, Attribute::User)]
+                    .iter()
+                    .find_map(|(kind, attribute)| Some((*kind, value(request, attribute, path)?)));
+                if let Some((kind, value)) = named {
+                    builder.push(&kind);
+                    push_value(builder, &value);
+                } else {
+                    let ip = network(&|| request.ip())?;
+                    builder.push(&2_u64);
+                    ip.write(builder);
+                }
+            }
+            KeyPart::Endpoint => {
+                push_value(builder, &request.get(&Attribute::Method).unwrap_or_default());
+                let pattern = policy.paths.get(candidate.pattern as usize);
+                builder.push(pattern.map_or(path, Pattern::as_str));
+            }
+            KeyPart::Global => {}
+            KeyPart::Static(word) => builder.push(word.as_str()),
+            KeyPart::Attribute(attribute) => push_value(builder, &value(request, attribute, path)?),
+        }
+        Some(())
+    }
+
+    /// What a request is counted by under a policy, for people: `203.0.113.7`, or `GET /api · 203.0.113.7`. Secrets in it
+    /// (API keys, cookies) are shown by their first characters only. `None` if the request lacks it.
+    pub fn describe_key(&self, policy: usize, request: &(impl Attributes + ?Sized)) -> Option<String> {
+        let policy = self.policy(policy)?;
+        let path = normalized(request.path());
+        let text = |value: Cow<'_, [u8]>| String::from_utf8_lossy(&value).into_owned();
+        let mut parts = Vec::new();
+        for part in &policy.key {
+            let ip = || Some(network(request.ip()?, self.ipv4_prefix, self.ipv6_prefix).to_string());
+            parts.push(match part {
+                KeyPart::Ip => ip()?,
+                KeyPart::Identity => match value(request, &Attribute::ApiKey, &path) {
+                    Some(key) => veiled(&text(key)),
+                    None => value(request, &Attribute::User, &path).map(text).or_else(ip)?,
+                },
+                KeyPart::Endpoint => {
+                    let method = request.get(&Attribute::Method).map(text).unwrap_or_default();
+                    format!("{method} {path}")
+                }
+                KeyPart::Global => "everyone".to_owned(),
+                KeyPart::Static(word) => word.clone(),
+                KeyPart::Attribute(attribute) if attribute.is_secret() => {
+                    veiled(&text(value(request, attribute, &path)?))
+                }
+                KeyPart::Attribute(attribute) => text(value(request, attribute, &path)?),
+            });
+        }
+        Some(parts.join(" · "))
+    }
+}
+
+/// The longest value that is part of a key as it is; what is longer is cut here and its length noted.
+const VALUE_BYTES_MAX: usize = 4_096;
+
+/// Adds a value of any length in bounded time.
+fn push_value(builder: &mut KeyBuilder, value: &[u8]) {
+    builder.push(&value[..value.len().min(VALUE_BYTES_MAX)]);
+    if value.len() > VALUE_BYTES_MAX {
+        builder.push(&value.len());
+    }
+}
+
+/// The start of a secret.
+fn veiled(secret: &str) -> String {
+    format!("{}…", secret.chars().take(4.min(secret.chars().count() / 3)).collect::<String>())
+}
+
+/// An attribute's value; the path is the normalised one. An empty value is none.
+fn value<'r>(
+    request: &'r (impl Attributes + ?Sized),
+    attribute: &Attribute,
+    path: &'r str,
+) -> Option<Cow<'r, [u8]>> {
+    match attribute {
+        Attribute::Path => Some(Cow::Borrowed(path.as_bytes())),
+        _ => request.get(attribute).filter(|value| !value.is_empty()),
+    }
+}
+
+fn prefix(policy: &Policy, variant: &Variant, seed: KeySeed) -> KeyBuilder {
+    let mut builder = KeyBuilder::new(&seed);
+    builder.push(policy.name.as_str());
+    builder.push(&variant.tier.as_deref());
+    builder
+}
+
+impl Candidates {
+    fn add(&mut self, policy: &Policy, candidate: Candidate) {
+        let condition = policy.conditions.first().map(|first| (&first.attribute, first.values.clone()));
+        let method = (!policy.methods.is_empty()).then(|| (&Attribute::Method, policy.methods.clone()));
+        let Some((attribute, values)) = condition.or(method) else {
+            return self.always.push(candidate);
+        };
+        let known = self.by_value.iter().position(|(known, _)| known == attribute);
+        let index = known.unwrap_or_else(|| {
+            self.by_value.push((attribute.clone(), HashMap::new()));
+            self.by_value.len() - 1
+        });
+        for value in values {
+            self.by_value[index].1.entry(value.into_bytes()).or_default().push(candidate);
+        }
+    }
+
+    fn collect(
+        &self,
+        request: &(impl Attributes + ?Sized),
+        path: &str,
+        found: &mut SmallVec<[Candidate; 16]>,
+    ) {
+        found.extend_from_slice(&self.always);
+        for (attribute, values) in &self.by_value {
+            if let Some(value) = value(request, attribute, path)
+                && let Some(candidates) = values.get(&*value)
+            {
+                found.extend_from_slice(candidates);
+            }
+        }
+    }
+}
+
+impl Policy {
+    /// Whether the request meets the conditions that are not the path's.
+    fn matches(&self, request: &(impl Attributes + ?Sized), path: &str) -> bool {
+        let is_one_of = |attribute: &Attribute, values: &[String]| {
+            value(request, attribute, path)
+                .is_some_and(|value| values.iter().any(|one| one.as_bytes() == &*value))
+        };
+        (self.methods.is_empty() || is_one_of(&Attribute::Method, &self.methods))
+            && self.conditions.iter().all(|condition| is_one_of(&condition.attribute, &condition.values))
+    }
+
+    /// Which set of limits a request gets.
+    fn variant_for(&self, request: &(impl Attributes + ?Sized), path: &str) -> usize {
+        let Some(tiers) = &self.tiers else { return 0 };
+        let (attribute, by_value) = match &tiers.source {
+            TierSource::Attribute(attribute) => (attribute, &tiers.by_name),
+            TierSource::Lookup { by, tiers } => (by, tiers),
+        };
+        let value = value(request, attribute, path);
+        let known = value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
+        known.and_then(|value| by_value.get(value).copied()).unwrap_or(tiers.default)
+    }
+}
+
+/// What a request asks of the store: the hits of every policy that applies.
+#[derive(Clone, Debug)]
+pub struct Plan<'s> {
+    pub(crate) set: &'s PolicySet,
+    pub(crate) parts: SmallVec<[Part; 4]>,
+    hits: SmallVec<[Hit<'s>; 8]>,
+}
+
+/// One policy's part in a plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) policy: u32,
+    pub(crate) variant: u32,
+    pub(crate) hits: std::ops::Range<usize>,
+    pub(crate) shadow: bool,
+}
+
+impl<'s> Plan<'s> {
+    /// The policies that apply, in the order of the configuration.
+    pub fn policies(&self) -> impl Iterator<Item = &'s Policy> {
+        let set = self.set;
+        self.parts.iter().map(|part| &set.policies[part.policy as usize].policy)
+    }
+
+    /// All hits, in the order of the policies.
+    pub fn hits(&self) -> &[Hit<'s>] {
+        &self.hits
+    }
+
+    /// The hits as the store wants them: a group for each policy.
+    pub fn groups(&self) -> SmallVec<[Group<'_>; 4]> {
+        let group = |part: &Part| Group {
+            hits: &self.hits[part.hits.clone()],
+            combine: self.set.policies[part.policy as usize].policy.combine,
+            shadow: part.shadow,
+        };
+        self.parts.iter().map(group).collect()
+    }
+
+    /// Keeps the policy of this index only. Returns whether it applies.
+    pub fn retain(&mut self, policy: usize) -> bool {
+        self.keep(|part| part.policy as usize == policy);
+        !self.parts.is_empty()
+    }
+
+    fn drop_replaced(&mut self) {
+        let replaced: SmallVec<[u32; 8]> = self
+            .parts
+            .iter()
+            // What only watches must not change what is enforced.
+            .filter(|part| !part.shadow)
+            .flat_map(|part| self.set.policies[part.policy as usize].replaces.iter().copied())
+            .collect();
+        if !replaced.is_empty() {
+            self.keep(|part| !replaced.contains(&part.policy));
+        }
+    }
+
+    fn keep(&mut self, wanted: impl Fn(&Part) -> bool) {
+        let (parts, hits) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.hits));
+        for part in parts.into_iter().filter(wanted) {
+            let first = self.hits.len();
+            self.hits.extend(hits[part.hits.clone()].iter().copied());
+            self.parts.push(Part { hits: first..self.hits.len(), ..part });
+        }
+    }
+}

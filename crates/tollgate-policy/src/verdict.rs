@@ -1,0 +1,168 @@
+//! What all policies together say of a request.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tollgate_core::{Answer, Grant, Limit, Nanos, Outcome, Outcomes, Retry};
+
+use crate::policy::{Policy, PolicyLimit};
+use crate::set::{Part, Plan, PolicySet};
+
+/// The answer to a request: whether it passes, and what each policy that applied said.
+///
+/// It keeps the policies alive that it speaks of, so it can be carried along with a response.
+#[derive(Clone, Debug)]
+#[must_use = "a verdict that nobody looks at limits nothing"]
+pub struct Verdict {
+    set: Arc<PolicySet>,
+    allowed: bool,
+    parts: SmallVec<[Part; 4]>,
+    outcomes: Outcomes,
+}
+
+/// What one policy said of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyVerdict<'v> {
+    /// The policy.
+    pub policy: &'v Policy,
+    /// Its index in [`PolicySet::policies`].
+    pub index: usize,
+    /// The tier whose limits were used, if the policy has tiers.
+    pub tier: Option<&'v str>,
+    /// Whether the policy admits the request. A shadow that does not admit it does not deny it either.
+    pub admitted: bool,
+    /// Whether the policy only watches.
+    pub shadow: bool,
+    /// When the policy would admit the request.
+    pub retry_after: Retry,
+    limits: &'v [PolicyLimit],
+    outcomes: &'v [Outcome],
+}
+
+impl Plan<'_> {
+    /// What a store's answer to this plan's groups means. `set` is the set that made the plan.
+    pub fn verdict(self, set: &Arc<PolicySet>, answer: Answer) -> Verdict {
+        debug_assert!(
+            std::ptr::eq(self.set, Arc::as_ptr(set)),
+            "a verdict speaks of the policies that were planned"
+        );
+        Verdict {
+            set: Arc::clone(set),
+            allowed: answer.allowed,
+            parts: self.parts,
+            outcomes: answer.outcomes,
+        }
+    }
+}
+
+impl Verdict {
+    /// Whether the request passes.
+    pub const fn is_allowed(&self) -> bool {
+        self.allowed
+    }
+
+    /// What each policy that applied said, in the order of the configuration.
+    pub fn policies(&self) -> impl Iterator<Item = PolicyVerdict<'_>> {
+        self.parts.iter().map(|part| self.policy(part))
+    }
+
+    /// The policy that decided: if the request is denied, the one that denies it for the longest; else the one with the
+    /// least left of what it holds. Among equals, the one of the highest priority. Shadows do not decide. `None` if
+    /// no policy applied.
+    pub fn deciding(&self) -> Option<PolicyVerdict<'_>> {
+        let enforced = self.policies().filter(|policy| !policy.shadow && policy.admitted == self.allowed);
+        enforced.reduce(|first, second| if second.is_tighter_than(&first) { second } else { first })
+    }
+
+    /// When the request would pass.
+    pub fn retry_after(&self) -> Retry {
+        let enforced = self.policies().filter(|policy| !policy.shadow);
+        enforced.map(|policy| policy.retry_after).max().unwrap_or(Retry::Now)
+    }
+
+    /// The indexes, in the plan's hits, of what was taken, so that it can be given back.
+    pub fn grants(&self) -> impl Iterator<Item = (usize, Grant)> + '_ {
+        self.outcomes.iter().enumerate().filter_map(|(index, outcome)| Some((index, outcome.grant?)))
+    }
+
+    /// What decided each hit.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    fn policy(&self, part: &Part) -> PolicyVerdict<'_> {
+        // The set made the part, so both indexes are in range; were they not, there would be nothing to say.
+        let policy = &self.set.compiled(part.policy).policy;
+        let variant = policy.variants.get(part.variant as usize);
+        let outcomes = self.outcomes.get(part.hits.clone()).unwrap_or_default();
+        let each: SmallVec<[Retry; 8]> =
+            outcomes.iter().map(|outcome| outcome.decision.retry_after).collect();
+        let admitting = outcomes.iter().filter(|outcome| outcome.decision.allowed).count();
+        PolicyVerdict {
+            policy,
+            index: part.policy as usize,
+            tier: variant.and_then(|variant| variant.tier.as_deref()),
+            admitted: policy.combine.admits(admitting, outcomes.len()),
+            shadow: part.shadow,
+            retry_after: policy.combine.retry_after(&each),
+            limits: variant.map_or(&[], |variant| &variant.limits),
+            outcomes,
+        }
+    }
+}
+
+impl<'v> PolicyVerdict<'v> {
+    /// Each limit of the policy, and what became of it.
+    pub fn limits(&self) -> impl Iterator<Item = (&'v PolicyLimit, &'v Outcome)> + use<'v> {
+        self.limits.iter().zip(self.outcomes)
+    }
+
+    /// The limit that speaks for the policy: the tightest of those that agree with it.
+    pub fn tightest(&self) -> Option<(&'v PolicyLimit, &'v Outcome)> {
+        let agreeing = self.limits().filter(|(_, outcome)| outcome.decision.allowed == self.admitted);
+        agreeing.reduce(|first, second| if is_tighter(second.1, first.1) { second } else { first })
+    }
+
+    /// How much the tightest limit holds.
+    pub fn limit(&self) -> u64 {
+        self.tightest().map_or(u64::MAX, |(_, outcome)| outcome.decision.limit)
+    }
+
+    /// How much of it is left.
+    pub fn remaining(&self) -> u64 {
+        self.tightest().map_or(u64::MAX, |(_, outcome)| outcome.decision.remaining)
+    }
+
+    /// How long until it is whole again.
+    pub fn reset_after(&self) -> Nanos {
+        self.tightest().map_or(Nanos::ZERO, |(_, outcome)| outcome.decision.reset_after)
+    }
+
+    /// The rule of the tightest limit.
+    pub fn rule(&self) -> Option<&'v Limit> {
+        self.tightest().map(|(limit, _)| &limit.limit)
+    }
+
+    fn is_tighter_than(&self, other: &Self) -> bool {
+        let (Some((_, own)), Some((_, others))) = (self.tightest(), other.tightest()) else {
+            return self.tightest().is_some();
+        };
+        match self.retry_after.cmp(&other.retry_after) {
+            std::cmp::Ordering::Equal if is_tighter(own, others) => true,
+            std::cmp::Ordering::Equal if is_tighter(others, own) => false,
+            std::cmp::Ordering::Equal => self.policy.priority > other.policy.priority,
+            order => order.is_gt(),
+        }
+    }
+}
+
+/// Whether one outcome denies for longer than another or, if both admit, leaves a smaller part.
+fn is_tighter(one: &Outcome, other: &Outcome) -> bool {
+    let (one, other) = (&one.decision, &other.decision);
+    let share = |remaining: u64, of: u64| u128::from(remaining) * u128::from(of);
+    match one.retry_after.cmp(&other.retry_after) {
+        // remaining/limit, compared without division.
+        std::cmp::Ordering::Equal => share(one.remaining, other.limit) < share(other.remaining, one.limit),
+        order => order.is_gt(),
+    }
+}
