@@ -1,1 +1,89 @@
-//! placeholder
+//! Rate limiting for Rust: in a program, in front of a service, by a policy file.
+//!
+//! | you want to | use |
+//! |---|---|
+//! | limit one thing | [`Limiter`] |
+//! | limit each of many: addresses, users, jobs | [`KeyedLimiter`] |
+//! | limit by a policy file | `Gate` (feature `policy`, on by default) |
+//! | limit an axum or hyper service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
+//! | test code that is limited | [`ManualClock`] |
+//!
+//! # Three lines
+//! ```
+//! use tollgate::{KeyedLimiter, Quota};
+//!
+//! let limiter = KeyedLimiter::<str>::new(Quota::per_minute(100));
+//! assert!(limiter.check("203.0.113.7").is_allowed());
+//! ```
+//!
+//! # Why was I denied, and until when?
+//! ```
+//! use tollgate::{Limiter, Limit, Quota};
+//!
+//! let limiter = Limiter::new(Limit::fixed_window(Quota::per_hour(1)));
+//! assert!(limiter.check().is_allowed());
+//! let denied = limiter.check();
+//! assert!(!denied.is_allowed());
+//! assert!(denied.retry_after.duration() <= Some(std::time::Duration::from_secs(3_600)));
+//! ```
+//!
+//! # A policy file
+//! ```
+//! # #[cfg(feature = "policy")] {
+//! use tollgate::{Config, Format, Gate, Request};
+//!
+//! let config = Config::parse("inline", "
+//!     policies:
+//!       - { name: login, match: { method: POST, path: /login }, key: ip, limit: 5/minute }
+//! ", Format::Yaml, &[])?;
+//! let gate = Gate::new(config);
+//! let login = Request::new("POST", "/login").with_ip("203.0.113.7".parse()?);
+//! for _ in 0..5 {
+//!     assert!(gate.check(&login).is_allowed());
+//! }
+//! let verdict = gate.check(&login);
+//! assert_eq!(verdict.deciding().map(|policy| policy.policy.name()), Some("login"));
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Which algorithm?
+//! See [`algorithm`]: GCRA is the default and rarely wrong. All of them compute with whole numbers, never drift, and say
+//! exactly when to retry.
+//!
+//! # What a decision costs
+//! Nothing here spawns threads, reads files or talks to the network. Memory is bounded: see [`MemoryOptions`].
+
+#[cfg(feature = "policy")]
+mod gate;
+mod keyed;
+mod limiter;
+mod reservation;
+#[cfg(feature = "policy")]
+mod statistics;
+
+pub use keyed::KeyedLimiter;
+pub use limiter::{LimitOrQuota, Limiter};
+pub use reservation::Reservation;
+pub use tollgate_core::{
+    Answer, Clock, Combine, Decision, Grant, Group, Hit, Key, KeyBuilder, KeyHash, KeySeed, Limit, LimitError,
+    LimitId, ManualClock, Nanos, Outcome, ParseQuotaError, Quota, QuotaError, Retry, Source, Timestamp, algorithm,
+    quota,
+};
+pub use tollgate_store::{
+    LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError, SystemClock, conformance,
+    random_seed,
+};
+
+#[cfg(feature = "policy")]
+pub use gate::Gate;
+#[cfg(feature = "policy")]
+pub use statistics::{PolicyStatistics, Statistics};
+#[cfg(feature = "policy")]
+pub use tollgate_policy::{
+    Attribute, Attributes, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE, Format, HeaderValues, LoadError, Plan,
+    Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Variant, Verdict,
+};
+
+#[cfg(feature = "tower")]
+pub use tollgate_http as http;

@@ -1,0 +1,194 @@
+//! One limit for each key.
+
+use std::marker::PhantomData;
+
+use tollgate_core::{Answer, Decision, Group, Hit, Key, KeyBuilder, KeyHash, KeySeed, Limit, LimitId};
+use tollgate_store::{LocalStore, MemoryStore, Store, StoreError, random_seed};
+
+use crate::limiter::LimitOrQuota;
+use crate::reservation::Reservation;
+
+/// Limits each key by itself: addresses, users, tenants, jobs.
+///
+/// Keys are typed by [`Key`]: texts, numbers, addresses, tuples of them, or your own. They are hashed and not kept.
+///
+/// The plain methods need a store in this process, and answer at once. Those that end in `_async` work with any
+/// [`Store`].
+///
+/// ```
+/// use std::net::IpAddr;
+/// use tollgate::{KeyedLimiter, Limit, Quota};
+///
+/// let by_route = KeyedLimiter::<(IpAddr, &str)>::new(Limit::sliding_window(Quota::per_minute(5)));
+/// let client: IpAddr = "203.0.113.7".parse()?;
+/// assert!(by_route.check(&(client, "/login")).is_allowed());
+/// assert_eq!(by_route.status(&(client, "/login")).remaining, 4);
+/// assert_eq!(by_route.status(&(client, "/search")).remaining, 5);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Debug)]
+pub struct KeyedLimiter<K: ?Sized, S = MemoryStore> {
+    limit: Limit,
+    store: S,
+    hasher: KeyBuilder,
+    // The limiter takes keys, and holds none.
+    keys: PhantomData<fn(&K)>,
+}
+
+/// A limiter has one limit, so its store need not tell several apart.
+const ONLY: LimitId = LimitId(0);
+
+impl<K: Key + ?Sized> KeyedLimiter<K> {
+    /// A limiter in memory, for at most a million keys that are under way at once. A
+    /// [`Quota`](tollgate_core::Quota) makes a GCRA limit.
+    pub fn new(limit: impl Into<LimitOrQuota>) -> Self {
+        Self::with_store(limit, MemoryStore::default())
+    }
+}
+
+impl<K: Key + ?Sized, S> KeyedLimiter<K, S> {
+    /// A limiter on this store, which should serve no other limiter.
+    ///
+    /// ```
+    /// use tollgate::{KeyedLimiter, MemoryOptions, MemoryStore, Overflow, Quota};
+    ///
+    /// let options = MemoryOptions { capacity: 50_000, overflow: Overflow::Deny };
+    /// let limiter = KeyedLimiter::<u64, _>::with_store(Quota::per_second(10), MemoryStore::new(options));
+    /// assert!(limiter.check(&7).is_allowed());
+    /// ```
+    pub fn with_store(limit: impl Into<LimitOrQuota>, store: S) -> Self {
+        Self::with_seed(limit, store, &random_seed())
+    }
+
+    /// A limiter on this store, whose keys are hashed under this seed: the same on all nodes that share the store.
+    pub fn with_seed(limit: impl Into<LimitOrQuota>, store: S, seed: &KeySeed) -> Self {
+        let LimitOrQuota(limit) = limit.into();
+        Self { limit, store, hasher: KeyBuilder::new(seed), keys: PhantomData }
+    }
+
+    /// The rule.
+    pub const fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    fn hash(&self, key: &K) -> KeyHash {
+        let mut builder = self.hasher.clone();
+        key.write(&mut builder);
+        builder.finish()
+    }
+
+    fn hit(&self, key: &K, cost: u32) -> Hit<'_> {
+        Hit::new(ONLY, self.hash(key), &self.limit).with_cost(cost)
+    }
+
+    fn reservation(&self, key: KeyHash, answer: &Answer) -> Result<Reservation, Decision> {
+        let (decision, grant) = first(answer);
+        grant.map(|grant| Reservation::new([(key, self.limit, grant)])).ok_or(decision)
+    }
+}
+
+/// The only decision of an answer to one hit. A store that answers with none denies.
+fn first(answer: &Answer) -> (Decision, Option<tollgate_core::Grant>) {
+    answer.outcomes.first().map_or((Decision::deny_all(), None), |outcome| (outcome.decision, outcome.grant))
+}
+
+impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
+    /// Asks for 1, and takes it if it is there.
+    pub fn check(&self, key: &K) -> Decision {
+        self.check_n(key, 1)
+    }
+
+    /// Asks for `cost` units, and takes them if all are there. 0 only looks.
+    pub fn check_n(&self, key: &K, cost: u32) -> Decision {
+        first(&LocalStore::acquire(&self.store, &[Group::all(&[self.hit(key, cost)])])).0
+    }
+
+    /// Like [`check_n`](Self::check_n), with a receipt by which the cost can be given back.
+    ///
+    /// # Errors
+    /// The decision, if the request is denied.
+    ///
+    /// ```
+    /// use tollgate::{KeyedLimiter, Quota};
+    ///
+    /// let limiter = KeyedLimiter::<str>::new(Quota::per_hour(10));
+    /// if let Ok(reservation) = limiter.reserve("job", 8) {
+    ///     // The job was cancelled before it began.
+    ///     limiter.refund(reservation);
+    /// }
+    /// assert_eq!(limiter.status("job").remaining, 10);
+    /// ```
+    pub fn reserve(&self, key: &K, cost: u32) -> Result<Reservation, Decision> {
+        let hit = self.hit(key, cost);
+        self.reservation(hit.key, &LocalStore::acquire(&self.store, &[Group::all(&[hit])]))
+    }
+
+    /// Gives back what was reserved. What the limit has recovered by itself since is not given twice.
+    pub fn refund(&self, reservation: Reservation) {
+        LocalStore::refund(&self.store, &reservation.refunds());
+    }
+
+    /// Says what [`check_n`](Self::check_n) would, and takes nothing.
+    pub fn peek(&self, key: &K, cost: u32) -> Decision {
+        first(&LocalStore::peek(&self.store, &[Group::all(&[self.hit(key, cost)])])).0
+    }
+
+    /// What is left for a key, and when its limit is whole again.
+    pub fn status(&self, key: &K) -> Decision {
+        self.peek(key, 0)
+    }
+
+    /// Forgets a key: it is as new.
+    pub fn reset(&self, key: &K) {
+        LocalStore::reset(&self.store, &[self.hash(key)]);
+    }
+}
+
+/// The same on any store. Each method's errors are those of the store.
+#[allow(clippy::missing_errors_doc)]
+impl<K: Key + ?Sized, S: Store> KeyedLimiter<K, S> {
+    /// Asks for 1, and takes it if it is there.
+    pub async fn check_async(&self, key: &K) -> Result<Decision, StoreError> {
+        self.check_n_async(key, 1).await
+    }
+
+    /// Asks for `cost` units, and takes them if all are there. 0 only looks.
+    pub async fn check_n_async(&self, key: &K, cost: u32) -> Result<Decision, StoreError> {
+        let hits = [self.hit(key, cost)];
+        Ok(first(&Store::acquire(&self.store, &[Group::all(&hits)]).await?).0)
+    }
+
+    /// Like [`check_n_async`](Self::check_n_async), with a receipt by which the cost can be given back; or the decision
+    /// that denies it.
+    pub async fn reserve_async(&self, key: &K, cost: u32) -> Result<Result<Reservation, Decision>, StoreError> {
+        let hits = [self.hit(key, cost)];
+        let answer = Store::acquire(&self.store, &[Group::all(&hits)]).await?;
+        Ok(self.reservation(hits[0].key, &answer))
+    }
+
+    /// Gives back what was reserved.
+    pub async fn refund_async(&self, reservation: Reservation) -> Result<(), StoreError> {
+        Store::refund(&self.store, &reservation.refunds()).await
+    }
+
+    /// Says what [`check_n_async`](Self::check_n_async) would, and takes nothing.
+    pub async fn peek_async(&self, key: &K, cost: u32) -> Result<Decision, StoreError> {
+        let hits = [self.hit(key, cost)];
+        Ok(first(&Store::peek(&self.store, &[Group::all(&hits)]).await?).0)
+    }
+
+    /// What is left for a key, and when its limit is whole again.
+    pub async fn status_async(&self, key: &K) -> Result<Decision, StoreError> {
+        self.peek_async(key, 0).await
+    }
+
+    /// Forgets a key: it is as new.
+    pub async fn reset_async(&self, key: &K) -> Result<(), StoreError> {
+        Store::reset(&self.store, &[self.hash(key)]).await
+    }
+}

@@ -1,0 +1,131 @@
+//! One limit.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tollgate_core::{Clock, Decision, Grant, KeyHash, Limit, Quota, State};
+use tollgate_store::SystemClock;
+
+use crate::reservation::Reservation;
+
+/// Limits one thing: calls to a service, lines in a log, jobs in a second.
+///
+/// Share it by reference or in an [`Arc`](std::sync::Arc).
+///
+/// ```
+/// use tollgate::{Limiter, Quota};
+///
+/// let limiter = Limiter::new(Quota::per_second(10));
+/// if limiter.check().is_allowed() {
+///     // go on
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Limiter<C = SystemClock> {
+    limit: Limit,
+    clock: C,
+    state: Mutex<State>,
+}
+
+impl Limiter {
+    /// A limiter on this machine's clock. A [`Quota`] makes a GCRA limit.
+    pub fn new(limit: impl Into<LimitOrQuota>) -> Self {
+        Self::with_clock(limit, SystemClock::new())
+    }
+}
+
+impl<C: Clock> Limiter<C> {
+    /// A limiter on this clock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::{Limiter, ManualClock, Quota};
+    ///
+    /// let clock = ManualClock::default();
+    /// let limiter = Limiter::with_clock(Quota::per_minute(1), clock.clone());
+    /// assert!(limiter.check().is_allowed());
+    /// assert!(!limiter.check().is_allowed());
+    /// clock.advance(Duration::from_secs(60));
+    /// assert!(limiter.check().is_allowed());
+    /// ```
+    pub fn with_clock(limit: impl Into<LimitOrQuota>, clock: C) -> Self {
+        let LimitOrQuota(limit) = limit.into();
+        let state = Mutex::new(limit.fresh(clock.now()));
+        Self { limit, clock, state }
+    }
+
+    /// Asks for 1, and takes it if it is there.
+    pub fn check(&self) -> Decision {
+        self.check_n(1)
+    }
+
+    /// Asks for `cost` units, and takes them if all are there. 0 only looks.
+    pub fn check_n(&self, cost: u32) -> Decision {
+        let mut state = self.state();
+        // The clock is read under the lock, so that the times that a state sees do not run backwards.
+        self.limit.acquire(&mut state, self.clock.now(), cost).decision
+    }
+
+    /// Like [`check_n`](Self::check_n), with a receipt by which the cost can be given back.
+    ///
+    /// # Errors
+    /// The decision, if the request is denied.
+    pub fn reserve(&self, cost: u32) -> Result<Reservation, Decision> {
+        let step = {
+            let mut state = self.state();
+            self.limit.acquire(&mut state, self.clock.now(), cost)
+        };
+        step.grant.map(|grant| Reservation::new([(KeyHash(0), self.limit, grant)])).ok_or(step.decision)
+    }
+
+    /// Gives back what was reserved. What the limit has recovered by itself since is not given twice.
+    pub fn refund(&self, reservation: Reservation) {
+        let mut state = self.state();
+        let now = self.clock.now();
+        for refund in reservation.refunds() {
+            let grant: Grant = refund.grant;
+            self.limit.give_back(&mut state, now, grant);
+        }
+    }
+
+    /// Says what [`check_n`](Self::check_n) would, and takes nothing.
+    pub fn peek(&self, cost: u32) -> Decision {
+        self.limit.decide(&self.state(), self.clock.now(), cost)
+    }
+
+    /// What is left, and when the limit is whole again.
+    pub fn status(&self) -> Decision {
+        self.peek(0)
+    }
+
+    /// Makes the limit as new.
+    pub fn reset(&self) {
+        let mut state = self.state();
+        *state = self.limit.fresh(self.clock.now());
+    }
+
+    /// The rule.
+    pub const fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere cannot leave a state half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A limit, or a rate that is limited by GCRA: what limiters are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitOrQuota(pub(crate) Limit);
+
+impl From<Limit> for LimitOrQuota {
+    fn from(limit: Limit) -> Self {
+        Self(limit)
+    }
+}
+
+impl From<Quota> for LimitOrQuota {
+    fn from(quota: Quota) -> Self {
+        Self(Limit::gcra(quota))
+    }
+}
