@@ -1,1 +1,44 @@
-fn main(){}
+//! The project's chores: `cargo xtask <chore>`.
+
+mod chores;
+mod sample_log;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+The project's chores.
+
+Usage: cargo xtask <CHORE>
+
+Chores:
+  test        Everything that proves the project right: unit, property, conformance and end-to-end
+              tests, documentation examples, and the example programs
+  ci          What a change must pass: format, lints, documentation, dependencies, and `test`
+  bench       The benchmarks, as tables
+  sample-log  Write samples/access.log anew
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["test"] => chores::test(),
+        ["ci"] => chores::ci(),
+        ["bench"] => chores::bench(),
+        ["sample-log"] => sample_log::write(),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -106,7 +106,7 @@ impl Quota {
 /// The units that a period may be written in, longest spelling first where spellings share a start.
 ///
 /// A month is 30 days and a year 365, as in envoyproxy/ratelimit.
-const UNITS: [(&str, u64, &[&str]); 9] = [
+const UNITS: [(&str, u64, &[&str]); 10] = [
     ("ms", 1_000_000, &["millisecond", "milliseconds", "millis"]),
     ("second", 1_000_000_000, &["seconds", "sec", "secs", "s"]),
     ("minute", 60_000_000_000, &["minutes", "min", "mins", "m"]),
@@ -115,7 +115,9 @@ const UNITS: [(&str, u64, &[&str]); 9] = [
     ("week", 604_800_000_000_000, &["weeks", "w"]),
     ("month", 2_592_000_000_000_000, &["months", "mo"]),
     ("year", 31_536_000_000_000_000, &["years", "y"]),
-    ("us", 1_000, &["microsecond", "microseconds", "micros"]),
+    // The micro sign and the Greek letter: `Duration` writes the one, keyboards the other.
+    ("us", 1_000, &["microsecond", "microseconds", "micros", "\u{b5}s", "\u{3bc}s"]),
+    ("ns", 1, &["nanosecond", "nanoseconds", "nanos"]),
 ];
 
 /// What is wrong with the text of a quota or of a length of time.
@@ -163,7 +165,7 @@ impl FromStr for Quota {
 pub fn parse_length(text: &str) -> Result<Nanos, ParseQuotaError> {
     let wrong = || ParseQuotaError::Period(excerpt(text));
     let trimmed = text.trim();
-    let unit_at = trimmed.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
+    let unit_at = trimmed.find(char::is_alphabetic).ok_or_else(wrong)?;
     let (number, unit) = trimmed.split_at(unit_at);
     let unit = unit.to_ascii_lowercase();
     let scale = UNITS
@@ -293,9 +295,16 @@ mod tests {
 
     #[test]
     fn writes_what_it_reads() {
-        for text in
-            ["5/minute", "100/10s", "1/year", "3/week", "1/30d".replace("30d", "month").as_str(), "2/1.5ms"]
-        {
+        for text in [
+            "5/minute",
+            "100/10s",
+            "1/year",
+            "3/week",
+            "1/30d".replace("30d", "month").as_str(),
+            "2/1.5ms",
+            "2/1.5µs",
+            "3/7ns",
+        ] {
             assert_eq!(text.parse::<Quota>().unwrap().to_string(), text);
         }
     }

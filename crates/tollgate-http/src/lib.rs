@@ -1,1 +1,116 @@
-//! placeholder
+//! Rate limits for HTTP programs: who a request is from, and how an answer speaks of limits.
+//!
+//! | to do this | use |
+//! |---|---|
+//! | put limits in front of a Tower, axum, hyper or tonic service | [`RateLimitLayer`] |
+//! | find the client behind proxies | [`TrustedProxies`], [`client_address`] |
+//! | tell policies who the user is, or what plan they have | [`RequestContext`] |
+//! | choose the headers of answers | [`HeaderOptions`] |
+//! | write the body of a 429 | [`RateLimitLayer::on_denied`], [`Denial`] |
+//! | leave health checks alone | [`RateLimitLayer::skip_paths`], [`RateLimitLayer::skip`] |
+//! | know in a handler what is left | the extension `Arc<Verdict>` |
+//!
+//! # axum
+//! The gate below is what the `tollgate` crate brings ready-made: policies, and a store that counts.
+//!
+//! ```no_run
+//! use std::net::SocketAddr;
+//! use std::sync::Arc;
+//!
+//! use axum::routing::{get, post};
+//! use axum::{Extension, Router};
+//! use tollgate_core::KeySeed;
+//! use tollgate_http::{Gatekeeper, HeaderOptions, RateLimitLayer, TrustedProxies};
+//! use tollgate_policy::{Attributes, Config, Format, PolicySet, Verdict};
+//! use tollgate_store::{LocalStore, MemoryStore};
+//!
+//! struct Gate {
+//!     policies: Arc<PolicySet>,
+//!     store: MemoryStore,
+//! }
+//!
+//! impl Gatekeeper for Gate {
+//!     fn check<A: Attributes + ?Sized>(&self, request: &A) -> Verdict {
+//!         let now = self.store.now();
+//!         let plan = self.policies.plan(request, now, None);
+//!         let answer = self.store.acquire_at(now, &plan.groups());
+//!         plan.verdict(&self.policies, answer)
+//!     }
+//! }
+//!
+//! const POLICIES: &str = "
+//! policies:
+//!   - { name: login, match: { method: POST, path: /login }, key: ip, limit: 5/minute }
+//!   - { name: everyone, key: identity, limit: 1000/hour }
+//! ";
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let config = Config::parse("policies", POLICIES, Format::Yaml, &[])?;
+//!     let policies = Arc::new(PolicySet::new(config, KeySeed::new(*b"16 random bytes!")));
+//!     let limits = RateLimitLayer::new(Gate { policies, store: MemoryStore::default() })
+//!         // Only the load balancer may say who the client is.
+//!         .trusted_proxies(TrustedProxies::parse(["10.0.0.0/8"])?)
+//!         .headers(HeaderOptions::default().hide_policy(true))
+//!         .skip_paths(["/healthz"]);
+//!
+//!     let app = Router::new()
+//!         .route("/", get(|Extension(verdict): Extension<Arc<Verdict>>| async move {
+//!             format!("{} left", verdict.deciding().map_or(0, |policy| policy.remaining()))
+//!         }))
+//!         .route("/login", post(|| async { "welcome" }))
+//!         .route("/healthz", get(|| async { "fine" }))
+//!         .layer(limits);
+//!
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//!     // Without this, requests have no address, and policies that count by it do not apply.
+//!     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! This needs the feature `axum`, with which the peer's address is read from axum's `ConnectInfo<SocketAddr>` and
+//! policies match the whole path also in routers that are nested. Other servers insert a [`Peer`] into requests.
+//!
+//! # Who a request is from
+//! Policies count by what [`HttpAttributes`] finds: the API key in a header, the user, claims and attributes that the
+//! application's authentication has put into a [`RequestContext`], the client's address. So the layer belongs *inside*
+//! the layer that authenticates: in axum, add it before.
+//!
+//! The address is the peer's. Headers such as `X-Forwarded-For` are believed only of proxies that are named, for
+//! anybody can write them: see [`client_address`].
+//!
+//! # What answers say
+//! By default `RateLimit-Policy`, `RateLimit`, `X-RateLimit-*`, on denials `Retry-After`, and the policies' own headers;
+//! [`HeaderOptions`] says what each number means. A denied request gets status 429 and this body:
+//!
+//! ```json
+//! {
+//!   "error": {
+//!     "code": "RATE_LIMIT_EXCEEDED",
+//!     "message": "Rate limit exceeded: the policy `login` allows 5 requests per minute. Try again in 30 seconds.",
+//!     "details": { "limit": 5, "window_seconds": 60, "retry_after_seconds": 30 },
+//!     "recovery_suggestions": ["Wait 30 seconds before sending this request again; …", "…"]
+//!   }
+//! }
+//! ```
+//!
+//! # Limits of this version
+//! * [`Gatekeeper`] answers at once: limits whose state is in this process fit it, a store over the network does not.
+//! * What a request costs is decided before it runs; nothing is given back after the response.
+//! * A layer takes one decision for each request. Two layers on one route are two decisions: the answer's lists then
+//!   hold the items of both, and the other headers those of the inner one.
+//! * Answers to clients of gRPC are HTTP 429s like all others.
+
+mod attributes;
+mod body;
+mod client;
+mod headers;
+mod layer;
+mod numbers;
+
+pub use attributes::{API_KEY_HEADER, HttpAttributes, Peer, RequestContext};
+pub use body::{Denial, DenialDetails, DenialError, ERROR_CODE, response_body, response_body_without_policy};
+pub use client::{ForwardingHeader, ProxyError, TrustedProxies, client_address};
+pub use headers::{HeaderOptions, HeaderStyle, ResetStyle};
+pub use layer::{Gatekeeper, RateLimitBody, RateLimitLayer, RateLimitService, ResponseFuture};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use smallvec::SmallVec;
-use tollgate_core::{Group, Hit, Key, KeyBuilder, KeySeed, Timestamp};
+use tollgate_core::{Group, Hit, Key, KeyBuilder, KeyHash, KeySeed, Timestamp};
 
 use crate::address::network;
 use crate::attribute::{Attribute, Attributes};
@@ -351,6 +351,11 @@ impl<'s> Plan<'s> {
     pub fn policies(&self) -> impl Iterator<Item = &'s Policy> {
         let set = self.set;
         self.parts.iter().map(|part| &set.policies[part.policy as usize].policy)
+    }
+
+    /// For each policy that applies the key of its first limit: who is counted, under which policy and tier.
+    pub fn keys(&self) -> impl Iterator<Item = Option<KeyHash>> {
+        self.parts.iter().map(|part| self.hits.get(part.hits.start).filter(|_| !part.hits.is_empty()).map(|hit| hit.key))
     }
 
     /// All hits, in the order of the policies.

@@ -29,6 +29,8 @@ pub struct PolicyVerdict<'v> {
     pub index: usize,
     /// The tier whose limits were used, if the policy has tiers.
     pub tier: Option<&'v str>,
+    /// The index of those limits in [`Policy::variants`].
+    pub variant: usize,
     /// Whether the policy admits the request. A shadow that does not admit it does not deny it either.
     pub admitted: bool,
     /// Whether the policy only watches.
@@ -102,6 +104,7 @@ impl Verdict {
             policy,
             index: part.policy as usize,
             tier: variant.and_then(|variant| variant.tier.as_deref()),
+            variant: part.variant as usize,
             admitted: policy.combine.admits(admitting, outcomes.len()),
             shadow: part.shadow,
             retry_after: policy.combine.retry_after(&each),

@@ -1,1 +1,21 @@
-fn main(){}
+//! The `tollgate` program: a rate-limit server, and a workbench for its policies.
+
+mod cli;
+mod replay;
+mod serve;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Replay(options) => replay::run(&options),
+        Command::Validate(options) => validate::run(&options),
+        Command::Completions { shell } => cli::completions(shell),
+    }
+}

@@ -82,7 +82,8 @@ pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
     Attribute, Attributes, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE, Format, HeaderValues, LoadError, Plan,
-    Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Variant, Verdict,
+    Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Variant, Verdict, cookie_value,
+    query_value,
 };
 
 #[cfg(feature = "tower")]

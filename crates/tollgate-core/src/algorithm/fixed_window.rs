@@ -31,7 +31,7 @@ pub enum Windows {
     /// Windows of one length, the first of which starts at the Unix epoch: minutes start on the minute, days at
     /// midnight UTC, weeks on Thursday.
     Epoch {
-        /// How long a window is. At least one nanosecond.
+        /// How long a window is. None at all counts as one nanosecond.
         length: Nanos,
     },
 }
@@ -40,6 +40,8 @@ impl Windows {
     /// The start of the window in which `now` lies.
     pub const fn start(&self, now: Timestamp) -> Timestamp {
         match self {
+            // A quota's period is never zero, but anyone can write this value.
+            Self::Epoch { length: Nanos::ZERO } => now,
             Self::Epoch { length } => {
                 Timestamp::from_nanos(now.as_nanos() - now.as_nanos() % length.as_nanos())
             }
@@ -49,6 +51,7 @@ impl Windows {
     /// The start of the window after the one that starts at `start`.
     pub const fn next(&self, start: Timestamp) -> Timestamp {
         match self {
+            Self::Epoch { length: Nanos::ZERO } => start.saturating_add(Nanos::new(1)),
             Self::Epoch { length } => start.saturating_add(*length),
         }
     }

@@ -79,6 +79,9 @@ pub(crate) struct Lines {
     /// Requests older than the reorder window, which were decided as if they had come at the
     /// replay clock's reading.
     pub late: u64,
+    /// How often a line was so much older that another log must begin there; the replay started
+    /// again with it.
+    pub restarts: u64,
 }
 
 /// A line that could not be read as a request.

@@ -1,0 +1,165 @@
+//! What a denied client gets to read.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+use tollgate_core::Retry;
+use tollgate_policy::{PolicyVerdict, Verdict};
+
+use crate::numbers::{clamped, is_limited, retry_s, window_s};
+
+/// The value of `error.code`.
+pub const ERROR_CODE: &str = "RATE_LIMIT_EXCEEDED";
+
+/// The body of a 429, as JSON: `{"error": {"code": …, "message": …, "details": …, "recovery_suggestions": …}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Denial {
+    /// The error.
+    pub error: DenialError,
+}
+
+/// What is said of a denial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DenialError {
+    /// Always [`ERROR_CODE`]: what a program asks for.
+    pub code: &'static str,
+    /// What happened, for people.
+    pub message: String,
+    /// The numbers.
+    pub details: DenialDetails,
+    /// What a client can do, for people.
+    pub recovery_suggestions: Vec<Cow<'static, str>>,
+}
+
+/// The numbers of a denial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DenialDetails {
+    /// How much the limit holds that denied.
+    pub limit: Option<u64>,
+    /// In how many seconds a spent limit is whole again: the policy's period, unless it has a burst apart. `None` if
+    /// there is no such time.
+    pub window_seconds: Option<u64>,
+    /// In how many seconds the same request would pass, rounded up; `None` if it never will.
+    pub retry_after_seconds: Option<u64>,
+}
+
+/// The body of the answer to a denied request. It names the policy that denied.
+pub fn response_body(verdict: &Verdict) -> Denial {
+    Denial::of(verdict, false)
+}
+
+/// The same without the policy's name.
+pub fn response_body_without_policy(verdict: &Verdict) -> Denial {
+    Denial::of(verdict, true)
+}
+
+impl Denial {
+    fn of(verdict: &Verdict, hide_policy: bool) -> Self {
+        let deciding = verdict.deciding();
+        let limited = deciding.filter(is_limited);
+        let details = DenialDetails {
+            limit: limited.map(|policy| clamped(policy.limit())),
+            window_seconds: limited.as_ref().and_then(window_s),
+            retry_after_seconds: retry_s(verdict.retry_after()),
+        };
+        let policy = match deciding {
+            Some(policy) if !hide_policy => format!("the policy `{}`", policy.policy.name()),
+            _ => "the policy of this service".to_owned(),
+        };
+        let (message, recovery_suggestions) = if details.limit == Some(0) {
+            closed(&policy)
+        } else if verdict.retry_after() == Retry::Never {
+            too_dear(&policy, deciding.as_ref(), details)
+        } else {
+            too_many(&policy, deciding.as_ref(), details)
+        };
+        Self { error: DenialError { code: ERROR_CODE, message, details, recovery_suggestions } }
+    }
+
+    /// The body as JSON.
+    pub fn to_json(&self) -> Bytes {
+        // Texts and numbers can always be written.
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// The whole answer: status 429 with this body. [`HeaderOptions::write`](crate::HeaderOptions::write) adds what its
+    /// headers say.
+    pub fn to_response(&self) -> Response<Bytes> {
+        let mut response = Response::new(self.to_json());
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+type Words = (String, Vec<Cow<'static, str>>);
+
+fn too_many(policy: &str, deciding: Option<&PolicyVerdict<'_>>, details: DenialDetails) -> Words {
+    let wait = seconds(details.retry_after_seconds.unwrap_or(1));
+    let message = match (details.limit, details.window_seconds) {
+        (Some(limit), Some(window)) => format!(
+            "Rate limit exceeded: {policy} allows {} per {}. Try again in {wait}.",
+            amount(limit, deciding),
+            period(window)
+        ),
+        _ => format!("Rate limit exceeded: {policy} does not allow this request now. Try again in {wait}."),
+    };
+    let suggestions = vec![
+        format!("Wait {wait} before sending this request again; the Retry-After header says how long.")
+            .into(),
+        "Spread requests out over time instead of sending them all at once.".into(),
+        "Keep answers that you need again, so that you ask for them only once.".into(),
+    ];
+    (message, suggestions)
+}
+
+fn too_dear(policy: &str, deciding: Option<&PolicyVerdict<'_>>, details: DenialDetails) -> Words {
+    let most = match details.limit {
+        Some(limit) => format!(" than the {} that {policy} allows at once", amount(limit, deciding)),
+        None => format!(" than {policy} allows"),
+    };
+    let message =
+        format!("Rate limit exceeded: this request costs more{most}, so it can never pass. Do not retry it.");
+    let suggestions = vec![
+        "Waiting does not help: do not send this request again as it is.".into(),
+        "Split the request into smaller ones.".into(),
+        "Ask whoever runs this service for a higher limit.".into(),
+    ];
+    (message, suggestions)
+}
+
+fn closed(policy: &str) -> Words {
+    let message =
+        format!("Rate limit exceeded: {policy} lets no request through, so this one can never pass.");
+    let suggestions = vec![
+        "Waiting does not help: do not send this request again.".into(),
+        "Ask whoever runs this service for access.".into(),
+    ];
+    (message, suggestions)
+}
+
+/// `5 requests`, or `5 units` where a request may cost more than one.
+fn amount(count: u64, policy: Option<&PolicyVerdict<'_>>) -> String {
+    let what = if policy.is_some_and(|policy| policy.policy.cost() == 1) { "request" } else { "unit" };
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn period(window_s: u64) -> Cow<'static, str> {
+    match window_s {
+        1 => "second".into(),
+        60 => "minute".into(),
+        3_600 => "hour".into(),
+        86_400 => "day".into(),
+        604_800 => "week".into(),
+        other => seconds(other).into(),
+    }
+}
+
+fn seconds(count: u64) -> String {
+    format!("{count} second{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,130 @@
+//! The command line.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use tollgate::{Config, LoadError, Overflow};
+
+use crate::replay::ReplayOptions;
+
+/// Rate limiting for services and for everything behind a proxy.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, about, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer rate-limit questions over HTTP
+    Serve(ServeOptions),
+    /// Try a policy file on access logs: what would have been denied?
+    Replay(Box<ReplayOptions>),
+    /// Check policy files and show every problem
+    Validate(ValidateOptions),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeOptions {
+    /// The policy file (YAML or TOML); without one the built-in example is used
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_POLICY")]
+    pub(crate) policy: Option<PathBuf>,
+
+    /// Where to listen for HTTP; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// How many keys to remember at once
+    #[arg(long, value_name = "KEYS", env = "TOLLGATE_CAPACITY", default_value_t = 1_000_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) capacity: u32,
+
+    /// What to do with a new key when that many are under way
+    #[arg(long, value_name = "RULE", env = "TOLLGATE_OVERFLOW", value_enum, default_value_t = OverflowRule::Shared)]
+    pub(crate) overflow: OverflowRule,
+
+    /// What to log: a level, or levels by part as in `info,tollgate::serve=debug`
+    #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+/// The rule for a full store, as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OverflowRule {
+    /// New keys share one budget for each limit
+    Shared,
+    /// New keys are denied
+    Deny,
+}
+
+impl From<OverflowRule> for Overflow {
+    fn from(rule: OverflowRule) -> Self {
+        match rule {
+            OverflowRule::Shared => Self::Shared,
+            OverflowRule::Deny => Self::Deny,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ValidateOptions {
+    /// Policy files, or directories whose .yaml, .yml and .toml files are checked
+    #[arg(value_name = "FILE|DIR", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+/// Writes a completion script to standard output.
+pub(crate) fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tollgate", &mut script);
+    print_out(&script)
+}
+
+/// Writes to standard output. A reader that has gone away (`| head`) is no error.
+pub(crate) fn print_out(text: &[u8]) -> ExitCode {
+    let mut out = anstream::AutoStream::auto(io::stdout().lock());
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(format_args!("cannot write: {error}")),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Says what went wrong, in one line, and gives the exit code for it.
+pub(crate) fn fail(message: impl Display) -> ExitCode {
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(io::stderr().lock(), "tollgate: {message}");
+    ExitCode::FAILURE
+}
+
+/// Whether errors are shown in colour.
+pub(crate) fn stderr_has_colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// The policies of a file, or of the example where none is named, with a name for them.
+pub(crate) fn load_policies(path: Option<&Path>) -> Result<(String, Config), ExitCode> {
+    let Some(path) = path else { return Ok(("built-in example".to_owned(), Config::example())) };
+    match Config::load(path) {
+        Ok(config) => Ok((path.display().to_string(), config)),
+        Err(LoadError::Problems(problems)) => {
+            let _ = writeln!(io::stderr().lock(), "{}\n", problems.render(stderr_has_colour()));
+            Err(fail(format_args!("{} has {}", path.display(), count(problems.len(), "problem"))))
+        }
+        Err(error) => Err(fail(error)),
+    }
+}
+
+/// `1 problem`, `2 problems`.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,249 @@
+//! Requests in the order of time, from any number of logs.
+//!
+//! The logs are merged by the times of their next lines. What comes out is nearly in order: servers write a line when a
+//! response ends, and stamp it with when the request began. A buffer of a fixed length of time puts such lines back
+//! in order. A line that is older than the buffer reaches is *late*: it is decided at the time that the replay has
+//! reached. A line that is older by more than [`RESTART_GAP`] cannot be merely late: there another log begins (files
+//! were put one after another), and the replay starts again with it.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use tollgate::{Nanos, Timestamp};
+
+use super::log::{Batch, Entry, LogError, Tally};
+use super::source::Source;
+
+/// How far back a line must lie to be the start of another log.
+pub(super) const RESTART_GAP: Nanos = Nanos::from_secs(3_600);
+
+/// The most requests that wait to be put in order; beyond, the oldest goes on.
+const WAITING_MAX: usize = 1 << 20;
+
+/// A request, and when it is decided.
+#[derive(Debug)]
+pub(super) struct Event<'o> {
+    pub(super) entry: Entry<'o>,
+    pub(super) now: Timestamp,
+    /// Whether another log begins here.
+    pub(super) restarted: bool,
+}
+
+/// What was counted while reading.
+#[derive(Debug)]
+pub(super) struct OrderTally {
+    pub(super) lines: Tally,
+    /// Requests that were put back in order.
+    pub(super) out_of_order: u64,
+    /// Requests that were too old for that.
+    pub(super) late: u64,
+    /// How often another log began.
+    pub(super) restarts: u64,
+}
+
+/// Merges logs.
+#[derive(Debug)]
+pub(super) struct Order {
+    lanes: Vec<Lane>,
+    window: Nanos,
+    batches: Batches,
+    /// Waiting requests that came in order.
+    run: VecDeque<Waiting>,
+    /// Waiting requests that came after younger ones.
+    strays: BinaryHeap<Reverse<Waiting>>,
+    sequence: u64,
+    /// The youngest time seen, and the time of what was handed out last.
+    newest: Timestamp,
+    reached: Timestamp,
+    /// The first request of another log, which waits until this one is through.
+    restart: Option<Waiting>,
+    /// The batch of what was handed out last.
+    handed_out: Option<usize>,
+    tally: OrderTally,
+    failures: Vec<LogError>,
+}
+
+/// A log, and how far it has been read.
+#[derive(Debug)]
+struct Lane {
+    source: Source,
+    /// The batch that is being read, and the next entry in it.
+    current: Option<(usize, usize)>,
+}
+
+/// Where a request is that waits for its turn. Ordered by time, then as they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Waiting {
+    at: Timestamp,
+    sequence: u64,
+    batch: usize,
+    entry: usize,
+}
+
+impl Order {
+    pub(super) fn new(sources: Vec<Source>, window: Nanos) -> Self {
+        let mut order = Self {
+            lanes: Vec::new(),
+            window,
+            batches: Batches::default(),
+            run: VecDeque::new(),
+            strays: BinaryHeap::new(),
+            sequence: 0,
+            newest: Timestamp::EPOCH,
+            reached: Timestamp::EPOCH,
+            restart: None,
+            handed_out: None,
+            tally: OrderTally { lines: Tally::new(10), out_of_order: 0, late: 0, restarts: 0 },
+            failures: Vec::new(),
+        };
+        for source in sources {
+            order.lanes.push(Lane { source, current: None });
+            order.refill(order.lanes.len() - 1);
+        }
+        order
+    }
+
+    /// The next request.
+    pub(super) fn next(&mut self) -> Option<Event<'_>> {
+        if let Some(batch) = self.handed_out.take() {
+            self.batches.release(batch, &self.lanes);
+        }
+        while self.restart.is_none() && !self.is_due() && self.read_one() {}
+        let (waiting, restarted) = match self.take_oldest() {
+            Some(oldest) => (oldest, false),
+            None => {
+                let first = self.restart.take()?;
+                self.tally.restarts += 1;
+                self.newest = first.at;
+                (first, true)
+            }
+        };
+        self.reached = waiting.at;
+        self.handed_out = Some(waiting.batch);
+        let entry = self.batches.entry(waiting)?;
+        Some(Event { entry, now: waiting.at, restarted })
+    }
+
+    /// What was counted, and which logs could not be read to their end.
+    pub(super) fn finish(self) -> (OrderTally, Vec<LogError>) {
+        (self.tally, self.failures)
+    }
+
+    /// Whether the oldest that waits can no longer be overtaken.
+    fn is_due(&self) -> bool {
+        let waiting = self.run.len() + self.strays.len();
+        self.oldest().is_some_and(|oldest| self.newest.since(oldest.at) > self.window || waiting > WAITING_MAX)
+    }
+
+    fn oldest(&self) -> Option<Waiting> {
+        let (run, stray) = (self.run.front().copied(), self.strays.peek().map(|Reverse(stray)| *stray));
+        match (run, stray) {
+            (Some(run), Some(stray)) => Some(run.min(stray)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn take_oldest(&mut self) -> Option<Waiting> {
+        let oldest = self.oldest()?;
+        if self.run.front() == Some(&oldest) {
+            self.run.pop_front()
+        } else {
+            self.strays.pop().map(|Reverse(stray)| stray)
+        }
+    }
+
+    /// Moves one request from the logs to those that wait. Returns whether there was one.
+    fn read_one(&mut self) -> bool {
+        let heads = self.lanes.iter().enumerate().filter_map(|(lane, state)| {
+            let (batch, entry) = state.current?;
+            Some((self.batches.time(batch, entry)?, lane, batch, entry))
+        });
+        let Some((mut at, lane, batch, entry)) = heads.min() else { return false };
+        self.advance(lane, batch, entry);
+        self.sequence += 1;
+        let waiting = |at| Waiting { at, sequence: self.sequence, batch, entry };
+        if self.newest.since(at) > RESTART_GAP.max(self.window) {
+            self.restart = Some(waiting(at));
+            return true;
+        }
+        if at < self.reached {
+            self.tally.late += 1;
+            at = self.reached;
+        } else if at < self.newest {
+            self.tally.out_of_order += 1;
+        }
+        self.newest = self.newest.max(at);
+        let waiting = waiting(at);
+        if self.run.back().is_none_or(|last| *last < waiting) {
+            self.run.push_back(waiting);
+        } else {
+            self.strays.push(Reverse(waiting));
+        }
+        true
+    }
+
+    fn advance(&mut self, lane: usize, batch: usize, entry: usize) {
+        if self.batches.time(batch, entry + 1).is_some() {
+            self.lanes[lane].current = Some((batch, entry + 1));
+        } else {
+            self.refill(lane);
+        }
+    }
+
+    fn refill(&mut self, lane: usize) {
+        let next = self.lanes[lane].source.next_batch(&mut self.tally.lines, &mut self.failures);
+        self.lanes[lane].current = next.map(|batch| (self.batches.hold(batch, lane), 0));
+    }
+}
+
+/// The batches that still hold requests to be handed out.
+#[derive(Debug, Default)]
+struct Batches {
+    held: Vec<Option<Held>>,
+    free: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Held {
+    batch: Batch,
+    lane: usize,
+    /// Requests in it that were not handed out yet.
+    left: usize,
+}
+
+impl Batches {
+    fn hold(&mut self, batch: Batch, lane: usize) -> usize {
+        let held = Some(Held { left: batch.len(), batch, lane });
+        match self.free.pop() {
+            Some(index) => {
+                self.held[index] = held;
+                index
+            }
+            None => {
+                self.held.push(held);
+                self.held.len() - 1
+            }
+        }
+    }
+
+    fn time(&self, batch: usize, entry: usize) -> Option<Timestamp> {
+        let entry = self.held.get(batch)?.as_ref()?.batch.get(entry)?;
+        Some(Timestamp::from_nanos(entry.time_ns))
+    }
+
+    fn entry(&self, waiting: Waiting) -> Option<Entry<'_>> {
+        self.held.get(waiting.batch)?.as_ref()?.batch.get(waiting.entry)
+    }
+
+    /// Notes that one request of a batch is through; hands the batch back with the last of them.
+    fn release(&mut self, batch: usize, lanes: &[Lane]) {
+        let Some(held) = self.held[batch].as_mut() else { return };
+        held.left -= 1;
+        if held.left == 0
+            && let Some(held) = self.held[batch].take()
+        {
+            self.free.push(batch);
+            lanes[held.lane].source.give_back(held.batch);
+        }
+    }
+}

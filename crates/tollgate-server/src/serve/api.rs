@@ -1,0 +1,201 @@
+//! The routes.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tollgate::http::HeaderOptions;
+use tollgate::{Gate, Verdict};
+
+use super::metrics::Metrics;
+use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
+
+/// The largest question, and the largest batch of them.
+const QUESTION_BYTES_MAX: usize = 64 << 10;
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// The most questions in a batch.
+const BATCH_MAX: usize = 1_000;
+
+/// What the routes share.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) gate: Gate,
+    pub(super) metrics: Metrics,
+    pub(super) started: Instant,
+    pub(super) capacity: usize,
+    /// Whether the server is about to stop.
+    pub(super) draining: watch::Sender<bool>,
+}
+
+type Shared = State<Arc<App>>;
+
+pub(super) fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/check", post(check))
+        .route("/v1/peek", post(peek))
+        .route("/v1/reset", post(reset))
+        .route("/v1/status", get(status))
+        .route("/v1/policies", get(list_policies))
+        .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
+        .route("/v1/check/batch", post(check_batch).layer(DefaultBodyLimit::max(BATCH_BYTES_MAX)))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(|| async { refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; the API starts at /v1") })
+        .method_not_allowed_fallback(|| async {
+            refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this address takes another method")
+        })
+        .with_state(app)
+}
+
+async fn check(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+    let question: Question = match read(&app, body) {
+        Ok(question) => question,
+        Err(refusal) => return refusal,
+    };
+    let verdict = decide(&app, question);
+    let status = if verdict.is_allowed() { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
+    let mut response = json(status, &Answer::new(&verdict));
+    let unix_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    HeaderOptions::default().write(&verdict, unix_s, response.headers_mut());
+    response
+}
+
+async fn check_batch(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+    #[derive(Serialize)]
+    struct Results<'v> {
+        results: Vec<Answer<'v>>,
+    }
+
+    let batch: Batch = match read(&app, body) {
+        Ok(batch) => batch,
+        Err(refusal) => return refusal,
+    };
+    if batch.requests.len() > BATCH_MAX {
+        app.metrics.refused();
+        let message = format!("a batch holds at most {BATCH_MAX} requests, not {}", batch.requests.len());
+        return refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
+    }
+    let verdicts: Vec<Verdict> = batch.requests.into_iter().map(|question| decide(&app, question)).collect();
+    json(StatusCode::OK, &Results { results: verdicts.iter().map(Answer::new).collect() })
+}
+
+fn decide(app: &App, question: Question) -> Verdict {
+    let cost = question.cost;
+    let request = question.into_request();
+    let started = Instant::now();
+    let verdict = match cost {
+        Some(cost) => app.gate.check_n(&request, cost),
+        None => app.gate.check(&request),
+    };
+    app.metrics.decided(&verdict, started.elapsed());
+    verdict
+}
+
+async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+    match read::<Question>(&app, body) {
+        Ok(question) => {
+            let cost = question.cost;
+            let verdict = app.gate.peek(&question.into_request(), cost);
+            json(StatusCode::OK, &Answer::new(&verdict))
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+async fn reset(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+    #[derive(Serialize)]
+    struct Done<'n> {
+        reset: Vec<&'n str>,
+    }
+
+    let question: ResetQuestion = match read(&app, body) {
+        Ok(question) => question,
+        Err(refusal) => return refusal,
+    };
+    let policy = match &question.policy {
+        None => None,
+        Some(name) => match app.gate.policies().index_of(name) {
+            Some(index) => Some(index),
+            None => {
+                let message = "there is no policy of this name; GET /v1/policies lists them";
+                return refusal(StatusCode::NOT_FOUND, "UNKNOWN_POLICY", message);
+            }
+        },
+    };
+    let reset = app.gate.reset(&question.request.into_request(), policy);
+    tracing::info!(policies = ?reset, "reset a key");
+    json(StatusCode::OK, &Done { reset })
+}
+
+async fn status(State(app): Shared) -> Response {
+    let statistics = app.gate.status();
+    let store = StoreStatus {
+        backend: "memory",
+        available: statistics.store_available,
+        consecutive_failures: statistics.consecutive_failures,
+        keys: app.gate.store().len(),
+        capacity: app.capacity,
+        overflowed: app.gate.store().overflowed(),
+    };
+    let draining = *app.draining.borrow();
+    json(StatusCode::OK, &Status::new(statistics, store, app.started.elapsed().as_secs(), draining))
+}
+
+async fn list_policies(State(app): Shared) -> Response {
+    json(StatusCode::OK, &serde_json::json!({ "policies": policies(app.gate.policies()) }))
+}
+
+async fn ready(State(app): Shared) -> Response {
+    if *app.draining.borrow() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
+    } else {
+        "ready\n".into_response()
+    }
+}
+
+async fn metrics(State(app): Shared) -> Response {
+    let text = app.metrics.render(app.gate.store().len(), app.gate.store().overflowed());
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// Reads a question, or says what is wrong with it and where.
+fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
+    let refused = |status, message: String| {
+        app.metrics.refused();
+        let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "TOO_LARGE" } else { "BAD_REQUEST" };
+        refusal(status, code, message)
+    };
+    let body = body.map_err(|rejection| refused(rejection.status(), rejection.body_text()))?;
+    // The parser says the line and the column.
+    serde_json::from_slice(&body).map_err(|error| refused(StatusCode::BAD_REQUEST, format!("the body is not what was expected: {error}")))
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(mut bytes) => {
+            bytes.push(b'\n');
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            (status, headers, bytes).into_response()
+        }
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", error),
+    }
+}
+
+/// An answer to a question that could not be answered.
+fn refusal(status: StatusCode, code: &str, message: impl Display) -> Response {
+    let body = serde_json::json!({ "error": { "code": code, "message": message.to_string() } });
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}

@@ -1,0 +1,129 @@
+//! What Prometheus reads. Labels come from the configuration only, never from a request.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tollgate::{PolicySet, Verdict};
+
+/// The only backend there is without a distributed store.
+const BACKEND: &str = "memory";
+
+/// The most series of one metric; policies beyond share the series `other`.
+const SERIES_MAX: usize = 1_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    backend: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabels {
+    backend: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InstanceLabels {
+    instance: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabels {
+    policy: String,
+}
+
+/// All metrics, each found once and then only counted.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    allowed: Counter,
+    denied: Counter,
+    errors: Counter,
+    duration: Histogram,
+    policy_hits: Vec<Counter>,
+    policy_denied: Vec<Counter>,
+    keys: Gauge,
+    overflowed: Gauge,
+}
+
+impl Metrics {
+    pub(super) fn new(policies: &PolicySet) -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::<ResultLabels, Counter>::default();
+        registry.register("rate_limiter_requests", "Requests decided, by result", requests.clone());
+        // From 100 ns, in steps of two: decisions in memory take about a microsecond.
+        let buckets = || Histogram::new((0..18).map(|step| 1e-7 * f64::from(1 << step)));
+        let durations = Family::<BackendLabels, Histogram, fn() -> Histogram>::new_with_constructor(buckets);
+        registry.register("rate_limiter_request_duration_seconds", "Time to decide a request", durations.clone());
+        let redis = Family::<InstanceLabels, Gauge>::default();
+        registry.register("rate_limiter_redis_available", "Whether Redis answers; no series without Redis", redis);
+        let failures = Family::<InstanceLabels, Gauge>::default();
+        registry.register("rate_limiter_consecutive_failures", "Failures of the store in a row", failures.clone());
+        failures.get_or_create(&InstanceLabels { instance: BACKEND }).set(0);
+        let active = Family::<InstanceLabels, Gauge>::default();
+        registry.register("rate_limiter_active_policies", "Policies that are switched on", active.clone());
+        let enabled = policies.policies().filter(|policy| policy.is_enabled()).count();
+        active.get_or_create(&InstanceLabels { instance: BACKEND }).set(i64::try_from(enabled).unwrap_or(i64::MAX));
+
+        let hits = Family::<PolicyLabels, Counter>::default();
+        registry.register("rate_limiter_policy_hits", "Requests that a policy applied to", hits.clone());
+        let denied = Family::<PolicyLabels, Counter>::default();
+        registry.register("rate_limiter_policy_denied", "Requests that a policy did not admit", denied.clone());
+        let of_each = |family: &Family<PolicyLabels, Counter>| {
+            let label = |(index, policy): (usize, &tollgate::Policy)| {
+                let name = if index + 1 < SERIES_MAX { policy.name() } else { "other" };
+                family.get_or_create(&PolicyLabels { policy: name.to_owned() }).clone()
+            };
+            policies.policies().enumerate().map(label).collect()
+        };
+        let keys = Gauge::default();
+        registry.register("rate_limiter_store_keys", "Keys that are remembered", keys.clone());
+        let overflowed = Gauge::default();
+        registry.register("rate_limiter_store_overflowed", "Hits for which the store had no room", overflowed.clone());
+        let result = |result| requests.get_or_create(&ResultLabels { backend: BACKEND, result }).clone();
+        Self {
+            allowed: result("allowed"),
+            denied: result("denied"),
+            errors: result("error"),
+            duration: durations.get_or_create(&BackendLabels { backend: BACKEND }).clone(),
+            policy_hits: of_each(&hits),
+            policy_denied: of_each(&denied),
+            keys,
+            overflowed,
+            registry,
+        }
+    }
+
+    /// Counts a decision.
+    pub(super) fn decided(&self, verdict: &Verdict, took: Duration) {
+        if verdict.is_allowed() { &self.allowed } else { &self.denied }.inc();
+        self.duration.observe(took.as_secs_f64());
+        for policy in verdict.policies() {
+            if let (Some(hits), Some(denied)) = (self.policy_hits.get(policy.index), self.policy_denied.get(policy.index)) {
+                hits.inc();
+                denied.inc_by(u64::from(!policy.admitted));
+            }
+        }
+    }
+
+    /// Counts a question that could not be understood.
+    pub(super) fn refused(&self) {
+        self.errors.inc();
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub(super) fn render(&self, keys: usize, overflowed: u64) -> String {
+        self.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+        self.overflowed.set(i64::try_from(overflowed).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,163 @@
+//! `tollgate serve`: the gate behind HTTP.
+//!
+//! * [`api`]: the routes.
+//! * [`wire`]: the JSON of questions and answers.
+//! * [`metrics`]: what Prometheus reads.
+
+mod api;
+mod metrics;
+mod wire;
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tollgate::{Gate, MemoryOptions, MemoryStore};
+use tracing_subscriber::EnvFilter;
+
+use self::api::App;
+use self::metrics::Metrics;
+use crate::cli::{ServeOptions, count, fail, load_policies, print_out, stderr_has_colour};
+
+/// How long requests under way may take once the server is told to stop.
+const DRAIN_MAX: Duration = Duration::from_secs(9);
+
+/// Runs the server until it is told to stop.
+pub(crate) fn run(options: &ServeOptions) -> ExitCode {
+    let filter = match EnvFilter::try_new(&options.log) {
+        Ok(filter) => filter,
+        Err(error) => return fail(format_args!("--log: {error}; write a level, or `info,tollgate::serve=debug`")),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(stderr_has_colour())
+        .with_writer(std::io::stderr)
+        .init();
+    let (policy_name, config) = match load_policies(options.policy.as_deref()) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let store_options = MemoryOptions {
+        capacity: usize::try_from(options.capacity).unwrap_or(usize::MAX),
+        overflow: options.overflow.into(),
+    };
+    let gate = Gate::with_store(config, MemoryStore::new(store_options));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format_args!("cannot start: {error}")),
+    };
+    let code = runtime.block_on(serve(options, &policy_name, store_options, gate));
+    // Whatever still runs has had its time.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    code
+}
+
+async fn serve(options: &ServeOptions, policy_name: &str, store: MemoryOptions, gate: Gate) -> ExitCode {
+    let listener = match TcpListener::bind(options.listen).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            return fail(format_args!(
+                "cannot listen on {}: {error}; choose another address with --listen",
+                options.listen
+            ));
+        }
+    };
+    let address = listener.local_addr().unwrap_or(options.listen);
+    let active = gate.policies().policies().filter(|policy| policy.is_enabled()).count();
+    let app = Arc::new(App {
+        metrics: Metrics::new(gate.policies()),
+        gate,
+        started: Instant::now(),
+        capacity: store.capacity,
+        draining: watch::channel(false).0,
+    });
+    let policies = if active == 1 { "1 policy".to_owned() } else { format!("{active} policies") };
+    announce(&format!("{policy_name} ({policies})"), store.capacity, address);
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: keep it private");
+    }
+
+    // Without TCP_NODELAY an answer can wait 40 ms for the client's acknowledgement.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+    });
+    let stopped = app.draining.subscribe();
+    let server = axum::serve(listener, api::routes(Arc::clone(&app)))
+        .with_graceful_shutdown(async move { wait_for_stop(&app).await });
+    tokio::select! {
+        result = server.into_future() => match result {
+            Ok(()) => {
+                tracing::info!("stopped");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(format_args!("the server failed: {error}")),
+        },
+        () = drain_ended(stopped) => {
+            tracing::warn!("some connections did not end in {} s, and were cut", DRAIN_MAX.as_secs());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C, then lets `/readyz` say so.
+async fn wait_for_stop(app: &App) {
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending::<()>().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupted => {}
+        () = terminated => {}
+    }
+    tracing::info!("stopping: no new connections, {} s for requests under way", DRAIN_MAX.as_secs());
+    app.draining.send_replace(true);
+}
+
+/// Ends when the time for draining is up.
+async fn drain_ended(mut draining: watch::Receiver<bool>) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(DRAIN_MAX).await;
+}
+
+/// Says what runs, and how to try it.
+fn announce(policies: &str, capacity: usize, address: SocketAddr) {
+    let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let keys = count(capacity, "key");
+    let mut text = Vec::new();
+    // Writing to memory cannot fail.
+    let _ = write!(
+        text,
+        "\
+{strong}tollgate {}{plain}
+  policies  {policies}
+  store     memory, at most {keys}
+  HTTP      http://{address}
+  metrics   http://{address}/metrics
+
+Try it:
+  curl -i http://{address}/v1/check -d '{{\"method\":\"POST\",\"path\":\"/api/auth/login\",\"ip\":\"203.0.113.7\"}}'
+
+",
+        env!("CARGO_PKG_VERSION"),
+    );
+    print_out(&text);
+}

@@ -1,0 +1,111 @@
+//! Running the project's tools, one after the other, stopping at the first that fails.
+
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Why a chore could not be done.
+#[derive(Debug)]
+pub(crate) enum ChoreError {
+    Failed(String),
+    Io(String, io::Error),
+}
+
+impl std::fmt::Display for ChoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Failed(what) => write!(f, "`{what}` failed"),
+            Self::Io(what, error) => write!(f, "`{what}`: {error}"),
+        }
+    }
+}
+
+type Done = Result<(), ChoreError>;
+
+/// The example programs, each a crate and a name, that run to their end by themselves.
+const EXAMPLES: [(&str, &str); 2] = [("tollgate", "library"), ("tollgate", "custom_clock")];
+
+pub(crate) fn test() -> Done {
+    step("tests")?;
+    cargo(&["test", "--workspace", "--all-features", "--all-targets"], &[])?;
+    step("documentation examples")?;
+    cargo(&["test", "--workspace", "--all-features", "--doc"], &[])?;
+    step("example programs")?;
+    for (package, example) in EXAMPLES {
+        cargo(&["run", "--quiet", "--package", package, "--example", example], &[])?;
+    }
+    // The axum example serves until it is stopped; a test of its own drives it (crates/tollgate/tests).
+    Ok(())
+}
+
+pub(crate) fn ci() -> Done {
+    step("format")?;
+    cargo(&["fmt", "--all", "--check"], &[])?;
+    step("lints")?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"], &[])?;
+    // Each feature of the library must stand by itself.
+    for features in ["", "policy", "tower"] {
+        cargo(
+            &["clippy", "--package", "tollgate", "--no-default-features", "--features", features, "--", "--deny", "warnings"],
+            &[],
+        )?;
+    }
+    step("documentation")?;
+    cargo(&["doc", "--workspace", "--all-features", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])?;
+    step("dependencies")?;
+    dependencies()?;
+    test()
+}
+
+/// Licences, sources and doubled versions; and known vulnerabilities, where the database of them can be reached.
+fn dependencies() -> Done {
+    let present = Command::new("cargo").args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !present.is_ok_and(|status| status.success()) {
+        println!("cargo-deny is not installed; installing it");
+        cargo(&["install", "cargo-deny", "--locked"], &[])?;
+    }
+    cargo(&["deny", "--all-features", "check", "licenses", "bans", "sources"], &[])?;
+    let advisories = Command::new("cargo").args(["deny", "--all-features", "fetch", "db"]).stderr(Stdio::null()).status();
+    if advisories.is_ok_and(|status| status.success()) {
+        cargo(&["deny", "--all-features", "check", "advisories"], &[])
+    } else {
+        println!("NOT CHECKED: the advisory database cannot be reached from here; run `cargo deny check advisories`");
+        Ok(())
+    }
+}
+
+pub(crate) fn bench() -> Done {
+    step("matching")?;
+    cargo(&["bench", "--package", "tollgate-policy", "--bench", "matching"], &[])
+}
+
+fn step(name: &str) -> Done {
+    use std::io::Write;
+    println!("\n── {name} {}", "─".repeat(76_usize.saturating_sub(name.chars().count())));
+    io::stdout().flush().map_err(|error| ChoreError::Io(name.to_owned(), error))
+}
+
+fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Done {
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let shown = format!("cargo {}", arguments.join(" "));
+    println!("$ {shown}");
+    let started = Instant::now();
+    let status = Command::new(program)
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .current_dir(root())
+        .status()
+        .map_err(|error| ChoreError::Io(shown.clone(), error))?;
+    if status.success() {
+        println!("done in {:.0?}", started.elapsed());
+        Ok(())
+    } else {
+        Err(ChoreError::Failed(shown))
+    }
+}
+
+/// The project's root.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
