@@ -197,12 +197,19 @@ macro_rules! integer_keys {
         }
     )+};
 }
-integer_keys!(TAG_UNSIGNED: u8, u16, u32, u128, usize);
+integer_keys!(TAG_UNSIGNED: u8, u16, u32, u128);
 integer_keys!(TAG_SIGNED: i8, i16, i32, i64, i128, isize);
 
 impl Key for u64 {
     fn write(&self, key: &mut KeyBuilder) {
         key.word(TAG_UNSIGNED, *self);
+    }
+}
+
+impl Key for usize {
+    fn write(&self, key: &mut KeyBuilder) {
+        // No machine's usize is wider.
+        key.word(TAG_UNSIGNED, *self as u64);
     }
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::path::normalized;
+
 /// Something that a request may have, which a policy can ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -32,6 +34,16 @@ pub enum Attribute {
 }
 
 impl Attribute {
+    /// A value as policies compare it, where many spellings mean one thing.
+    pub(crate) fn spelt(&self, value: String) -> String {
+        match self {
+            Self::Method => value.to_ascii_uppercase(),
+            Self::Path => normalized(&value).into_owned(),
+            Self::Host => value.trim_end_matches('.').to_ascii_lowercase(),
+            _ => value,
+        }
+    }
+
     /// Whether the value lets its holder in somewhere, so that it must not be shown.
     pub(crate) fn is_secret(&self) -> bool {
         match self {

@@ -13,6 +13,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use smallvec::SmallVec;
+
 use crate::attribute::escape;
 
 /// The most segments of a pattern.
@@ -21,12 +23,14 @@ const SEGMENTS_MAX: usize = 32;
 /// A path as patterns see it: without query, doubled slashes, `.` and `..`, a slash at the end, needless percent
 /// escapes, and capitals. There are endless spellings of a path, and a limit must hold for all of them.
 pub(crate) fn normalized(path: &str) -> Cow<'_, str> {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let end = path.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
+    let path = &path[..end];
     if is_normal(path) {
         return Cow::Borrowed(path);
     }
-    let unescaped = unescaped(path);
-    let mut segments: Vec<&str> = Vec::new();
+    let unescaped =
+        if path.contains(['%', '\\']) { Cow::Owned(unescaped(path)) } else { Cow::Borrowed(path) };
+    let mut segments: SmallVec<[&str; 16]> = SmallVec::new();
     for segment in unescaped.split('/') {
         match segment {
             "" | "." => {}
@@ -96,6 +100,8 @@ pub(crate) enum PatternError {
     TooLong,
     #[error("`{{` and `}}` enclose a whole segment, as in `/users/{{id}}`")]
     Braces,
+    #[error("a segment of a path pattern is not `..` and holds no `\\` and no escaped `/`")]
+    Slash,
     #[error("a path pattern has no query; use `where: {{ query:name: value }}`")]
     Query,
 }
@@ -133,9 +139,13 @@ impl Pattern {
                 "*" => Segment::Any,
                 _ if named.is_some_and(|name| !name.contains(['{', '}'])) => Segment::Any,
                 _ if segment.contains(['{', '}']) => return Err(PatternError::Braces),
-                _ if segment.contains('*') => {
-                    Segment::Glob(segment.to_ascii_lowercase().split('*').map(str::to_owned).collect())
+                // Its parts would go where no segment of a path has them.
+                _ if unescaped(segment).split('/').nth(1).is_some() || unescaped(segment) == ".." => {
+                    return Err(PatternError::Slash);
                 }
+                _ if segment.contains('*') => Segment::Glob(
+                    unescaped(segment).to_ascii_lowercase().split('*').map(str::to_owned).collect(),
+                ),
                 // A literal is spelt as the paths that it is compared with.
                 _ => match normalized(&format!("/{segment}")).as_ref() {
                     "/" => continue,
@@ -283,6 +293,7 @@ mod tests {
             "/img/*.png",
             "/img/a*b*c",
             "/api/v1/users/**",
+            "/%7Euser*",
         ];
         for (path, expected) in [
             ("/", &["/", "/**"][..]),
@@ -297,6 +308,7 @@ mod tests {
             ("/img/aXbYc", &["/**", "/img/a*b*c"]),
             ("/img/.png/x", &["/**"]),
             ("/img/ab", &["/**"]),
+            ("/~Users", &["/%7Euser*", "/**"]),
         ] {
             assert_eq!(matching(&patterns, path), expected, "{path}");
         }
@@ -311,6 +323,10 @@ mod tests {
             ("/x{id}", PatternError::Braces),
             ("/{a}{b}", PatternError::Braces),
             ("/a?b=c", PatternError::Query),
+            ("/a/../b", PatternError::Slash),
+            ("/a/%2e%2E", PatternError::Slash),
+            ("/a%2Fb", PatternError::Slash),
+            ("/a\\b*", PatternError::Slash),
         ] {
             assert_eq!(Pattern::parse(text), Err(error), "{text}");
         }

@@ -35,20 +35,27 @@ impl Problem {
     }
 }
 
+/// The most problems that are shown: who has more will mend these first.
+const SHOWN_MAX: usize = 100;
+
 /// All that is wrong with one policy file: at least one thing.
 ///
-/// Its [`Display`](fmt::Display) shows each problem with `file:line:column`, the offending line and a hint.
+/// Its [`Display`](fmt::Display) shows each problem with `file:line:column`, the offending line and a hint; of very
+/// many, the first hundred.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
     file: String,
     text: String,
     problems: Vec<Problem>,
+    /// Where each line of the text starts.
+    lines: Vec<usize>,
 }
 
 impl Problems {
     pub(crate) fn new(file: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
-        Self { file: file.to_owned(), text: text.to_owned(), problems }
+        let lines = [0].into_iter().chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect();
+        Self { file: file.to_owned(), text: text.to_owned(), problems, lines }
     }
 
     /// The problems in the order of the file.
@@ -68,36 +75,48 @@ impl Problems {
 
     /// Line and column of a problem, both from 1, the column in characters.
     pub fn position(&self, problem: &Problem) -> (usize, usize) {
-        let before = self.text.get(..problem.span.start).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        let (number, line) = self.line(problem);
+        let column = self.text[line.start..floor(&self.text, problem.span.start)].chars().count();
+        (number, column + 1)
+    }
+
+    /// The number of the line in which a problem starts, from 1, and the line without its end.
+    fn line(&self, problem: &Problem) -> (usize, Range<usize>) {
+        let number = self.lines.partition_point(|start| *start <= problem.span.start).max(1);
+        let start = self.lines.get(number - 1).copied().unwrap_or(0);
+        let line = self.text[start..].split('\n').next().unwrap_or_default();
+        (number, start..start + line.trim_end_matches('\r').len())
     }
 
     /// The problems as text for a terminal, with or without colour.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        let blocks: Vec<String> =
-            self.problems.iter().map(|problem| self.block(problem, &renderer)).collect();
+        let shown = self.problems.iter().take(SHOWN_MAX);
+        let mut blocks: Vec<String> = shown.map(|problem| self.block(problem, &renderer)).collect();
+        if let more @ 1.. = self.problems.len().saturating_sub(SHOWN_MAX) {
+            blocks.push(format!("… and {more} more"));
+        }
         blocks.join("\n\n")
     }
 
     fn block(&self, problem: &Problem, renderer: &Renderer) -> String {
+        let (number, line) = self.line(problem);
+        // A line of a megabyte helps nobody.
+        if line.len() > 400 || self.text.is_empty() {
+            let (number, column) = self.position(problem);
+            let hint = problem.hint.as_ref().map_or(String::new(), |hint| format!("\n  hint: {hint}"));
+            return format!("error: {}\n --> {}:{number}:{column}{hint}", problem.message, self.file);
+        }
         // A span over several lines would show them all: the first says where.
-        let start = floor(&self.text, problem.span.start);
-        let line = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
-        let end = floor(&self.text, problem.span.end.clamp(start, line)).max(start);
+        let text = &self.text[line.clone()];
+        let start = floor(text, problem.span.start.saturating_sub(line.start));
+        let end = floor(text, problem.span.end.saturating_sub(line.start)).max(start);
         let mut annotation = AnnotationKind::Primary.span(start..end);
         if let Some(hint) = &problem.hint {
             annotation = annotation.label(hint.as_str());
         }
-        // A line of a megabyte helps nobody.
-        let line_start = self.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-        if line - line_start > 400 || self.text.is_empty() {
-            let (line, column) = self.position(problem);
-            let hint = problem.hint.as_ref().map_or(String::new(), |hint| format!("\n  hint: {hint}"));
-            return format!("error: {}\n --> {}:{line}:{column}{hint}", problem.message, self.file);
-        }
-        let snippet = Snippet::source(self.text.as_str()).path(self.file.as_str()).annotation(annotation);
+        let snippet =
+            Snippet::source(text).line_start(number).path(self.file.as_str()).annotation(annotation);
         renderer.render(&[Level::ERROR.primary_title(problem.message.as_str()).element(snippet)])
     }
 }

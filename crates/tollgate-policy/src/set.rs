@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use smallvec::SmallVec;
-use tollgate_core::{Group, Hit, Key, KeyBuilder, KeyHash, KeySeed, Timestamp};
+use tollgate_core::{Group, Hit, Key, KeyBuilder, KeySeed, Timestamp};
 
 use crate::address::network;
 use crate::attribute::{Attribute, Attributes};
@@ -260,8 +260,20 @@ fn value<'r>(
 ) -> Option<Cow<'r, [u8]>> {
     match attribute {
         Attribute::Path => Some(Cow::Borrowed(path.as_bytes())),
+        Attribute::Host => request.get(attribute).map(host).filter(|value| !value.is_empty()),
         _ => request.get(attribute).filter(|value| !value.is_empty()),
     }
+}
+
+/// A host in small letters and without the dot of the root: it has other spellings, and a limit must hold for all.
+fn host(mut name: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    if name.ends_with(b".") || name.iter().any(u8::is_ascii_uppercase) {
+        let end = name.iter().rposition(|byte| *byte != b'.').map_or(0, |last| last + 1);
+        let name = name.to_mut();
+        name.truncate(end);
+        name.make_ascii_lowercase();
+    }
+    name
 }
 
 fn prefix(policy: &Policy, variant: &Variant, seed: KeySeed) -> KeyBuilder {
@@ -353,9 +365,12 @@ impl<'s> Plan<'s> {
         self.parts.iter().map(|part| &set.policies[part.policy as usize].policy)
     }
 
-    /// For each policy that applies the key of its first limit: who is counted, under which policy and tier.
-    pub fn keys(&self) -> impl Iterator<Item = Option<KeyHash>> {
-        self.parts.iter().map(|part| self.hits.get(part.hits.start).filter(|_| !part.hits.is_empty()).map(|hit| hit.key))
+    /// For each policy that applies its index in [`PolicySet::policies`], that of the limits in [`Policy::variants`], and
+    /// what it asks of the store.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, usize, &[Hit<'s>])> {
+        self.parts
+            .iter()
+            .map(|part| (part.policy as usize, part.variant as usize, &self.hits[part.hits.clone()]))
     }
 
     /// All hits, in the order of the policies.
@@ -383,8 +398,9 @@ impl<'s> Plan<'s> {
         let replaced: SmallVec<[u32; 8]> = self
             .parts
             .iter()
-            // What only watches must not change what is enforced.
-            .filter(|part| !part.shadow)
+            // What only watches must not change what is enforced. Where everything only watches, nothing is: then the
+            // policies replace each other as they will when they are enforced.
+            .filter(|part| !self.set.policies[part.policy as usize].policy.shadow)
             .flat_map(|part| self.set.policies[part.policy as usize].replaces.iter().copied())
             .collect();
         if !replaced.is_empty() {

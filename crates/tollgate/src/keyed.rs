@@ -52,7 +52,7 @@ impl<K: Key + ?Sized, S> KeyedLimiter<K, S> {
     /// ```
     /// use tollgate::{KeyedLimiter, MemoryOptions, MemoryStore, Overflow, Quota};
     ///
-    /// let options = MemoryOptions { capacity: 50_000, overflow: Overflow::Deny };
+    /// let options = MemoryOptions { capacity: 50_000, overflow: Overflow::Deny, ..Default::default() };
     /// let limiter = KeyedLimiter::<u64, _>::with_store(Quota::per_second(10), MemoryStore::new(options));
     /// assert!(limiter.check(&7).is_allowed());
     /// ```

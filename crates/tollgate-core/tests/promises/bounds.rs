@@ -1,9 +1,9 @@
 //! No history, however it is timed, gets more out of a limit than the limit says.
 
 use proptest::prelude::*;
+use tollgate_core::{Limit, State, Timestamp};
 
-use crate::history::{Event, Happened, Key, RULES, Rule, forward_events, limits, starts};
-use tollgate_core::{Limit, Timestamp};
+use crate::history::{Event, Happened, Key, RULES, Rule, any_events, forward_events, limits, starts};
 
 /// What was admitted when.
 fn admissions(limit: Limit, start: Timestamp, events: &[Event]) -> Vec<(u64, u128)> {
@@ -25,11 +25,10 @@ fn most(limit: &Limit, from: u64, to: u64) -> u128 {
     match Rule::of(limit) {
         Rule::Gcra | Rule::Greedy | Rule::Leaky => capacity + count * elapsed / u128::from(period),
         Rule::Interval => capacity + count * (elapsed / u128::from(period) + 1),
-        Rule::Fixed => capacity * u128::from(to / period - from / period + 1),
         Rule::Log => capacity * (elapsed / u128::from(period) + 1),
         // Below twice the limit in any window's length.
         Rule::Sliding if elapsed < u128::from(period) => 2 * capacity - 1,
-        Rule::Sliding => capacity * u128::from(to / period - from / period + 1),
+        Rule::Fixed | Rule::Sliding => capacity * u128::from(to / period - from / period + 1),
     }
 }
 
@@ -49,6 +48,25 @@ proptest! {
                 sum += cost;
                 let most = most(&limit, *from, *to);
                 prop_assert!(sum <= most, "{limit}: {sum} > {most} from {from} to {to} ns");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_048))]
+
+    #[test]
+    fn a_log_never_holds_more_entries_than_its_limit(
+        limit in limits(&[Rule::Log]),
+        start in starts(),
+        events in any_events(),
+    ) {
+        let mut key = Key::new(limit, start);
+        for event in events {
+            key.play(event);
+            if let State::Log(log) = &key.state {
+                prop_assert!(log.len() as u64 <= limit.capacity());
             }
         }
     }

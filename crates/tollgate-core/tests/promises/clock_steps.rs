@@ -20,7 +20,7 @@ fn steps_back() -> impl Strategy<Value = Nanos> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8_192))]
+    #![proptest_config(ProptestConfig::with_cases(4_096))]
 
     #[test]
     fn a_step_back_grants_nothing(

@@ -1,14 +1,14 @@
 //! What is given back counts once, and never makes a limit hold more than it holds.
 
 use proptest::prelude::*;
-use tollgate_core::{Grant, Timestamp};
+use tollgate_core::{Grant, Limit, Quota, State, Timestamp};
 
 use crate::history::{Event, Happened, Key, RULES, Rule, any_events, cost, limits, starts};
 
 const METERS: [Rule; 3] = [Rule::Gcra, Rule::Greedy, Rule::Leaky];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8_192))]
+    #![proptest_config(ProptestConfig::with_cases(4_096))]
 
     #[test]
     fn a_refund_gives_at_most_what_was_taken_and_never_beyond_the_limit(
@@ -88,4 +88,20 @@ proptest! {
             prop_assert!(admitted <= u128::from(limit.capacity()) + earned + returned);
         }
     }
+}
+
+#[test]
+fn a_log_gives_back_in_full_what_was_taken_at_a_moment_that_came_twice() {
+    let limit = Limit::sliding_log(Quota::per_minute(10)).unwrap();
+    let (first, later) = (Timestamp::from_secs(100), Timestamp::from_secs(101));
+    let mut state = limit.fresh(first);
+    for now in [first, later] {
+        assert!(limit.acquire(&mut state, now, 1).decision.allowed);
+    }
+    // The clock steps back to the very nanosecond of the first request.
+    let grant = limit.acquire(&mut state, first, 5).grant.unwrap();
+    assert_eq!(limit.decide(&state, first, 0).remaining, 3);
+    assert!(matches!(&state, State::Log(log) if log.len() == 1), "each moment stands once: {state:?}");
+    limit.give_back(&mut state, first, grant);
+    assert_eq!(limit.decide(&state, first, 0).remaining, 8);
 }

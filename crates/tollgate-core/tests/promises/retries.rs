@@ -6,7 +6,7 @@ use tollgate_core::{Nanos, Retry};
 use crate::history::{Key, RULES, Rule, any_events, cost, limits, starts};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8_192))]
+    #![proptest_config(ProptestConfig::with_cases(4_096))]
 
     #[test]
     fn denied_a_nanosecond_before_retry_after_and_admitted_at_it(

@@ -15,7 +15,7 @@ fn nanos() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8_192))]
+    #![proptest_config(ProptestConfig::with_cases(2_048))]
 
     #[test]
     fn any_text_is_read_or_refused(text in ".*") {

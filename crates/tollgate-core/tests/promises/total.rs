@@ -146,7 +146,7 @@ fn raw(limit: &Limit, state: &State, now: Timestamp, cost: u32, grant: Grant) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_096))]
+    #![proptest_config(ProptestConfig::with_cases(2_048))]
 
     #[test]
     fn any_limit_takes_any_state_at_any_time(
@@ -270,10 +270,8 @@ fn time_saturates_at_both_ends() {
             clock.advance(length.into());
             clock.advance(Duration::MAX);
             assert_eq!(clock.now(), Timestamp::MAX);
-            for windows in [Windows::Epoch { length }] {
-                assert!(windows.start(moment) <= moment);
-                assert!(windows.next(moment) >= moment);
-            }
+            let windows = Windows::Epoch { length };
+            assert!(windows.start(moment) <= moment && windows.next(moment) >= moment);
         }
     }
 }

@@ -42,6 +42,12 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node, default: Kind) -> Optio
     let mut fields = decoder.fields(node, "a limit such as `100/minute`, or a map")?;
     let name = fields.take("name").and_then(|node| super::policies::name(decoder, node));
     let limit = from_fields(decoder, &mut fields, default);
+    if limit.is_none() {
+        // What is wrong has been said; settings that were not looked at because of it are not unknown.
+        for setting in LIMIT_SETTINGS {
+            fields.take(setting);
+        }
+    }
     let known: Vec<&str> = ["name"].into_iter().chain(LIMIT_SETTINGS).collect();
     decoder.finish(fields, &known);
     Some(PolicyLimit { id: LimitId::default(), name, limit: limit? })

@@ -147,12 +147,12 @@ impl Config {
         format: Format,
         variables: &[(String, String)],
     ) -> Result<Self, Problems> {
+        // A byte order mark is no part of the text, for a person who counts columns neither.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let failed = |problems| Problems::new(name, text, problems);
-        // A byte order mark is no part of the text, but positions count it.
-        let bare = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut root = match format {
-            Format::Yaml => yaml::parse(bare),
-            Format::Toml => toml::parse(bare),
+            Format::Yaml => yaml::parse(text),
+            Format::Toml => toml::parse(text),
         }
         .map_err(|problem| failed(vec![problem]))?;
         let mut decoder = Decoder::default();

@@ -1,6 +1,6 @@
 //! The list of policies.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use jiff::tz::TimeZone;
@@ -41,6 +41,13 @@ const KNOWN: [&str; 22] = [
     "leak",
 ];
 
+/// An item of a policy's `replaces`.
+struct Replaced {
+    by: String,
+    name: String,
+    span: Range<usize>,
+}
+
 /// All policies of a file that are right, and a note of what is wrong with the others.
 pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
     let Value::List(items) = &node.value else {
@@ -48,8 +55,8 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
         return Vec::new();
     };
     let mut policies = Vec::new();
-    let mut names: HashMap<String, ()> = HashMap::new();
-    let mut replaced: Vec<(String, Range<usize>)> = Vec::new();
+    let mut names = BTreeSet::new();
+    let mut replaced = Vec::new();
     for item in items {
         let Some(mut fields) = decoder.fields(item, "a policy: a map with `name:`, `key:` and `limit:`")
         else {
@@ -59,7 +66,7 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
         match named {
             Some(node) => {
                 if let Some(name) = name(decoder, node)
-                    && names.insert(name.clone(), ()).is_some()
+                    && !names.insert(name.clone())
                 {
                     decoder.problem(&node.span, format!("there are two policies named `{name}`"));
                 }
@@ -68,20 +75,61 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
         }
         policies.extend(policy(decoder, fields, named, &mut replaced));
     }
-    let known: Vec<&str> = names.keys().map(String::as_str).collect();
-    for (name, span) in replaced {
-        if !names.contains_key(&name) {
-            decoder.unknown(&span, "policy", &name, &known);
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    for Replaced { name, span, .. } in &replaced {
+        if !names.contains(name) {
+            decoder.unknown(span, "policy", name, &known);
         }
     }
+    circles(decoder, &replaced);
     policies
+}
+
+/// Notes where policies replace each other, directly or by way of others: where all of them match, none would apply.
+fn circles(decoder: &mut Decoder, replaced: &[Replaced]) {
+    let mut steps: HashMap<&str, Vec<&Replaced>> = HashMap::new();
+    for step in replaced.iter().filter(|step| step.by != step.name) {
+        steps.entry(&step.by).or_default().push(step);
+    }
+    // Depth first, each policy once. One that is met again on the way down from itself closes a circle.
+    let mut is_open: HashMap<&str, bool> = HashMap::new();
+    for Replaced { by, .. } in replaced {
+        let mut way = Vec::new();
+        if !is_open.contains_key(by.as_str()) {
+            is_open.insert(by, true);
+            way.push((by.as_str(), 0));
+        }
+        while let Some((name, next)) = way.last_mut() {
+            let step = steps.get(name).and_then(|steps| steps.get(*next));
+            *next += 1;
+            let Some(step) = step else {
+                is_open.insert(name, false);
+                way.pop();
+                continue;
+            };
+            match is_open.get(step.name.as_str()) {
+                None => {
+                    is_open.insert(&step.name, true);
+                    way.push((&step.name, 0));
+                }
+                Some(true) => decoder.problem(
+                    &step.span,
+                    format!(
+                        "`{}` is replaced by what it replaces, so that neither would apply",
+                        shortened(&step.by)
+                    ),
+                ),
+                Some(false) => {}
+            }
+        }
+    }
 }
 
 fn policy(
     decoder: &mut Decoder,
     mut fields: Fields<'_>,
     named: Option<&Node>,
-    replaced: &mut Vec<(String, Range<usize>)>,
+    replaced: &mut Vec<Replaced>,
 ) -> Option<Policy> {
     let name = match named.map(|node| &node.value) {
         Some(Value::Text(name)) => name.clone(),
@@ -120,7 +168,7 @@ fn policy(
         if other == name {
             decoder.problem(&node.span, "a policy cannot replace itself");
         }
-        replaced.push((other.to_owned(), node.span.clone()));
+        replaced.push(Replaced { by: name.clone(), name: other.to_owned(), span: node.span.clone() });
         replaces.push(other.to_owned());
     }
     let variants = variants(decoder, &mut fields, &name);
@@ -196,7 +244,8 @@ fn matching(decoder: &mut Decoder, node: &Node) -> (Vec<String>, Vec<Pattern>, V
     {
         for (name, span, node) in fields.rest() {
             let Some(attribute) = attribute(decoder, &span, name) else { continue };
-            let values = decoder.list(node).iter().filter_map(|value| decoder.word(value)).collect();
+            let values = decoder.list(node).iter().filter_map(|value| decoder.word(value));
+            let values = values.map(|value| attribute.spelt(value)).collect();
             conditions.push(Condition { attribute, values });
         }
     }

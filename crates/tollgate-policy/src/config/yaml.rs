@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::tree::{DEPTH_MAX, NODES_MAX, Name, Node, Value};
 use crate::problem::Problem;
 
-/// Reads one YAML document. Anchors and aliases work, within the bounds of the tree; tags other than the core ones and
-/// merge keys are refused.
+/// Reads one YAML document. Anchors and aliases work, within the bounds of the tree; tags other than `!!str`, `!!seq`
+/// and `!!map`, and merge keys, are refused.
 pub(super) fn parse(text: &str) -> Result<Node, Problem> {
     let mut builder =
         Builder { offsets: Offsets::of(text), open: Vec::new(), anchors: HashMap::new(), nodes: 0 };
@@ -51,15 +51,15 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let value = match tag {
-                    Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
-                        Value::Text(text.into_owned())
-                    }
-                    Some(tag) => return Err(Problem::new(at, format!("the tag {tag} means nothing here"))),
+                    Some(tag) if is_core(&tag, "str") => Value::Text(text.into_owned()),
+                    Some(tag) => return Err(meaningless(&tag, at)),
                     None if style == ScalarStyle::Plain => Value::from_plain(&text),
                     None => Value::Text(text.into_owned()),
                 };
                 self.complete(Node { value, span: at }, anchor)
             }
+            Event::SequenceStart(_, Some(tag)) if !is_core(&tag, "seq") => Err(meaningless(&tag, at)),
+            Event::MappingStart(_, Some(tag)) if !is_core(&tag, "map") => Err(meaningless(&tag, at)),
             Event::SequenceStart(anchor, _) => {
                 self.enter(Open::List { items: Vec::new(), start: at.start, anchor }, at)
             }
@@ -133,6 +133,15 @@ fn name(node: Node) -> Result<Name, Problem> {
         return Err(Problem::new(node.span, "merge keys are not supported; write the settings out"));
     }
     Ok(Name { text, span: node.span })
+}
+
+/// Whether a tag is `!!name`.
+fn is_core(tag: &Tag, name: &str) -> bool {
+    tag.is_yaml_core_schema() && tag.suffix == name
+}
+
+fn meaningless(tag: &Tag, at: Range<usize>) -> Problem {
+    Problem::new(at, format!("the tag {tag} means nothing here"))
 }
 
 fn count(node: &Node) -> usize {

@@ -2,17 +2,17 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 use tollgate::{
-    Attribute, Config, KeyHash, LocalStore, ManualClock, MemoryOptions, MemoryStore, Overflow, Policy, PolicySet,
-    random_seed,
+    Group, Hit, KeyHash, LocalStore, ManualClock, MemoryOptions, MemoryStore, Overflow, Policy, PolicySet, Timestamp,
 };
 
 use super::order::{Event, OrderTally};
-use super::report::{BadLine, KeyReport, Lines, PolicyReport, Report, Span, Timeline, Totals};
-use super::request::{LogRequest, attribute};
-use super::suggest::{Offered, suggestions};
+use super::plan::{Part, Planned, Planner};
+use super::report::{BadLine, KeyReport, Lines, PolicyReport, Report, Span, Suggestion, Timeline, Totals};
+use super::suggest::{Offered, suggestion};
 use super::tally::KeyTallies;
 use super::timeline::TimelineCounter;
 
@@ -21,9 +21,8 @@ const CAPACITY: usize = 1 << 28;
 
 /// Policies, a store, and what was seen.
 pub(super) struct Engine {
-    policies: Arc<PolicySet>,
+    planner: Planner,
     store: MemoryStore<ManualClock>,
-    attributes: Vec<Attribute>,
     keeps_arrivals: bool,
     totals: Totals,
     span: Option<Span>,
@@ -33,16 +32,13 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// `attributes` are the names that fields of the log were mapped to. `suggests`: whether to remember enough to say
-    /// which limits would have fitted.
-    pub(super) fn new(config: Config, attributes: &[String], suggests: bool) -> Self {
-        let policies = Arc::new(PolicySet::new(config, random_seed()));
+    /// `suggests`: whether to remember enough to say which limits would have fitted.
+    pub(super) fn new(planner: Planner, suggests: bool) -> Self {
         let variants = |policy: &Policy| policy.variants().iter().map(|_| KeyTallies::default()).collect();
         Self {
-            tallies: policies.policies().map(variants).collect(),
-            policies,
+            tallies: planner.policies.policies().map(variants).collect(),
+            planner,
             store: new_store(),
-            attributes: attributes.iter().map(|name| attribute(name)).collect(),
             keeps_arrivals: suggests,
             totals: Totals::default(),
             span: None,
@@ -52,56 +48,113 @@ impl Engine {
 
     /// Decides one request.
     pub(super) fn take(&mut self, event: &Event<'_>) {
-        let now = event.now;
-        if event.restarted {
+        let Event { request, now, restarted } = event;
+        if *restarted {
             self.store = new_store();
         }
-        let request = LogRequest::new(&event.entry, &self.attributes);
-        let plan = self.policies.plan(&request, now, None);
-        let keys: SmallVec<[Option<KeyHash>; 4]> = plan.keys().collect();
-        let answer = self.store.acquire_at(now, &plan.groups());
-        let verdict = plan.verdict(&self.policies, answer);
+        let policies = Arc::clone(&self.planner.policies);
+        let hits = hits(&policies, request);
+        let groups = groups(&policies, request, &hits);
+        let answer = self.store.acquire_at(*now, &groups);
+        self.count(*now, answer.allowed, request.parts.is_empty());
 
-        let allowed = verdict.is_allowed();
-        self.totals.requests += 1;
-        *(if allowed { &mut self.totals.admitted } else { &mut self.totals.denied }) += 1;
-        self.totals.unmatched += u64::from(keys.is_empty());
-        self.timeline.count(now.as_secs(), allowed);
-        let span = self.span.get_or_insert(Span {
-            first_unix_seconds: now.as_secs(),
-            last_unix_seconds: now.as_secs(),
-        });
-        span.first_unix_seconds = span.first_unix_seconds.min(now.as_secs());
-        span.last_unix_seconds = span.last_unix_seconds.max(now.as_secs());
-
-        let mut shadow_denied = false;
-        for (policy, key) in verdict.policies().zip(keys) {
-            let Some(key) = key else { continue };
-            let tally = self.tallies[policy.index][policy.variant].0.entry(key).or_default();
-            tally.matched += 1;
-            if self.keeps_arrivals {
-                tally.arrivals.push(now);
+        let (mut first, mut shadow_denied) = (0, false);
+        for (part, group) in request.parts.iter().zip(&groups) {
+            let outcomes = &answer.outcomes[first..first + part.limits];
+            let admitting = outcomes.iter().filter(|outcome| outcome.decision.allowed).count();
+            let admitted = group.combine.admits(admitting, part.limits);
+            shadow_denied |= group.shadow && !admitted;
+            // A policy without limits counts nobody.
+            if let Some(key) = request.keys[first..first + part.limits].first() {
+                self.tally(*now, *part, *key, request, admitted);
             }
-            if !policy.admitted {
-                shadow_denied |= policy.shadow;
-                if tally.name.is_none() {
-                    tally.first_denied = now;
-                    let name = self.policies.describe_key(policy.index, &request).unwrap_or_default();
-                    tally.name = Some(name.into_boxed_str());
-                }
-                tally.denied += 1;
-                tally.last_denied = now;
-            }
+            first += part.limits;
         }
         self.totals.shadow_denied += u64::from(shadow_denied);
     }
 
+    fn count(&mut self, now: Timestamp, allowed: bool, unmatched: bool) {
+        self.totals.requests += 1;
+        *(if allowed { &mut self.totals.admitted } else { &mut self.totals.denied }) += 1;
+        self.totals.unmatched += u64::from(unmatched);
+        let second = now.as_secs();
+        self.timeline.count(second, allowed);
+        let span = self.span.get_or_insert(Span { first_unix_seconds: second, last_unix_seconds: second });
+        span.first_unix_seconds = span.first_unix_seconds.min(second);
+        span.last_unix_seconds = span.last_unix_seconds.max(second);
+    }
+
+    fn tally(&mut self, now: Timestamp, part: Part, key: KeyHash, request: &Planned<'_>, admitted: bool) {
+        let tally = self.tallies[part.policy][part.variant].0.entry(key).or_default();
+        tally.matched += 1;
+        if self.keeps_arrivals {
+            tally.arrivals.push(now);
+        }
+        if !admitted {
+            if tally.name.is_none() {
+                tally.first_denied = now;
+                let entry = request.entry;
+                let described = self.planner.policies.describe_key(part.policy, &self.planner.request(&entry));
+                tally.name = Some(described.unwrap_or_default().into_boxed_str());
+            }
+            tally.denied += 1;
+            tally.last_denied = now;
+        }
+    }
+
+    /// What would have fitted, for each policy; worked out on all cores.
+    fn suggestions(&self) -> Vec<Vec<Suggestion>> {
+        if !self.keeps_arrivals {
+            return Vec::new();
+        }
+        // Each limit is a job of its own, so that a policy with several does not hold up the rest.
+        let policies = self.planner.policies.policies().zip(&self.tallies).enumerate();
+        let jobs: Vec<(usize, Offered<'_>)> = policies
+            .flat_map(|(index, (policy, variants))| {
+                policy.variants().iter().zip(variants).flat_map(move |(variant, keys)| {
+                    variant.limits().iter().map(move |limit| {
+                        (index, Offered { tier: variant.tier(), limit, cost: policy.cost(), keys })
+                    })
+                })
+            })
+            .collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            // Relaxed: each number is drawn once, and nothing else is published with it.
+            let drawn = std::iter::from_fn(|| {
+                let job = next.fetch_add(1, Ordering::Relaxed);
+                jobs.get(job).map(|(_, offered)| (job, offered))
+            });
+            drawn.filter_map(|(job, offered)| Some((job, suggestion(offered)?))).collect::<Vec<_>>()
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(jobs.len().max(1));
+        let mut found = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..cores).map(|_| scope.spawn(work)).collect();
+            let mut found = work();
+            for other in others {
+                // A thread that panicked has said so already; its share is missing from the report.
+                found.extend(other.join().unwrap_or_default());
+            }
+            found
+        });
+        // In the order of the configuration, whoever finished first.
+        found.sort_unstable_by_key(|(job, _)| *job);
+        let mut each = vec![Vec::new(); self.tallies.len()];
+        for (job, suggestion) in found {
+            each[jobs[job].0].push(suggestion);
+        }
+        each
+    }
+
     /// The report on all that was decided.
     pub(super) fn finish(self, policy_file: String, logs: Vec<String>, tally: &OrderTally, top: usize) -> Report {
+        let set = &self.planner.policies;
+        let mut suggestions = self.suggestions();
         let mut hardest = Vec::new();
         let mut policies = Vec::new();
-        for (policy, variants) in self.policies.policies().zip(&self.tallies) {
-            policies.push(policy_report(policy, variants, self.policies.is_shadow(), self.keeps_arrivals));
+        for (index, (policy, variants)) in set.policies().zip(&self.tallies).enumerate() {
+            let suggested = suggestions.get_mut(index).map(std::mem::take).unwrap_or_default();
+            policies.push(policy_report(policy, variants, set.is_shadow(), suggested));
             let keys = variants.iter().flat_map(|variant| variant.0.values()).filter(|key| key.denied > 0);
             hardest.extend(keys.map(|key| KeyReport {
                 policy: policy.name().to_owned(),
@@ -146,12 +199,36 @@ impl Engine {
     }
 }
 
+/// What the planned policies ask of the store.
+fn hits<'p>(policies: &'p PolicySet, request: &Planned<'_>) -> SmallVec<[Hit<'p>; 8]> {
+    let mut keys = request.keys.iter();
+    let mut hits = SmallVec::new();
+    for part in request.parts {
+        let Some(policy) = policies.policy(part.policy) else { continue };
+        let limits = policy.variants().get(part.variant).map_or(&[][..], |variant| variant.limits());
+        let asked = limits.iter().zip(keys.by_ref().take(part.limits));
+        hits.extend(asked.map(|(limit, key)| Hit::new(limit.id(), *key, limit.limit()).with_cost(policy.cost())));
+    }
+    hits
+}
+
+fn groups<'h>(policies: &PolicySet, request: &Planned<'_>, hits: &'h [Hit<'h>]) -> SmallVec<[Group<'h>; 4]> {
+    let mut rest = hits;
+    let parts = request.parts.iter().filter_map(|part| {
+        let policy = policies.policy(part.policy)?;
+        let (own, others) = rest.split_at(part.limits.min(rest.len()));
+        rest = others;
+        Some(Group { hits: own, combine: policy.combine(), shadow: policy.is_shadow() || policies.is_shadow() })
+    });
+    parts.collect()
+}
+
 fn new_store() -> MemoryStore<ManualClock> {
-    let options = MemoryOptions { capacity: CAPACITY, overflow: Overflow::Shared };
+    let options = MemoryOptions { capacity: CAPACITY, overflow: Overflow::Shared, shards: 1 };
     MemoryStore::with_clock(ManualClock::default(), options)
 }
 
-fn policy_report(policy: &Policy, variants: &[KeyTallies], all_shadow: bool, suggests: bool) -> PolicyReport {
+fn policy_report(policy: &Policy, variants: &[KeyTallies], all_shadow: bool, suggestions: Vec<Suggestion>) -> PolicyReport {
     let sum = |count: fn(&super::tally::KeyTally) -> u64| -> u64 {
         variants.iter().flat_map(|variant| variant.0.values()).map(count).sum()
     };
@@ -161,11 +238,6 @@ fn policy_report(policy: &Policy, variants: &[KeyTallies], all_shadow: bool, sug
             Some(tier) => format!("{tier}: {}", limit.limit()),
             None => limit.limit().to_string(),
         })
-    });
-    let offered = policy.variants().iter().zip(variants).map(|(variant, keys)| Offered {
-        variant,
-        cost: policy.cost(),
-        keys,
     });
     PolicyReport {
         name: policy.name().to_owned(),
@@ -177,6 +249,6 @@ fn policy_report(policy: &Policy, variants: &[KeyTallies], all_shadow: bool, sug
         matched,
         admitted: matched - denied,
         denied,
-        suggestions: if suggests { offered.flat_map(|offered| suggestions(&offered)).collect() } else { Vec::new() },
+        suggestions,
     }
 }

@@ -1,12 +1,13 @@
 //! `tollgate replay`: access logs against a policy file, in the logs' own time.
 //!
-//! One thread for each log reads and parses ([`log`]); this one merges them by time ([`order`]), decides each request
-//! as a server would have ([`engine`]), asks what other limits would have done ([`suggest`]), and hands over a
+//! One thread for each log reads and parses ([`log`]), and finds the policies that apply ([`plan`]). This one merges
+//! them by time ([`order`]), decides each request as a server would have ([`engine`]), asks what other limits would have done ([`suggest`]), and hands over a
 //! report ([`report`]).
 
 mod engine;
 mod log;
 mod order;
+mod plan;
 mod report;
 mod request;
 mod source;
@@ -17,14 +18,17 @@ mod timeline;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use tollgate::{PolicySet, random_seed};
 
 use self::engine::Engine;
 use self::log::{FieldNames, FormatChoice, Progress};
 use self::order::Order;
+use self::plan::Planner;
 use self::report::{Style, render_html, render_text, to_json};
 use self::source::Source;
 use crate::cli::{fail, load_policies, print_out};
@@ -78,15 +82,18 @@ pub(crate) fn run(options: &ReplayOptions) -> ExitCode {
         Ok(fields) => fields,
         Err(error) => return fail(format_args!("--field: {error}")),
     };
-    let attributes: Vec<String> = fields.attribute_names().map(str::to_owned).collect();
+    let planner = Planner {
+        attributes: fields.attribute_names().map(request::attribute).collect(),
+        policies: Arc::new(PolicySet::new(config, random_seed())),
+    };
     let log_options = log::Options { format: options.format, fields, ..log::Options::default() };
-    let sources = match Source::open_all(&options.logs, &log_options) {
+    let sources = match Source::open_all(&options.logs, &log_options, &planner) {
         Ok(sources) => sources,
         Err(error) => return fail(error),
     };
     let progress = progress_bar(&sources);
     let started = Instant::now();
-    let mut engine = Engine::new(config, &attributes, !options.no_suggestions);
+    let mut engine = Engine::new(planner, !options.no_suggestions);
     let mut order = Order::new(sources, options.reorder_window);
     let mut decided = 0_u64;
     while let Some(event) = order.next() {

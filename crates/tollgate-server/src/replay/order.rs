@@ -11,7 +11,8 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use tollgate::{Nanos, Timestamp};
 
-use super::log::{Batch, Entry, LogError, Tally};
+use super::log::{LogError, Tally};
+use super::plan::{Planned, PlannedBatch};
 use super::source::Source;
 
 /// How far back a line must lie to be the start of another log.
@@ -23,7 +24,7 @@ const WAITING_MAX: usize = 1 << 20;
 /// A request, and when it is decided.
 #[derive(Debug)]
 pub(super) struct Event<'o> {
-    pub(super) entry: Entry<'o>,
+    pub(super) request: Planned<'o>,
     pub(super) now: Timestamp,
     /// Whether another log begins here.
     pub(super) restarted: bool,
@@ -120,8 +121,8 @@ impl Order {
         };
         self.reached = waiting.at;
         self.handed_out = Some(waiting.batch);
-        let entry = self.batches.entry(waiting)?;
-        Some(Event { entry, now: waiting.at, restarted })
+        let request = self.batches.request(waiting)?;
+        Some(Event { request, now: waiting.at, restarted })
     }
 
     /// What was counted, and which logs could not be read to their end.
@@ -205,15 +206,15 @@ struct Batches {
 
 #[derive(Debug)]
 struct Held {
-    batch: Batch,
+    batch: PlannedBatch,
     lane: usize,
     /// Requests in it that were not handed out yet.
     left: usize,
 }
 
 impl Batches {
-    fn hold(&mut self, batch: Batch, lane: usize) -> usize {
-        let held = Some(Held { left: batch.len(), batch, lane });
+    fn hold(&mut self, batch: PlannedBatch, lane: usize) -> usize {
+        let held = Some(Held { left: batch.batch.len(), batch, lane });
         match self.free.pop() {
             Some(index) => {
                 self.held[index] = held;
@@ -227,11 +228,10 @@ impl Batches {
     }
 
     fn time(&self, batch: usize, entry: usize) -> Option<Timestamp> {
-        let entry = self.held.get(batch)?.as_ref()?.batch.get(entry)?;
-        Some(Timestamp::from_nanos(entry.time_ns))
+        self.held.get(batch)?.as_ref()?.batch.time(entry)
     }
 
-    fn entry(&self, waiting: Waiting) -> Option<Entry<'_>> {
+    fn request(&self, waiting: Waiting) -> Option<Planned<'_>> {
         self.held.get(waiting.batch)?.as_ref()?.batch.get(waiting.entry)
     }
 

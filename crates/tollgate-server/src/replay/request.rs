@@ -19,7 +19,11 @@ pub(super) struct LogRequest<'e> {
 impl<'e> LogRequest<'e> {
     pub(super) fn new(entry: &'e Entry<'e>, attributes: &'e [Attribute]) -> Self {
         let ip = std::str::from_utf8(entry.client).ok().and_then(|client| client.parse().ok());
-        Self { entry, ip, path: String::from_utf8_lossy(entry.target), attributes }
+        let path = match std::str::from_utf8(entry.target) {
+            Ok(path) => Cow::Borrowed(path),
+            Err(_) => String::from_utf8_lossy(entry.target),
+        };
+        Self { entry, ip, path, attributes }
     }
 }
 
@@ -48,6 +52,9 @@ impl Attributes for LogRequest<'_> {
             Attribute::Query(name) => tollgate::query_value(&self.path, name),
             Attribute::Custom(name) if name == "status" => {
                 self.entry.status.map(|status| Cow::Owned(status.to_string().into_bytes()))
+            }
+            Attribute::Custom(name) if name == "bytes" => {
+                self.entry.bytes.map(|bytes| Cow::Owned(bytes.to_string().into_bytes()))
             }
             _ => None,
         }

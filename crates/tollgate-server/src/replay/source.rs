@@ -1,12 +1,13 @@
-//! One log, read and parsed on a thread of its own.
+//! One log, read, parsed and planned on a thread of its own.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use super::log::{Batch, LogError, Options, Progress, Reader, Tally};
+use super::log::{LogError, Options, Progress, Reader, Tally};
+use super::plan::{PlannedBatch, Planner};
 
-/// How many parsed batches may wait: enough that neither side stands still.
+/// How many planned batches may wait: enough that neither side stands still.
 const BATCHES_WAITING: usize = 4;
 
 /// The most logs that are read side by side: each holds a thread and a few megabytes.
@@ -15,8 +16,8 @@ const LOGS_MAX: usize = 64;
 /// A log that is being read.
 #[derive(Debug)]
 pub(super) struct Source {
-    parsed: Receiver<Result<Batch, LogError>>,
-    used: SyncSender<Batch>,
+    planned: Receiver<Result<PlannedBatch, LogError>>,
+    used: SyncSender<PlannedBatch>,
     progress: Progress,
 }
 
@@ -33,7 +34,7 @@ pub(super) enum OpenError {
 
 impl Source {
     /// Opens all logs, or none.
-    pub(super) fn open_all(paths: &[PathBuf], options: &Options) -> Result<Vec<Self>, OpenError> {
+    pub(super) fn open_all(paths: &[PathBuf], options: &Options, planner: &Planner) -> Result<Vec<Self>, OpenError> {
         if paths.len() > LOGS_MAX {
             return Err(OpenError::TooMany(paths.len()));
         }
@@ -41,23 +42,24 @@ impl Source {
         drop(Reader::open(paths, options)?);
         paths
             .iter()
-            .map(|path| Ok(Self::start(Reader::open(std::slice::from_ref(path), options)?)?))
+            .map(|path| Ok(Self::start(Reader::open(std::slice::from_ref(path), options)?, planner.clone())?))
             .collect()
     }
 
-    fn start(mut reader: Reader) -> std::io::Result<Self> {
+    fn start(mut reader: Reader, planner: Planner) -> std::io::Result<Self> {
         let progress = reader.progress();
         let mut parser = reader.parser();
-        let (send, parsed) = sync_channel(BATCHES_WAITING);
-        let (used, reuse) = sync_channel::<Batch>(BATCHES_WAITING + 1);
+        let (send, planned) = sync_channel(BATCHES_WAITING);
+        let (used, reuse) = sync_channel::<PlannedBatch>(BATCHES_WAITING + 1);
         thread::Builder::new().name("log reader".to_owned()).spawn(move || {
             loop {
-                let mut batch = reuse.try_recv().unwrap_or_default();
-                let message = match reader.read_chunk(&mut batch) {
+                let mut planned: PlannedBatch = reuse.try_recv().unwrap_or_default();
+                let message = match reader.read_chunk(&mut planned.batch) {
                     Ok(false) => break,
                     Ok(true) => {
-                        parser.parse_chunk(&mut batch);
-                        Ok(batch)
+                        parser.parse_chunk(&mut planned.batch);
+                        planner.plan(&mut planned);
+                        Ok(planned)
                     }
                     Err(error) => Err(error),
                 };
@@ -67,7 +69,7 @@ impl Source {
                 }
             }
         })?;
-        Ok(Self { parsed, used, progress })
+        Ok(Self { planned, used, progress })
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -75,15 +77,15 @@ impl Source {
     }
 
     /// The next batch that holds requests; `None` at the end. What went wrong is noted, and what was counted is added.
-    pub(super) fn next_batch(&self, tally: &mut Tally, failures: &mut Vec<LogError>) -> Option<Batch> {
+    pub(super) fn next_batch(&self, tally: &mut Tally, failures: &mut Vec<LogError>) -> Option<PlannedBatch> {
         loop {
-            match self.parsed.recv().ok()? {
-                Ok(batch) => {
-                    tally.add(batch.tally());
-                    if batch.is_empty() {
-                        self.give_back(batch);
+            match self.planned.recv().ok()? {
+                Ok(planned) => {
+                    tally.add(planned.batch.tally());
+                    if planned.batch.is_empty() {
+                        self.give_back(planned);
                     } else {
-                        return Some(batch);
+                        return Some(planned);
                     }
                 }
                 Err(error) => failures.push(error),
@@ -92,7 +94,7 @@ impl Source {
     }
 
     /// Hands a batch back to be filled again.
-    pub(super) fn give_back(&self, batch: Batch) {
+    pub(super) fn give_back(&self, batch: PlannedBatch) {
         // Where there are enough already, this one is dropped.
         let _ = self.used.try_send(batch);
     }

@@ -7,45 +7,40 @@
 use hashbrown::HashMap;
 use tollgate::algorithm::{Gcra, LeakyBucket, Refill, TokenBucket, Windows};
 use tollgate::quota::MAX_COUNT;
-use tollgate::{Limit, Quota, Timestamp, Variant};
+use tollgate::{Limit, PolicyLimit, Quota, Timestamp};
 
 use super::report::Suggestion;
 use super::tally::{Arrivals, KeyTallies};
 
-/// The requests that a set of limits applied to.
+/// The requests that a limit applied to.
 pub(super) struct Offered<'t> {
-    pub(super) variant: &'t Variant,
+    pub(super) tier: Option<&'t str>,
+    pub(super) limit: &'t PolicyLimit,
     /// What each of them cost.
     pub(super) cost: u32,
     pub(super) keys: &'t KeyTallies,
 }
 
-/// For each limit what would have fitted. Nothing for limits without a number, and where there were no requests.
-pub(super) fn suggestions(offered: &Offered<'_>) -> Vec<Suggestion> {
+/// What would have fitted; `None` for a limit without a number, and where there were no requests.
+pub(super) fn suggestion(offered: &Offered<'_>) -> Option<Suggestion> {
     let requests: u64 = offered.keys.0.values().map(|key| key.matched).sum();
-    if requests == 0 || offered.cost == 0 {
-        return Vec::new();
-    }
-    let limits = offered.variant.limits().iter().filter_map(|limit| {
-        let quota = limit.limit().quota()?;
-        let mut trials = Trials::new(offered, *limit.limit(), quota);
-        let name = limit.name().map(|name| format!("{name}: ")).unwrap_or_default();
-        let tier = offered.variant.tier().map(|tier| format!("{tier}: ")).unwrap_or_default();
-        // From the loosest to the strictest question: what one finds narrows the next.
-        let denies_1_percent = trials.smallest(requests / 100);
-        let denies_0_1_percent = trials.smallest(requests / 1_000);
-        let denies_nobody = trials.smallest(0);
-        Some(Suggestion {
-            limit: format!("{tier}{name}{}", limit.limit()),
-            current: quota.count(),
-            period: quota.period_name(),
-            requests,
-            denies_nobody,
-            denies_0_1_percent,
-            denies_1_percent,
-        })
-    });
-    limits.collect()
+    let limit = offered.limit.limit();
+    let quota = limit.quota().filter(|_| requests > 0 && offered.cost > 0)?;
+    let mut trials = Trials::new(offered, *limit, quota);
+    // From the loosest to the strictest question: what one finds is of use to the next.
+    let denies_1_percent = trials.smallest(requests / 100);
+    let denies_0_1_percent = trials.smallest(requests / 1_000);
+    let denies_nobody = trials.smallest(0);
+    let labels = [offered.tier, offered.limit.name()].into_iter().flatten();
+    Some(Suggestion {
+        limit: labels.map(|label| format!("{label}: ")).collect::<String>() + &limit.to_string(),
+        current: quota.count(),
+        period: quota.period_name(),
+        requests,
+        denies_nobody,
+        denies_0_1_percent,
+        denies_1_percent,
+    })
 }
 
 /// One limit, tried with other counts.

@@ -45,6 +45,7 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
     let store_options = MemoryOptions {
         capacity: usize::try_from(options.capacity).unwrap_or(usize::MAX),
         overflow: options.overflow.into(),
+        ..MemoryOptions::default()
     };
     let gate = Gate::with_store(config, MemoryStore::new(store_options));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -45,12 +45,15 @@ pub struct MemoryOptions {
     pub capacity: usize,
     /// What a full store does with a new key.
     pub overflow: Overflow,
+    /// How many parts with a lock of their own the keys are spread over, at most 1,024; rounded up to a power of two. 0
+    /// chooses by the capacity, which suits a store that many threads use. A store that one thread uses needs 1.
+    pub shards: usize,
 }
 
 impl Default for MemoryOptions {
     /// A million keys, and a shared state for what goes beyond.
     fn default() -> Self {
-        Self { capacity: 1_000_000, overflow: Overflow::Shared }
+        Self { capacity: 1_000_000, overflow: Overflow::Shared, shards: 0 }
     }
 }
 
@@ -94,8 +97,11 @@ impl<C: Clock> MemoryStore<C> {
     /// A store on this clock.
     pub fn with_clock(clock: C, options: MemoryOptions) -> Self {
         let capacity = options.capacity.max(1);
-        // Few keys need no shards, and would be spread unevenly over them.
-        let shards = (capacity / 4_096).next_power_of_two().min(64);
+        let shards = match options.shards {
+            // Few keys need no shards, and would be spread unevenly over them.
+            0 => (capacity / 4_096).next_power_of_two().min(64),
+            chosen => chosen.min(1_024).next_power_of_two(),
+        };
         let each = capacity.div_ceil(shards);
         Self {
             clock,
@@ -128,7 +134,7 @@ impl<C: Clock> MemoryStore<C> {
     }
 
     fn shard_of(&self, key: KeyHash) -> usize {
-        // The number of shards is a power of two of at most 64. The shard's own table uses the low bits.
+        // The number of shards is a power of two of at most 1,024. The shard's own table uses the low bits.
         #[allow(clippy::cast_possible_truncation)]
         let high = (key.0 >> 64) as usize;
         high & (self.shards.len() - 1)
@@ -141,25 +147,27 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
     }
 
     fn acquire_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
-        let mut session = Session::open(self, now, groups);
-        let mut places: SmallVec<[Place; 4]> = SmallVec::new();
+        let hits: SmallVec<[&Hit<'_>; 8]> = hits(groups).collect();
+        let mut session = Session::open(self, now, &hits);
+        let mut places: SmallVec<[Place; 8]> = SmallVec::new();
+        let mut admits: SmallVec<[bool; 8]> = SmallVec::new();
         let mut outcomes = Outcomes::new();
-        for (index, hit) in hits(groups).enumerate() {
+        for (index, hit) in hits.iter().enumerate() {
             let place = session.place(hit);
             // A key that is hit twice in one request must afford both.
-            let same = hits(groups).take(index).filter(|earlier| earlier.key == hit.key);
+            let same = hits[..index].iter().filter(|earlier| earlier.key == hit.key);
             let cost = same.fold(hit.cost, |sum, earlier| sum.saturating_add(earlier.cost));
             let decision = match session.state(place, hit) {
                 Some(state) => hit.limit.decide(state, now, cost),
                 None => session.turned_away(hit),
             };
+            admits.push(decision.allowed);
             outcomes.push(Outcome { decision, grant: None, source: place.source() });
             places.push(place);
         }
 
-        let admits: SmallVec<[bool; 8]> = outcomes.iter().map(|outcome| outcome.decision.allowed).collect();
         let (allowed, takes) = combined(groups, &admits);
-        for (index, hit) in hits(groups).enumerate() {
+        for (index, hit) in hits.iter().enumerate() {
             let outcome = &mut outcomes[index];
             let Some(state) = session.state(places[index], hit) else { continue };
             if takes[index] {
@@ -169,7 +177,7 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
                 outcome.decision = looked(hit, state, now);
             }
         }
-        for (place, hit) in places.iter().zip(hits(groups)) {
+        for (place, hit) in places.iter().zip(&hits) {
             session.close(*place, hit);
         }
         let overflowed = outcomes.iter().filter(|outcome| outcome.source == Source::Overflow).count();
@@ -181,8 +189,10 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
     }
 
     fn peek_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
-        let mut session = Session::open(self, now, groups);
-        let outcomes: Outcomes = hits(groups)
+        let hits: SmallVec<[&Hit<'_>; 8]> = hits(groups).collect();
+        let mut session = Session::open(self, now, &hits);
+        let outcomes: Outcomes = hits
+            .iter()
             .map(|hit| {
                 let (decision, source) = session.look(hit);
                 Outcome { decision, grant: None, source }

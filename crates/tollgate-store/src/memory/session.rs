@@ -5,11 +5,11 @@ use std::sync::MutexGuard;
 
 use smallvec::SmallVec;
 use tollgate_core::{
-    Clock, Decision, Group, Hit, KeyHash, Limit, LimitId, Nanos, Retry, Source, State, Timestamp,
+    Clock, Decision, Hit, KeyHash, Limit, LimitId, Nanos, Retry, Source, State, Timestamp,
 };
 
 use super::shard::{Shard, SlotId};
-use super::{MemoryStore, Overflow, SHARED_LIMITS_MAX, hits, lock};
+use super::{MemoryStore, Overflow, SHARED_LIMITS_MAX, lock};
 
 /// Where a hit's state is.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +47,9 @@ pub(super) struct Session<'s, C> {
 
 impl<'s, C: Clock> Session<'s, C> {
     /// Locks every shard that the hits need, in ascending order, so that no two requests wait for each other.
-    pub(super) fn open(store: &'s MemoryStore<C>, now: Timestamp, groups: &[Group<'_>]) -> Self {
+    pub(super) fn open(store: &'s MemoryStore<C>, now: Timestamp, hits: &[&Hit<'_>]) -> Self {
         let mut indexes: SmallVec<[usize; 8]> = SmallVec::new();
-        for hit in hits(groups) {
+        for hit in hits {
             indexes.push(store.shard_of(hit.key));
             indexes.extend(hit.previous.map(|previous| store.shard_of(previous.key)));
         }
@@ -59,19 +59,24 @@ impl<'s, C: Clock> Session<'s, C> {
         Self { store, now, shards, shared: None, nothing: State::Nothing }
     }
 
-    /// Finds or makes the place of a hit's state.
+    /// Finds or makes the place of a hit's state, and settles the state.
     pub(super) fn place(&mut self, hit: &Hit<'_>) -> Place {
         if matches!(hit.limit, Limit::Unlimited | Limit::DenyAll) {
             return Place::Nowhere;
         }
         let now = self.now;
         let index = self.position(hit.key);
-        if let Some(slot) = self.shards[index].1.find(hit.key) {
-            if !self.shards[index].1.is_vacant(slot, now) {
-                return Place::Slot(index, slot);
+        let shard = &mut self.shards[index].1;
+        if let Some(slot) = shard.find(hit.key) {
+            let vacant = shard.open(slot, now);
+            if let Some(state) = shard.state(slot) {
+                if vacant {
+                    *state = hit.limit.fresh(now);
+                } else {
+                    hit.limit.settle(state, now);
+                }
             }
-            // Left as it is, another hit of this request could be given the slot.
-            self.shards[index].1.free(slot);
+            return Place::Slot(index, slot);
         }
         let former = hit.previous.and_then(|previous| {
             let position = self.position(previous.key);
@@ -102,20 +107,19 @@ impl<'s, C: Clock> Session<'s, C> {
         if shared.len() >= SHARED_LIMITS_MAX && !shared.contains_key(&hit.id) {
             return Place::Full;
         }
-        shared.entry(hit.id).or_insert_with(|| hit.limit.fresh(self.now));
+        let state = shared.entry(hit.id).or_insert_with(|| hit.limit.fresh(self.now));
+        hit.limit.settle(state, self.now);
         Place::Shared
     }
 
-    /// The settled state at a place, if there is one.
+    /// The state at a place, if there is one.
     pub(super) fn state(&mut self, place: Place, hit: &Hit<'_>) -> Option<&mut State> {
-        let state = match place {
+        match place {
             Place::Nowhere => Some(&mut self.nothing),
             Place::Slot(index, slot) => self.shards[index].1.state(slot),
             Place::Shared => self.shared.as_mut().and_then(|shared| shared.get_mut(&hit.id)),
             Place::Full => None,
-        }?;
-        hit.limit.settle(state, self.now);
-        Some(state)
+        }
     }
 
     /// What a key is told for which there is no room.

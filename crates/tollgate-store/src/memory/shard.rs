@@ -18,9 +18,15 @@ pub(super) struct SlotId {
 struct Slot {
     key: KeyHash,
     state: State,
+    /// When the state may be forgotten; [`IN_USE`] while a request works on it.
     vacant_at: Timestamp,
+    /// The moment of the slot's one entry in the queue of vacancies; [`IN_USE`] if it has none.
+    queued_at: Timestamp,
     generation: u32,
 }
+
+/// A moment that never comes.
+const IN_USE: Timestamp = Timestamp::MAX;
 
 /// A part of the store under one lock.
 #[derive(Debug)]
@@ -30,15 +36,11 @@ pub(super) struct Shard {
     /// Slots that hold nothing.
     free: Vec<u32>,
     index: HashTable<u32>,
-    /// For each slot in use at least one entry whose moment is not after its `vacant_at`. A state that was used again
-    /// has moved on: its entry is put back at the later moment when it comes up, so that each use of a key costs
-    /// nothing here.
+    /// For each slot that holds a state one entry, whose moment is not after its `vacant_at`. A state that was used again
+    /// has moved on: its entry is put back at the later moment when it comes up, so that using a key costs nothing
+    /// here. Entries that are not the slot's own (see `queued_at`) are left over from before, and dropped.
     vacancies: BinaryHeap<Reverse<(Timestamp, SlotId)>>,
 }
-
-/// How many expired slots an insertion looks for beyond the one that it may need, so that a store whose keys fall idle
-/// shrinks as fast as it grew.
-const RECLAIMED_PER_INSERT: usize = 2;
 
 impl Shard {
     pub(super) fn new(capacity: usize) -> Self {
@@ -68,9 +70,10 @@ impl Shard {
         self.slot(slot).map(|slot| &mut slot.state)
     }
 
-    /// Whether the state in a slot is vacant.
-    pub(super) fn is_vacant(&mut self, slot: SlotId, now: Timestamp) -> bool {
-        self.slot(slot).is_none_or(|slot| slot.vacant_at <= now)
+    /// Sets a slot aside for a request. Returns whether its state was vacant.
+    pub(super) fn open(&mut self, slot: SlotId, now: Timestamp) -> bool {
+        let Some(slot) = self.slot(slot) else { return false };
+        std::mem::replace(&mut slot.vacant_at, IN_USE) <= now
     }
 
     fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
@@ -79,12 +82,13 @@ impl Shard {
 
     /// Gives a key that has none a slot; `None` if every slot holds a state that is not vacant.
     ///
-    /// The slot lasts until [`retime`](Self::retime) says for how long it is needed.
+    /// The slot is set aside until [`retime`](Self::retime) says for how long it is needed.
     pub(super) fn insert(&mut self, key: KeyHash, state: State, now: Timestamp) -> Option<SlotId> {
-        for _ in 0..RECLAIMED_PER_INSERT {
+        // Before the slab grows, what is idle is used again: it grows to the number of active keys, not beyond.
+        if self.free.is_empty() {
             self.reclaim(now);
         }
-        let fresh = |generation| Slot { key, state, vacant_at: Timestamp::EPOCH, generation };
+        let fresh = |generation| Slot { key, state, vacant_at: IN_USE, queued_at: IN_USE, generation };
         let index = if self.free.is_empty() && self.slots.len() < self.capacity {
             // Below the capacity, which fits a u32.
             #[allow(clippy::cast_possible_truncation)]
@@ -117,8 +121,9 @@ impl Shard {
             return self.free(id);
         }
         let Some(slot) = self.slot(id) else { return };
-        let before = std::mem::replace(&mut slot.vacant_at, vacant_at);
-        if before == Timestamp::EPOCH || vacant_at < before {
+        slot.vacant_at = vacant_at;
+        if vacant_at < slot.queued_at {
+            slot.queued_at = vacant_at;
             self.vacancies.push(Reverse((vacant_at, id)));
             self.tidy();
         }
@@ -144,27 +149,27 @@ impl Shard {
     /// Looks at the vacancy that is due first. Returns whether one was due.
     fn reclaim(&mut self, now: Timestamp) -> bool {
         let due = self.free_at().is_some_and(|at| at <= now);
-        if due && let Some(Reverse((_, id))) = self.vacancies.pop() {
-            match self.slot(id).map(|slot| slot.vacant_at) {
-                Some(later) if later > now => self.vacancies.push(Reverse((later, id))),
-                Some(_) => self.free(id),
-                None => {}
+        if due && let Some(Reverse((at, id))) = self.vacancies.pop()
+            && let Some(slot) = self.slot(id).filter(|slot| slot.queued_at == at)
+        {
+            slot.queued_at = slot.vacant_at;
+            match slot.vacant_at {
+                // Whoever works on it will queue it again.
+                IN_USE => {}
+                later if later > now => self.vacancies.push(Reverse((later, id))),
+                _ => self.free(id),
             }
         }
         due
     }
 
-    /// Drops entries of slots that were freed before their time, when they are the majority.
+    /// Drops what is left over from slots that were freed before their time, when it is the majority.
     fn tidy(&mut self) {
         if self.vacancies.len() > 2 * self.len() + 64 {
             let slots = &self.slots;
-            self.vacancies = (0_u32..)
-                .zip(slots)
-                .filter(|(_, slot)| {
-                    slot.vacant_at > Timestamp::EPOCH && !matches!(slot.state, State::Nothing)
-                })
-                .map(|(index, slot)| Reverse((slot.vacant_at, SlotId { index, generation: slot.generation })))
-                .collect();
+            self.vacancies.retain(|Reverse((at, id))| {
+                slots.get(id.index as usize).is_some_and(|slot| slot.generation == id.generation && slot.queued_at == *at)
+            });
         }
     }
 }

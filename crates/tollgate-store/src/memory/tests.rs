@@ -6,7 +6,7 @@ use super::*;
 
 fn store(capacity: usize, overflow: Overflow) -> (MemoryStore<ManualClock>, ManualClock) {
     let clock = ManualClock::new(Timestamp::from_secs(1_000_000));
-    (MemoryStore::with_clock(clock.clone(), MemoryOptions { capacity, overflow }), clock)
+    (MemoryStore::with_clock(clock.clone(), MemoryOptions { capacity, overflow, shards: 0 }), clock)
 }
 
 fn hit(limit: &Limit, key: u128) -> Hit<'_> {

@@ -74,12 +74,19 @@ impl Batch {
         self.rows.get(index).map(|row| self.entry(index, row))
     }
 
+    /// When the request of this number came, in nanoseconds since the Unix epoch.
+    pub(crate) fn time_ns(&self, index: usize) -> Option<u64> {
+        self.rows.get(index).map(|row| row.time_ns)
+    }
+
     /// The name of the input that the lines are from.
+    #[cfg(test)]
     pub(crate) fn input(&self) -> &Arc<str> {
         &self.input
     }
 
     /// The format of the lines; `None` while no line of the input could be read.
+    #[cfg(test)]
     pub(crate) fn format(&self) -> Option<Format> {
         self.format
     }
