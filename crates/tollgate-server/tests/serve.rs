@@ -72,7 +72,8 @@ fn peek_takes_nothing_and_reset_forgets() {
     assert_eq!(server.post("/v1/check", request).json()["remaining"], 99);
     let reply = server.post("/v1/reset", &format!(r#"{{"request":{request},"policy":"api-v2"}}"#));
     assert_eq!((reply.status, reply.json()), (200, json!({ "reset": ["api-v2"] })));
-    assert_eq!(server.post("/v1/peek", request).json()["remaining"], 100);
+    let left = server.post("/v1/peek", request).json()["policies"].clone();
+    assert_eq!((&left[0]["remaining"], &left[1]["remaining"]), (&json!(100), &json!(999)));
     let reply = server.post("/v1/reset", &format!(r#"{{"request":{request}}}"#));
     assert_eq!(reply.json(), json!({ "reset": ["api-v2", "default"] }));
     let reply = server.post("/v1/reset", r#"{"policy":"nothing"}"#);

@@ -110,6 +110,8 @@ fn token_bucket(decoder: &mut Decoder, fields: &mut Fields<'_>, limit: Option<&N
         )?,
         None => Refill::Greedy,
     };
+    // Looked at before anything can be wrong with the others, so that all that is wrong is said.
+    let initial = fields.take("initial").map(|node| (node, count(decoder, node)));
     let (size, rate, span) = match (capacity, refill, limit) {
         (Some(capacity), Some(refill), None) => {
             let (size, rate) = (count(decoder, capacity), quota(decoder, refill));
@@ -129,9 +131,8 @@ fn token_bucket(decoder: &mut Decoder, fields: &mut Fields<'_>, limit: Option<&N
     };
     let mut bucket =
         built(decoder, span, TokenBucket::new(size, rate).and_then(|bucket| bucket.with_refill(style)))?;
-    if let Some(node) = fields.take("initial") {
-        let initial = count(decoder, node)?;
-        bucket = built(decoder, &node.span, bucket.with_initial(initial))?;
+    if let Some((node, initial)) = initial {
+        bucket = built(decoder, &node.span, bucket.with_initial(initial?))?;
     }
     Some(Limit::from(bucket))
 }

@@ -16,7 +16,7 @@ use crate::policy::{Condition, KeyPart, Policy, PolicyLimit, TierSource, Tiers, 
 use crate::schedule::{Schedule, parse_day, parse_time};
 
 /// The settings of a policy.
-const KNOWN: [&str; 22] = [
+pub(super) const KNOWN: [&str; 22] = [
     "name",
     "description",
     "match",
@@ -431,15 +431,16 @@ fn tiers(decoder: &mut Decoder, node: &Node, kind: Kind) -> Option<(Vec<Variant>
         }
         index
     };
-    let Some(default) = default else {
+    let default = if let Some(node) = default {
+        tier_of(decoder, node)
+    } else {
         decoder.hinted(
             &span,
             "the tiers have no `default`",
             "say which tier a request of no known tier gets",
         );
-        return None;
+        None
     };
-    let default = tier_of(decoder, default);
     let source = match (from, lookup) {
         (Some(node), None) => {
             let text = decoder.text(node)?;

@@ -42,7 +42,8 @@ impl Node {
         match self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "true or false",
-            Value::Integer(_) | Value::Decimal(_) => "a number",
+            Value::Integer(_) => "a number",
+            Value::Decimal(_) => "a number that is not whole",
             Value::Text(_) => "a text",
             Value::List(_) => "a list",
             Value::Map(_) => "a map",

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use tollgate::{PolicySet, random_seed};
+use tollgate::{Attribute, PolicySet, random_seed};
 
 use self::engine::Engine;
 use self::log::{FieldNames, FormatChoice, Progress};
@@ -47,7 +47,8 @@ pub(crate) struct ReplayOptions {
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub(crate) format: FormatChoice,
 
-    /// Where a field of a JSON line is, as in `client=remote.ip`; other names become attributes that policies can use
+    /// Where a field of a JSON line is, as in `client=remote.ip`, or an attribute that policies use, as in
+    /// `header:x-tenant=request.tenant`
     #[arg(long = "field", value_name = "NAME=FIELD")]
     pub(crate) fields: Vec<String>,
 
@@ -82,8 +83,16 @@ pub(crate) fn run(options: &ReplayOptions) -> ExitCode {
         Ok(fields) => fields,
         Err(error) => return fail(format_args!("--field: {error}")),
     };
+    let attributes = match fields.attribute_names().map(str::parse::<Attribute>).collect() {
+        Ok(attributes) => attributes,
+        Err(error) => {
+            return fail(format_args!(
+                "--field: {error}, nor a field of the log; write `client=FIELD`, or `header:x-tenant=FIELD`"
+            ));
+        }
+    };
     let planner = Planner {
-        attributes: fields.attribute_names().map(request::attribute).collect(),
+        attributes,
         policies: Arc::new(PolicySet::new(config, random_seed())),
     };
     let log_options = log::Options { format: options.format, fields, ..log::Options::default() };

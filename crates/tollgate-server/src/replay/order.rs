@@ -110,15 +110,18 @@ impl Order {
             self.batches.release(batch, &self.lanes);
         }
         while self.restart.is_none() && !self.is_due() && self.read_one() {}
-        let (waiting, restarted) = match self.take_oldest() {
-            Some(oldest) => (oldest, false),
-            None => {
-                let first = self.restart.take()?;
-                self.tally.restarts += 1;
-                self.newest = first.at;
-                (first, true)
-            }
-        };
+        let mut restarted = false;
+        if self.oldest().is_none()
+            && let Some(first) = self.restart.take()
+        {
+            // The log before is through; this one is put in order like any other.
+            self.tally.restarts += 1;
+            restarted = true;
+            (self.newest, self.reached) = (first.at, Timestamp::EPOCH);
+            self.run.push_back(first);
+            while self.restart.is_none() && !self.is_due() && self.read_one() {}
+        }
+        let waiting = self.take_oldest()?;
         self.reached = waiting.at;
         self.handed_out = Some(waiting.batch);
         let request = self.batches.request(waiting)?;

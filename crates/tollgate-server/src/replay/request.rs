@@ -27,11 +27,6 @@ impl<'e> LogRequest<'e> {
     }
 }
 
-/// What a mapped field stands for: `user`, `header:x-tenant`; any other name is an attribute of the application's.
-pub(super) fn attribute(name: &str) -> Attribute {
-    name.parse().unwrap_or_else(|_| Attribute::Custom(name.to_owned()))
-}
-
 impl Attributes for LogRequest<'_> {
     fn ip(&self) -> Option<IpAddr> {
         self.ip

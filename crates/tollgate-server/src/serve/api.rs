@@ -178,8 +178,13 @@ fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> 
         refusal(status, code, message)
     };
     let body = body.map_err(|rejection| refused(rejection.status(), rejection.body_text()))?;
+    // Without this, a list would do for an object, its items for the fields in order.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(refused(StatusCode::BAD_REQUEST, "the body must be a JSON object: it starts with `{`".to_owned()));
+    }
     // The parser says the line and the column.
-    serde_json::from_slice(&body).map_err(|error| refused(StatusCode::BAD_REQUEST, format!("the body is not what was expected: {error}")))
+    serde_json::from_slice(&body)
+        .map_err(|error| refused(StatusCode::BAD_REQUEST, format!("the body is not what was expected: {error}")))
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -52,6 +54,18 @@ pub(super) struct Metrics {
     overflowed: Gauge,
 }
 
+/// Says that there is such a metric, and that no Redis is asked: an alert on its value must not fire.
+#[derive(Debug)]
+struct NoRedis;
+
+impl Collector for NoRedis {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder
+            .encode_descriptor("rate_limiter_redis_available", "Whether Redis answers", None, MetricType::Gauge)
+            .map(drop)
+    }
+}
+
 impl Metrics {
     pub(super) fn new(policies: &PolicySet) -> Self {
         let mut registry = Registry::default();
@@ -61,8 +75,7 @@ impl Metrics {
         let buckets = || Histogram::new((0..18).map(|step| 1e-7 * f64::from(1 << step)));
         let durations = Family::<BackendLabels, Histogram, fn() -> Histogram>::new_with_constructor(buckets);
         registry.register("rate_limiter_request_duration_seconds", "Time to decide a request", durations.clone());
-        let redis = Family::<InstanceLabels, Gauge>::default();
-        registry.register("rate_limiter_redis_available", "Whether Redis answers; no series without Redis", redis);
+        registry.register_collector(Box::new(NoRedis));
         let failures = Family::<InstanceLabels, Gauge>::default();
         registry.register("rate_limiter_consecutive_failures", "Failures of the store in a row", failures.clone());
         failures.get_or_create(&InstanceLabels { instance: BACKEND }).set(0);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The program, away from the environment of whoever runs the tests.
-pub fn tollgate() -> Command {
+pub(crate) fn tollgate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TOLLGATE_") {
@@ -22,17 +22,17 @@ pub fn tollgate() -> Command {
 }
 
 /// The project's root.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 /// Runs the program to its end.
-pub fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     tollgate().args(arguments).output().unwrap()
 }
 
 /// Runs the program to its end, with something on its standard input.
-pub fn run_with_input(arguments: &[&str], input: &[u8]) -> Output {
+pub(crate) fn run_with_input(arguments: &[&str], input: &[u8]) -> Output {
     let mut child = tollgate()
         .args(arguments)
         .stdin(Stdio::piped())
@@ -49,30 +49,30 @@ pub fn run_with_input(arguments: &[&str], input: &[u8]) -> Output {
     output
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// A server on a free port, which is gone when the test is.
-pub struct Server {
-    pub child: Child,
-    pub url: String,
-    pub announcement: String,
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) url: String,
+    pub(crate) announcement: String,
     agent: ureq::Agent,
 }
 
 impl Server {
-    pub fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = tollgate();
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
         Self::start_command(command)
     }
 
-    pub fn start_command(mut command: Command) -> Self {
+    pub(crate) fn start_command(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut announcement = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -89,27 +89,27 @@ impl Server {
         Self { child, url, announcement, agent: config.build().into() }
     }
 
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         self.url.strip_prefix("http://").unwrap()
     }
 
-    pub fn post(&self, path: &str, body: &str) -> Reply {
+    pub(crate) fn post(&self, path: &str, body: &str) -> Reply {
         Reply::of(self.agent.post(format!("{}{path}", self.url)).send(body).unwrap())
     }
 
-    pub fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Reply {
         Reply::of(self.agent.get(format!("{}{path}", self.url)).call().unwrap())
     }
 
     /// Asks the server to stop, as an init system does.
     #[cfg(unix)]
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
     /// Waits for the end of the program, for at most so long.
-    pub fn wait(&mut self, most: Duration) -> Option<ExitStatus> {
+    pub(crate) fn wait(&mut self, most: Duration) -> Option<ExitStatus> {
         let started = Instant::now();
         while started.elapsed() < most {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -130,10 +130,10 @@ impl Drop for Server {
 
 /// What a server answered.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Reply {
@@ -146,11 +146,11 @@ impl Reply {
         Self { status: response.status().as_u16(), headers, body: response.body_mut().read_to_string().unwrap() }
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }

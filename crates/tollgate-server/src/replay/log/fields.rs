@@ -58,7 +58,7 @@ impl FieldNames {
             return Err(FieldError::Empty { spec: spec.to_owned() });
         }
         if name.is_empty()
-            || !name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'))
+            || !name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b':'))
         {
             return Err(FieldError::Name { name: name.to_owned() });
         }
@@ -101,7 +101,7 @@ pub(crate) enum FieldError {
     },
 
     /// The name has other characters than it may.
-    #[error("`{name}` cannot be the name of an attribute; use letters, digits, `_`, `-` and `.`")]
+    #[error("`{name}` cannot be the name of an attribute; use letters, digits, `_`, `-`, `.` and `:`")]
     Name {
         /// What was given.
         name: String,
@@ -257,7 +257,7 @@ mod tests {
         );
         assert_eq!(
             refused("=a"),
-            "`` cannot be the name of an attribute; use letters, digits, `_`, `-` and `.`"
+            "`` cannot be the name of an attribute; use letters, digits, `_`, `-`, `.` and `:`"
         );
         assert!(refused("api key=a").starts_with("`api key` cannot be the name"));
         let many: Vec<String> = (0..257).map(|index| format!("a{index}=b")).collect();
