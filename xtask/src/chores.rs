@@ -76,8 +76,52 @@ fn dependencies() -> Done {
 }
 
 pub(crate) fn bench() -> Done {
-    step("matching")?;
-    cargo(&["bench", "--package", "tollgate-policy", "--bench", "matching"], &[])
+    step("matching: ten policies against ten thousand")?;
+    cargo(&["bench", "--package", "tollgate-policy", "--bench", "matching"], &[])?;
+    step("replay: lines a second")?;
+    cargo(&["build", "--release", "--package", "tollgate-server"], &[])?;
+    replay_speed()
+}
+
+/// Times the replay of a log of about a million lines, several times, with the example policies.
+fn replay_speed() -> Done {
+    const TIMES: usize = 240;
+    const RUNS: usize = 7;
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error| ChoreError::Io(what, error)
+    };
+    let sample = std::fs::read(root().join("samples/access.log")).map_err(failed("samples/access.log"))?;
+    let log = root().join("target/bench-access.log");
+    std::fs::write(&log, sample.repeat(TIMES)).map_err(failed("target/bench-access.log"))?;
+    let lines = TIMES * sample.iter().filter(|byte| **byte == b'\n').count();
+    for arguments in [&["replay"][..], &["replay", "--no-suggestions"]] {
+        let mut rates = Vec::new();
+        for _ in 0..RUNS {
+            let started = Instant::now();
+            let status = Command::new(root().join("target/release/tollgate"))
+                .args(arguments)
+                .arg(&log)
+                .stdout(Stdio::null())
+                .status()
+                .map_err(failed("target/release/tollgate"))?;
+            if !status.success() {
+                return Err(ChoreError::Failed(format!("tollgate {}", arguments.join(" "))));
+            }
+            // A rate for people.
+            #[allow(clippy::cast_precision_loss)]
+            rates.push(lines as f64 / started.elapsed().as_secs_f64() / 1e6);
+        }
+        rates.sort_by(f64::total_cmp);
+        println!(
+            "tollgate {:<26} {lines} lines, {RUNS} runs: {:.2} / {:.2} / {:.2} million a second (min / median / max)",
+            arguments.join(" "),
+            rates[0],
+            rates[RUNS / 2],
+            rates[RUNS - 1],
+        );
+    }
+    Ok(())
 }
 
 fn step(name: &str) -> Done {

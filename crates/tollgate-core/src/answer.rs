@@ -65,7 +65,9 @@ pub fn combined(groups: &[Group<'_>], admits: &[bool]) -> (bool, SmallVec<[bool;
         let admitting = own.iter().filter(|admits| **admits).count();
         let admitted = group.combine.admits(admitting, own.len());
         allowed &= admitted || group.shadow;
-        takes.extend(own.iter().map(|admits| admitted && *admits));
+        for admits in own {
+            takes.push(admitted && *admits);
+        }
     }
     if !allowed {
         takes.fill(false);

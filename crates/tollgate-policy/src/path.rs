@@ -24,7 +24,10 @@ const SEGMENTS_MAX: usize = 32;
 /// escapes, and capitals. There are endless spellings of a path, and a limit must hold for all of them.
 pub(crate) fn normalized(path: &str) -> Cow<'_, str> {
     let end = path.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
-    let path = &path[..end];
+    let path = match &path[..end] {
+        "/" => "/",
+        path => path.strip_suffix('/').unwrap_or(path),
+    };
     if is_normal(path) {
         return Cow::Borrowed(path);
     }

@@ -13,7 +13,7 @@ use crate::replay::ReplayOptions;
 
 /// Rate limiting for services and for everything behind a proxy.
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, about, propagate_version = true, max_term_width = 100)]
+#[command(name = "tollgate", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -499,7 +499,7 @@ fn the_environment_stands_in_for_settings() {
     assert_eq!(set(&[]).unwrap(), Config::example());
     for (variable, value, expected) in [
         ("TOLLGATE__POLICIES__LOGIN__LIMIT", "often", "18:12 `often` is not a rate"),
-        ("TOLLGATE__POLICIES__LOGIN__LIMTI", "5/s", "14:5 unknown setting `limti` (did you mean `limit`?)"),
+        ("TOLLGATE__POLICIES__LOGIN__LIMTI", "5/s", "13:5 unknown setting `limti` (did you mean `limit`?)"),
         (
             "TOLLGATE__POLICIES__LOGNI__LIMIT",
             "5/s",
@@ -508,7 +508,7 @@ fn the_environment_stands_in_for_settings() {
         ("TOLLGATE__POLICIES__99__LIMIT", "5/s", "names `99`, which"),
         ("TOLLGATE__POLICIES__LOGIN__LIMIT__X", "5/s", "names `x`, which"),
         ("TOLLGATE__POLICIES__LOGIN", "5/s", "names `login`, which"),
-        ("TOLLGATE__POLICIES", "none", "12:1 expected a list of policies, found a text"),
+        ("TOLLGATE__POLICIES", "none", "13:3 expected a list of policies, found a text"),
         ("TOLLGATE__", "x", "unknown setting ``"),
         ("TOLLGATE__SHADOWS", "x", "unknown setting `shadows`"),
     ] {

@@ -206,21 +206,24 @@ fn hits<'p>(policies: &'p PolicySet, request: &Planned<'_>) -> SmallVec<[Hit<'p>
     for part in request.parts {
         let Some(policy) = policies.policy(part.policy) else { continue };
         let limits = policy.variants().get(part.variant).map_or(&[][..], |variant| variant.limits());
-        let asked = limits.iter().zip(keys.by_ref().take(part.limits));
-        hits.extend(asked.map(|(limit, key)| Hit::new(limit.id(), *key, limit.limit()).with_cost(policy.cost())));
+        for (limit, key) in limits.iter().zip(keys.by_ref().take(part.limits)) {
+            hits.push(Hit::new(limit.id(), *key, limit.limit()).with_cost(policy.cost()));
+        }
     }
     hits
 }
 
 fn groups<'h>(policies: &PolicySet, request: &Planned<'_>, hits: &'h [Hit<'h>]) -> SmallVec<[Group<'h>; 4]> {
     let mut rest = hits;
-    let parts = request.parts.iter().filter_map(|part| {
-        let policy = policies.policy(part.policy)?;
+    let mut groups = SmallVec::new();
+    for part in request.parts {
+        let Some(policy) = policies.policy(part.policy) else { continue };
         let (own, others) = rest.split_at(part.limits.min(rest.len()));
         rest = others;
-        Some(Group { hits: own, combine: policy.combine(), shadow: policy.is_shadow() || policies.is_shadow() })
-    });
-    parts.collect()
+        let shadow = policy.is_shadow() || policies.is_shadow();
+        groups.push(Group { hits: own, combine: policy.combine(), shadow });
+    }
+    groups
 }
 
 fn new_store() -> MemoryStore<ManualClock> {

@@ -147,15 +147,14 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
     }
 
     fn acquire_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
-        let hits: SmallVec<[&Hit<'_>; 8]> = hits(groups).collect();
-        let mut session = Session::open(self, now, &hits);
+        let mut session = Session::open(self, now, groups);
         let mut places: SmallVec<[Place; 8]> = SmallVec::new();
         let mut admits: SmallVec<[bool; 8]> = SmallVec::new();
         let mut outcomes = Outcomes::new();
-        for (index, hit) in hits.iter().enumerate() {
+        for hit in hits(groups) {
             let place = session.place(hit);
             // A key that is hit twice in one request must afford both.
-            let same = hits[..index].iter().filter(|earlier| earlier.key == hit.key);
+            let same = hits(groups).take(places.len()).filter(|earlier| earlier.key == hit.key);
             let cost = same.fold(hit.cost, |sum, earlier| sum.saturating_add(earlier.cost));
             let decision = match session.state(place, hit) {
                 Some(state) => hit.limit.decide(state, now, cost),
@@ -167,7 +166,7 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
         }
 
         let (allowed, takes) = combined(groups, &admits);
-        for (index, hit) in hits.iter().enumerate() {
+        for (index, hit) in hits(groups).enumerate() {
             let outcome = &mut outcomes[index];
             let Some(state) = session.state(places[index], hit) else { continue };
             if takes[index] {
@@ -177,7 +176,7 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
                 outcome.decision = looked(hit, state, now);
             }
         }
-        for (place, hit) in places.iter().zip(&hits) {
+        for (place, hit) in places.iter().zip(hits(groups)) {
             session.close(*place, hit);
         }
         let overflowed = outcomes.iter().filter(|outcome| outcome.source == Source::Overflow).count();
@@ -189,10 +188,8 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
     }
 
     fn peek_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
-        let hits: SmallVec<[&Hit<'_>; 8]> = hits(groups).collect();
-        let mut session = Session::open(self, now, &hits);
-        let outcomes: Outcomes = hits
-            .iter()
+        let mut session = Session::open(self, now, groups);
+        let outcomes: Outcomes = hits(groups)
             .map(|hit| {
                 let (decision, source) = session.look(hit);
                 Outcome { decision, grant: None, source }

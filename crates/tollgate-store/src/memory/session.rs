@@ -5,11 +5,11 @@ use std::sync::MutexGuard;
 
 use smallvec::SmallVec;
 use tollgate_core::{
-    Clock, Decision, Hit, KeyHash, Limit, LimitId, Nanos, Retry, Source, State, Timestamp,
+    Clock, Decision, Group, Hit, KeyHash, Limit, LimitId, Nanos, Retry, Source, State, Timestamp,
 };
 
 use super::shard::{Shard, SlotId};
-use super::{MemoryStore, Overflow, SHARED_LIMITS_MAX, lock};
+use super::{MemoryStore, Overflow, SHARED_LIMITS_MAX, hits, lock};
 
 /// Where a hit's state is.
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +47,26 @@ pub(super) struct Session<'s, C> {
 
 impl<'s, C: Clock> Session<'s, C> {
     /// Locks every shard that the hits need, in ascending order, so that no two requests wait for each other.
-    pub(super) fn open(store: &'s MemoryStore<C>, now: Timestamp, hits: &[&Hit<'_>]) -> Self {
+    pub(super) fn open(store: &'s MemoryStore<C>, now: Timestamp, groups: &[Group<'_>]) -> Self {
         let mut indexes: SmallVec<[usize; 8]> = SmallVec::new();
-        for hit in hits {
-            indexes.push(store.shard_of(hit.key));
-            indexes.extend(hit.previous.map(|previous| store.shard_of(previous.key)));
+        // Nearly all requests touch few shards: a look through those known is the shortest way.
+        let mut needs = |key| {
+            let index = store.shard_of(key);
+            if !indexes.contains(&index) {
+                indexes.push(index);
+            }
+        };
+        for hit in hits(groups) {
+            needs(hit.key);
+            if let Some(previous) = hit.previous {
+                needs(previous.key);
+            }
         }
         indexes.sort_unstable();
-        indexes.dedup();
-        let shards = indexes.into_iter().map(|index| (index, lock(&store.shards[index]))).collect();
+        let mut shards = SmallVec::new();
+        for index in indexes {
+            shards.push((index, lock(&store.shards[index])));
+        }
         Self { store, now, shards, shared: None, nothing: State::Nothing }
     }
 
