@@ -195,7 +195,7 @@ impl Attributes for Request {
 
     fn get(&self, attribute: &Attribute) -> Option<Cow<'_, [u8]>> {
         match attribute {
-            Attribute::Method => (!self.method.is_empty()).then(|| Cow::Borrowed(self.method.as_bytes())),
+            Attribute::Method => (!self.method.is_empty()).then_some(Cow::Borrowed(self.method.as_bytes())),
             wanted => {
                 let stated = self.values.iter().find(|(attribute, _)| attribute == wanted);
                 match (stated, wanted) {

@@ -46,7 +46,7 @@ const SHOWN_MAX: usize = 100;
 pub struct Problems {
     file: String,
     text: String,
-    problems: Vec<Problem>,
+    list: Vec<Problem>,
     /// Where each line of the text starts.
     lines: Vec<usize>,
 }
@@ -55,22 +55,22 @@ impl Problems {
     pub(crate) fn new(file: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
         let lines = [0].into_iter().chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect();
-        Self { file: file.to_owned(), text: text.to_owned(), problems, lines }
+        Self { file: file.to_owned(), text: text.to_owned(), list: problems, lines }
     }
 
     /// The problems in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.problems.iter()
+        self.list.iter()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.problems.len()
+        self.list.len()
     }
 
     /// Whether there are none; never, in a value that was returned as an error.
     pub fn is_empty(&self) -> bool {
-        self.problems.is_empty()
+        self.list.is_empty()
     }
 
     /// Line and column of a problem, both from 1, the column in characters.
@@ -91,9 +91,9 @@ impl Problems {
     /// The problems as text for a terminal, with or without colour.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        let shown = self.problems.iter().take(SHOWN_MAX);
+        let shown = self.list.iter().take(SHOWN_MAX);
         let mut blocks: Vec<String> = shown.map(|problem| self.block(problem, &renderer)).collect();
-        if let more @ 1.. = self.problems.len().saturating_sub(SHOWN_MAX) {
+        if let more @ 1.. = self.list.len().saturating_sub(SHOWN_MAX) {
             blocks.push(format!("… and {more} more"));
         }
         blocks.join("\n\n")

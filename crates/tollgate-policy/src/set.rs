@@ -33,11 +33,14 @@ pub(crate) struct Compiled {
     replaces: Vec<u32>,
 }
 
+/// Policies by the value that they ask for.
+type ByValue = HashMap<Vec<u8>, Vec<Candidate>>;
+
 /// The policies of one path pattern. Those that ask for the value of an attribute are found by that value.
 #[derive(Clone, Debug, Default)]
 struct Candidates {
     always: Vec<Candidate>,
-    by_value: Vec<(Attribute, HashMap<Vec<u8>, Vec<Candidate>>)>,
+    by_value: Vec<(Attribute, ByValue)>,
 }
 
 /// A policy, and which of its path patterns led to it.

@@ -1,17 +1,20 @@
 //! Which policies apply to a request, what they count it by, and which one is named.
 
 // Helpers of tests are tests.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used)]
+// A list of lines reads best as such.
+#![allow(clippy::format_collect)]
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tollgate_core::{Clock, KeyHash, KeySeed, ManualClock, Retry, Timestamp};
-use tollgate_policy::{Attribute, Attributes, Config, Format, Plan, PolicySet, Request, Verdict};
+use tollgate_policy::{Attribute, Attributes, Config, Format, Plan, Policy, PolicySet, Request, Verdict};
 use tollgate_store::{LocalStore, MemoryOptions, MemoryStore};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -29,7 +32,7 @@ fn example() -> PolicySet {
 }
 
 fn names<'s>(plan: &Plan<'s>) -> Vec<&'s str> {
-    plan.policies().map(|policy| policy.name()).collect()
+    plan.policies().map(Policy::name).collect()
 }
 
 fn applied<'s>(set: &'s PolicySet, request: &impl Attributes) -> Vec<&'s str> {
@@ -157,7 +160,7 @@ fn a_request_that_lacks_what_is_counted_is_not_subject_to_the_policy() {
     ] {
         let set = policies(&format!("policies: [{{ name: p, key: {key}, limit: 1/s }}]"));
         assert_eq!(applied(&set, &has), ["p"], "{key}");
-        assert_eq!(set.describe_key(0, &has).is_some(), true, "{key}");
+        assert!(set.describe_key(0, &has).is_some(), "{key}");
         assert_eq!(applied(&set, &lacks), [""; 0], "{key}");
         assert_eq!(set.describe_key(0, &lacks), None, "{key}");
     }
@@ -534,7 +537,7 @@ fn the_most_restrictive_policy_is_named() {
     assert!(!watching.admitted && watching.policy.name() == "watching");
 
     // A minute later the address may again, until a policy denies it for longer.
-    desk.clock.advance(Duration::from_secs(60));
+    desk.clock.advance(Duration::from_mins(1));
     let other = from_ip("GET", "/x");
     assert_eq!(deciding(&desk.ask(&other)), "narrowest");
     assert!(desk.ask(&other).is_allowed());
@@ -702,7 +705,7 @@ proptest! {
                 if escapes & bit == 0 {
                     path.push(char::from(byte));
                 } else {
-                    path.push_str(&format!("%{byte:02x}"));
+                    write!(path, "%{byte:02x}").unwrap();
                 }
             }
         }

@@ -88,12 +88,11 @@ impl Decoder {
     }
 
     pub(super) fn text<'n>(&mut self, node: &'n Node) -> Option<&'n str> {
-        match &node.value {
-            Value::Text(text) => Some(text),
-            _ => {
-                self.expected(node, "a text");
-                None
-            }
+        if let Value::Text(text) = &node.value {
+            Some(text)
+        } else {
+            self.expected(node, "a text");
+            None
         }
     }
 
@@ -111,12 +110,11 @@ impl Decoder {
     }
 
     pub(super) fn flag(&mut self, node: &Node) -> Option<bool> {
-        match node.value {
-            Value::Bool(value) => Some(value),
-            _ => {
-                self.expected(node, "true or false");
-                None
-            }
+        if let Value::Bool(value) = node.value {
+            Some(value)
+        } else {
+            self.expected(node, "true or false");
+            None
         }
     }
 

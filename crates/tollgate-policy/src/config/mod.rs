@@ -200,16 +200,15 @@ impl Config {
             number.and_then(|number| u8::try_from(number).ok()).unwrap_or(default)
         };
         let (ipv4_prefix, ipv6_prefix) = (prefix("ipv4_prefix", 32, 32), prefix("ipv6_prefix", 64, 128));
-        let policies = match fields.take("policies") {
-            Some(node) => policies::decode(decoder, node),
-            None => {
-                decoder.hinted(
-                    &fields.span,
-                    "there is no `policies:`",
-                    "list them there; `policies: []` limits nothing",
-                );
-                Vec::new()
-            }
+        let policies = if let Some(node) = fields.take("policies") {
+            policies::decode(decoder, node)
+        } else {
+            decoder.hinted(
+                &fields.span,
+                "there is no `policies:`",
+                "list them there; `policies: []` limits nothing",
+            );
+            Vec::new()
         };
         decoder.finish(fields, &KNOWN);
         Some(Self { policies, shadow, ipv4_prefix, ipv6_prefix })

@@ -42,13 +42,14 @@ pub(super) fn apply(root: &mut Node, variable: &str, value: &str) -> Result<(), 
     let span = node.span.clone();
     let set = |span| Node { value: Value::from_plain(value.trim()), span };
     match &mut node.value {
-        Value::Map(entries) => match entries.iter_mut().find(|(name, _)| same(&name.text, last)) {
-            Some((_, node)) => *node = set(node.span.clone()),
-            None => {
+        Value::Map(entries) => {
+            if let Some((_, node)) = entries.iter_mut().find(|(name, _)| same(&name.text, last)) {
+                *node = set(node.span.clone());
+            } else {
                 let name = Name { text: last.to_lowercase(), span: span.start..span.start };
                 entries.push((name, set(span.start..span.start)));
             }
-        },
+        }
         Value::List(items) => {
             let item = last.parse::<usize>().ok().and_then(|index| items.get_mut(index));
             let item = item.ok_or_else(|| unknown(last))?;

@@ -56,14 +56,14 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
     };
     let mut policies = Vec::new();
     let mut names = BTreeSet::new();
-    let mut replaced = Vec::new();
+    let mut steps = Vec::new();
     for item in items {
         let Some(mut fields) = decoder.fields(item, "a policy: a map with `name:`, `key:` and `limit:`")
         else {
             continue;
         };
-        let named = fields.take("name");
-        match named {
+        let name_node = fields.take("name");
+        match name_node {
             Some(node) => {
                 if let Some(name) = name(decoder, node)
                     && !names.insert(name.clone())
@@ -73,34 +73,34 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
             }
             None => decoder.problem(&fields.span.clone(), "this policy has no `name`"),
         }
-        policies.extend(policy(decoder, fields, named, &mut replaced));
+        policies.extend(policy(decoder, fields, name_node, &mut steps));
     }
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
-    for Replaced { name, span, .. } in &replaced {
+    for Replaced { name, span, .. } in &steps {
         if !names.contains(name) {
             decoder.unknown(span, "policy", name, &known);
         }
     }
-    circles(decoder, &replaced);
+    circles(decoder, &steps);
     policies
 }
 
 /// Notes where policies replace each other, directly or by way of others: where all of them match, none would apply.
-fn circles(decoder: &mut Decoder, replaced: &[Replaced]) {
-    let mut steps: HashMap<&str, Vec<&Replaced>> = HashMap::new();
-    for step in replaced.iter().filter(|step| step.by != step.name) {
-        steps.entry(&step.by).or_default().push(step);
+fn circles(decoder: &mut Decoder, steps: &[Replaced]) {
+    let mut steps_by: HashMap<&str, Vec<&Replaced>> = HashMap::new();
+    for step in steps.iter().filter(|step| step.by != step.name) {
+        steps_by.entry(&step.by).or_default().push(step);
     }
     // Depth first, each policy once. One that is met again on the way down from itself closes a circle.
     let mut is_open: HashMap<&str, bool> = HashMap::new();
-    for Replaced { by, .. } in replaced {
+    for Replaced { by, .. } in steps {
         let mut way = Vec::new();
         if !is_open.contains_key(by.as_str()) {
             is_open.insert(by, true);
             way.push((by.as_str(), 0));
         }
         while let Some((name, next)) = way.last_mut() {
-            let step = steps.get(name).and_then(|steps| steps.get(*next));
+            let step = steps_by.get(name).and_then(|steps| steps.get(*next));
             *next += 1;
             let Some(step) = step else {
                 is_open.insert(name, false);
@@ -128,10 +128,10 @@ fn circles(decoder: &mut Decoder, replaced: &[Replaced]) {
 fn policy(
     decoder: &mut Decoder,
     mut fields: Fields<'_>,
-    named: Option<&Node>,
-    replaced: &mut Vec<Replaced>,
+    name_node: Option<&Node>,
+    steps: &mut Vec<Replaced>,
 ) -> Option<Policy> {
-    let name = match named.map(|node| &node.value) {
+    let name = match name_node.map(|node| &node.value) {
         Some(Value::Text(name)) => name.clone(),
         _ => String::new(),
     };
@@ -140,16 +140,15 @@ fn policy(
         Some(node) => matching(decoder, node),
         None => Default::default(),
     };
-    let key = match fields.take("key") {
-        Some(node) => decoder.list(node).iter().filter_map(|item| key_part(decoder, item)).collect(),
-        None => {
-            decoder.hinted(
-                &fields.span.clone(),
-                format!("the policy `{}` has no `key`", shortened(&name)),
-                "say what it counts by: `ip`, `api_key`, `user`, …, or `global` for all requests together",
-            );
-            Vec::new()
-        }
+    let key = if let Some(node) = fields.take("key") {
+        decoder.list(node).iter().filter_map(|item| key_part(decoder, item)).collect()
+    } else {
+        decoder.hinted(
+            &fields.span.clone(),
+            format!("the policy `{}` has no `key`", shortened(&name)),
+            "say what it counts by: `ip`, `api_key`, `user`, …, or `global` for all requests together",
+        );
+        Vec::new()
     };
     let flag = |decoder: &mut Decoder, node: Option<&Node>| node.and_then(|node| decoder.flag(node));
     let enabled = flag(decoder, fields.take("enabled")).unwrap_or(true);
@@ -168,7 +167,7 @@ fn policy(
         if other == name {
             decoder.problem(&node.span, "a policy cannot replace itself");
         }
-        replaced.push(Replaced { by: name.clone(), name: other.to_owned(), span: node.span.clone() });
+        steps.push(Replaced { by: name.clone(), name: other.to_owned(), span: node.span.clone() });
         replaces.push(other.to_owned());
     }
     let variants = variants(decoder, &mut fields, &name);
@@ -271,9 +270,10 @@ fn key_part(decoder: &mut Decoder, node: &Node) -> Option<KeyPart> {
         "global" => KeyPart::Global,
         _ => match text.strip_prefix("static:") {
             Some(word) => KeyPart::Static(word.to_owned()),
-            None => match text.parse() {
-                Ok(attribute) => KeyPart::Attribute(attribute),
-                Err(_) => {
+            None => {
+                if let Ok(attribute) = text.parse() {
+                    KeyPart::Attribute(attribute)
+                } else {
                     let known: Vec<&str> = ["ip", "identity", "endpoint", "global", "static:"]
                         .into_iter()
                         .chain(ATTRIBUTE_WORDS)
@@ -281,7 +281,7 @@ fn key_part(decoder: &mut Decoder, node: &Node) -> Option<KeyPart> {
                     decoder.unknown(&node.span, "key", text, &known);
                     return None;
                 }
-            },
+            }
         },
     })
 }
@@ -351,7 +351,7 @@ fn variants(
 ) -> Option<(Vec<Variant>, Option<Tiers>)> {
     let (list, tiers) = (fields.take("limits"), fields.take("tiers"));
     let mut span = fields.span.clone();
-    let mut decoded = match (list, tiers) {
+    let mut found = match (list, tiers) {
         (Some(node), None) => {
             span = node.span.clone();
             (vec![Variant { tier: None, limits: limit_list(decoder, node, Kind::Gcra) }], None)
@@ -380,7 +380,7 @@ fn variants(
             decoder.problem(&node.span, format!("`{setting}` belongs into the items of `limits` or `tiers`"));
         }
     }
-    for variant in &mut decoded.0 {
+    for variant in &mut found.0 {
         if variant.limits.len() > 16 {
             decoder.problem(&span, "a policy has at most 16 limits");
         }
@@ -388,7 +388,7 @@ fn variants(
             limit.id = limit_id(policy, variant.tier.as_deref(), index);
         }
     }
-    Some(decoded)
+    Some(found)
 }
 
 /// The identity of a limit, the same in every process.

@@ -1,6 +1,7 @@
 //! What is said of files that are wrong, and that those that are right say the same in both languages.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
@@ -331,10 +332,10 @@ fn bombs_are_refused_quickly() {
     let mut chain = String::from("a0: &a0 [ha]\n");
     for level in 1..30 {
         let nine = vec![format!("*a{}", level - 1); 9].join(", ");
-        laughs += &format!("a{level}: &a{level} [{nine}]\n");
+        writeln!(laughs, "a{level}: &a{level} [{nine}]").unwrap();
     }
     for level in 1..5_000 {
-        chain += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+        writeln!(chain, "a{level}: &a{level} [*a{}]", level - 1).unwrap();
     }
     let too_many = "the file holds more than 1048576 values";
     let too_deep = "this is nested more than 32 deep";
@@ -485,7 +486,7 @@ fn the_environment_stands_in_for_settings() {
     let policy = |name: &str| config.policies.iter().find(|policy| policy.name() == name).unwrap();
     let limits = |name: &str| -> Vec<String> {
         let variants = policy(name).variants().iter();
-        variants.flat_map(|variant| variant.limits()).map(|limit| limit.limit().to_string()).collect()
+        variants.flat_map(crate::Variant::limits).map(|limit| limit.limit().to_string()).collect()
     };
     assert!(config.shadow && config.ipv6_prefix == 56 && policy("login").is_shadow());
     assert_eq!(limits("login"), ["10/minute fixed window"]);
