@@ -47,7 +47,17 @@ pub(crate) fn ci() -> Done {
     // Each feature of the library must stand by itself.
     for features in ["", "policy", "tower"] {
         cargo(
-            &["clippy", "--package", "tollgate", "--no-default-features", "--features", features, "--", "--deny", "warnings"],
+            &[
+                "clippy",
+                "--package",
+                "tollgate",
+                "--no-default-features",
+                "--features",
+                features,
+                "--",
+                "--deny",
+                "warnings",
+            ],
             &[],
         )?;
     }
@@ -60,17 +70,24 @@ pub(crate) fn ci() -> Done {
 
 /// Licences, sources and doubled versions; and known vulnerabilities, where the database of them can be reached.
 fn dependencies() -> Done {
-    let present = Command::new("cargo").args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let present = Command::new("cargo")
+        .args(["deny", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     if !present.is_ok_and(|status| status.success()) {
         println!("cargo-deny is not installed; installing it");
         cargo(&["install", "cargo-deny", "--locked"], &[])?;
     }
     cargo(&["deny", "--all-features", "check", "licenses", "bans", "sources"], &[])?;
-    let advisories = Command::new("cargo").args(["deny", "--all-features", "fetch", "db"]).stderr(Stdio::null()).status();
+    let advisories =
+        Command::new("cargo").args(["deny", "--all-features", "fetch", "db"]).stderr(Stdio::null()).status();
     if advisories.is_ok_and(|status| status.success()) {
         cargo(&["deny", "--all-features", "check", "advisories"], &[])
     } else {
-        println!("NOT CHECKED: the advisory database cannot be reached from here; run `cargo deny check advisories`");
+        println!(
+            "NOT CHECKED: the advisory database cannot be reached from here; run `cargo deny check advisories`"
+        );
         Ok(())
     }
 }
@@ -91,10 +108,11 @@ fn replay_speed() -> Done {
         let what = what.to_owned();
         move |error| ChoreError::Io(what, error)
     };
-    let sample = std::fs::read(root().join("samples/access.log")).map_err(failed("samples/access.log"))?;
+    let sample =
+        std::fs::read_to_string(root().join("samples/access.log")).map_err(failed("samples/access.log"))?;
     let log = root().join("target/bench-access.log");
     std::fs::write(&log, sample.repeat(TIMES)).map_err(failed("target/bench-access.log"))?;
-    let lines = TIMES * sample.iter().filter(|byte| **byte == b'\n').count();
+    let lines = TIMES * sample.lines().count();
     for arguments in [&["replay"][..], &["replay", "--no-suggestions"]] {
         let mut rates = Vec::new();
         for _ in 0..RUNS {

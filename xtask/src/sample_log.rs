@@ -51,7 +51,11 @@ fn text() -> String {
     for (index, line) in lines.iter().enumerate() {
         let Line { at, client, request, status, bytes, agent } = line;
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{client} - - [{}] \"{request}\" {status} {bytes} \"-\" \"{agent}\"", clf_time(*at));
+        let _ = writeln!(
+            text,
+            "{client} - - [{}] \"{request}\" {status} {bytes} \"-\" \"{agent}\"",
+            clf_time(*at)
+        );
         match index {
             700 => text.push_str("203.0.113.99 - - [02/Mar/2026:09:41:0\n"),
             1_500 => text.push_str("\n\x16\x03\x01 hello\n"),
@@ -62,8 +66,16 @@ fn text() -> String {
 }
 
 fn visitors(random: &mut Random, lines: &mut Vec<Line>) {
-    const PAGES: [&str; 8] =
-        ["/", "/products", "/products/7", "/products/31?ref=home", "/cart", "/about", "/img/logo.png", "/style.css"];
+    const PAGES: [&str; 8] = [
+        "/",
+        "/products",
+        "/products/7",
+        "/products/31?ref=home",
+        "/cart",
+        "/about",
+        "/img/logo.png",
+        "/style.css",
+    ];
     for visitor in 0..180 {
         let client = if visitor % 5 == 0 {
             format!("2001:db8:{:x}:{:x}::{:x}", random.below(16), visitor, random.below(9_999) + 1)
@@ -74,11 +86,25 @@ fn visitors(random: &mut Random, lines: &mut Vec<Line>) {
         for _ in 0..4 + random.below(14) {
             let page = PAGES[usize::try_from(random.below(PAGES.len() as u64)).unwrap_or(0)];
             let status = if random.below(40) == 0 { 404 } else { 200 };
-            lines.push(line(at, &client, format!("GET {page} HTTP/1.1"), status, random.below(40_000), BROWSER));
+            lines.push(line(
+                at,
+                &client,
+                format!("GET {page} HTTP/1.1"),
+                status,
+                random.below(40_000),
+                BROWSER,
+            ));
             if random.below(9) == 0 {
                 let words = ["shoes", "lamp", "red%20coat"];
                 let word = words[usize::try_from(random.below(3)).unwrap_or(0)];
-                lines.push(line(at + 1, &client, format!("GET /api/search?q={word} HTTP/1.1"), 200, 900, BROWSER));
+                lines.push(line(
+                    at + 1,
+                    &client,
+                    format!("GET /api/search?q={word} HTTP/1.1"),
+                    200,
+                    900,
+                    BROWSER,
+                ));
             }
             at += 2 + random.below(60);
         }
@@ -95,7 +121,14 @@ fn hurried_app(random: &mut Random, lines: &mut Vec<Line>) {
         for request in 0..110 + 10 * burst {
             let at = start + request / 40;
             let page = 1 + random.below(400);
-            lines.push(line(at, "203.0.113.20", format!("GET /api/v2/prices/{page} HTTP/2.0"), 200, 180, APP));
+            lines.push(line(
+                at,
+                "203.0.113.20",
+                format!("GET /api/v2/prices/{page} HTTP/2.0"),
+                200,
+                180,
+                APP,
+            ));
         }
     }
 }
@@ -116,7 +149,14 @@ fn search_copier(_random: &mut Random, lines: &mut Vec<Line>) {
     for round in [6_000, 8_400] {
         for page in 0..480 {
             let at = START + round + page / 4;
-            lines.push(line(at, "203.0.113.77", format!("GET /api/search?q=a&page={page} HTTP/1.1"), 200, 5_200, SCRIPT));
+            lines.push(line(
+                at,
+                "203.0.113.77",
+                format!("GET /api/search?q=a&page={page} HTTP/1.1"),
+                200,
+                5_200,
+                SCRIPT,
+            ));
         }
     }
 }

@@ -94,7 +94,9 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> ExitCode {
 pub(crate) fn print_out(text: &[u8]) -> ExitCode {
     let mut out = anstream::AutoStream::auto(io::stdout().lock());
     match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(format_args!("cannot write: {error}")),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(format_args!("cannot write: {error}"))
+        }
         _ => ExitCode::SUCCESS,
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tollgate::{Config, LoadError};
+use tollgate::{Config, LoadError, Policy};
 
 use crate::cli::{ValidateOptions, count, fail, print_out, stderr_has_colour};
 
@@ -26,11 +26,14 @@ pub(crate) fn run(options: &ValidateOptions) -> ExitCode {
     for file in &files {
         match Config::load(file) {
             Ok(config) => {
-                let limits = config.policies.iter().flat_map(|policy| policy.variants()).map(|variant| variant.limits().len());
+                let limits =
+                    config.policies.iter().flat_map(Policy::variants).map(|variant| variant.limits().len());
                 let (policies, limits) = (config.policies.len(), limits.sum());
-                let policies = if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") };
+                let policies =
+                    if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") };
                 // Writing to a string cannot fail.
-                let _ = writeln!(summary, "{}: fine ({policies}, {})", file.display(), count(limits, "limit"));
+                let _ =
+                    writeln!(summary, "{}: fine ({policies}, {})", file.display(), count(limits, "limit"));
             }
             Err(error) => {
                 let text = match &error {
@@ -48,7 +51,11 @@ pub(crate) fn run(options: &ValidateOptions) -> ExitCode {
         }
     }
     let printed = print_out(summary.as_bytes());
-    if problems > 0 { fail(format_args!("{} in {}", count(problems, "problem"), count(files.len(), "file"))) } else { printed }
+    if problems > 0 {
+        fail(format_args!("{} in {}", count(problems, "problem"), count(files.len(), "file")))
+    } else {
+        printed
+    }
 }
 
 /// The policy files that a path stands for: itself, or those in it and below, by their endings.
@@ -60,10 +67,9 @@ fn collect(path: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     }
     for entry in std::fs::read_dir(path)? {
         let entry = entry?.path();
-        let is_policy = entry
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .is_some_and(|extension| ["yaml", "yml", "toml"].contains(&extension.to_ascii_lowercase().as_str()));
+        let is_policy = entry.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| {
+            ["yaml", "yml", "toml"].contains(&extension.to_ascii_lowercase().as_str())
+        });
         // A link to a directory may lead around in a circle.
         if entry.is_dir() && !entry.is_symlink() {
             collect(&entry, files)?;

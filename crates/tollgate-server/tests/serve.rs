@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -56,7 +57,8 @@ fn the_sixth_login_of_a_minute_is_denied_and_told_why() {
     );
 
     // A denied request took nothing from the other policies: 5 of 1,000 are spent.
-    let default = answer["policies"].as_array().unwrap().iter().find(|policy| policy["policy"] == "default").unwrap();
+    let default =
+        answer["policies"].as_array().unwrap().iter().find(|policy| policy["policy"] == "default").unwrap();
     assert_eq!(default["remaining"], 995);
     // Another address is another client.
     assert_eq!(server.post("/v1/check", &LOGIN.replace("113.7", "113.8")).status, 200);
@@ -94,7 +96,8 @@ fn costs_tiers_and_batches() {
     ]});
     let reply = server.post("/v1/check/batch", &batch.to_string());
     let results = reply.json()["results"].clone();
-    let allowed: Vec<_> = results.as_array().unwrap().iter().map(|result| result["allowed"].as_bool().unwrap()).collect();
+    let allowed: Vec<_> =
+        results.as_array().unwrap().iter().map(|result| result["allowed"].as_bool().unwrap()).collect();
     assert_eq!((reply.status, allowed), (200, vec![true, false, true, false, true, true, true]));
     // What can never pass is not told to wait.
     assert!(results[3].get("retry_after_ms").is_none());
@@ -124,7 +127,7 @@ fn what_is_wrong_with_a_question_is_said_with_its_place() {
     ] {
         let reply = server.post("/v1/check", body);
         assert_eq!((reply.status, &reply.json()["error"]["code"]), (400, &json!("BAD_REQUEST")), "{body}");
-        shown.push_str(&format!("{body}\n    {}\n", reply.json()["error"]["message"].as_str().unwrap()));
+        let _ = writeln!(shown, "{body}\n    {}", reply.json()["error"]["message"].as_str().unwrap());
     }
     insta::assert_snapshot!(shown);
     assert_eq!(server.post("/v1/check", &format!(r#"{{"path":"{}"}}"#, "x".repeat(70_000))).status, 413);
@@ -169,12 +172,16 @@ fn status_policies_and_metrics_tell_what_happened() {
     assert_eq!(status["store"]["backend"], "memory");
     assert_eq!(status["store"]["available"], true);
     assert_eq!(status["active_policies"], 7);
-    let api = status["policies"].as_array().unwrap().iter().find(|policy| policy["name"] == "api-v2").unwrap();
+    let api =
+        status["policies"].as_array().unwrap().iter().find(|policy| policy["name"] == "api-v2").unwrap();
     assert_eq!(*api, json!({ "name": "api-v2", "matched": 4, "denied": 1 }));
 
     let policies = server.get("/v1/policies").json();
     let login = &policies["policies"][0];
-    assert_eq!((&login["name"], &login["limits"][0]["rule"]), (&json!("login"), &json!("5/minute fixed window")));
+    assert_eq!(
+        (&login["name"], &login["limits"][0]["rule"]),
+        (&json!("login"), &json!("5/minute fixed window"))
+    );
 
     let reply = server.get("/metrics");
     assert!(reply.header("content-type").unwrap().starts_with("application/openmetrics-text"));
@@ -203,7 +210,8 @@ fn small_answers_are_not_held_back() {
     let server = Server::start(&[]);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let body = r#"{"user":"u"}"#;
-    let request = format!("POST /v1/check HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let request =
+        format!("POST /v1/check HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let mut fastest = Duration::MAX;
     for _ in 0..20 {
         let started = Instant::now();
@@ -263,7 +271,10 @@ fn what_keeps_it_from_starting_is_said() {
 
     let missing = run(&["serve", "--policy", "nothing.yaml"]);
     assert_eq!(missing.status.code(), Some(1));
-    assert_eq!(stderr(&missing), "tollgate: cannot read nothing.yaml: No such file or directory (os error 2)\n");
+    assert_eq!(
+        stderr(&missing),
+        "tollgate: cannot read nothing.yaml: No such file or directory (os error 2)\n"
+    );
 
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("policy.yaml");
@@ -289,7 +300,10 @@ fn flags_have_variables_and_a_policy_file_that_disappears_is_not_missed() {
     let server = Server::start_command(command);
     std::fs::remove_file(&file).unwrap();
     let reply = server.post("/v1/check", r#"{"user":"u"}"#);
-    assert_eq!((reply.json()["policy"].clone(), reply.json()["remaining"].clone()), (json!("only"), json!(2)));
+    assert_eq!(
+        (reply.json()["policy"].clone(), reply.json()["remaining"].clone()),
+        (json!("only"), json!(2))
+    );
     assert_eq!(server.get("/v1/status").json()["store"]["capacity"], 123);
 }
 
@@ -307,7 +321,8 @@ fn limits_of_zero_and_without_end() {
     let open = server.post("/v1/check", r#"{"path":"/open","cost":4294967295}"#);
     assert_eq!(open.status, 200);
     assert!(!open.body.contains("18446744073709551615"), "{}", open.body);
-    std::fs::write(&file, "policies:\n  - { name: huge, key: ip, limit: 18446744073709551615/second }\n").unwrap();
+    std::fs::write(&file, "policies:\n  - { name: huge, key: ip, limit: 18446744073709551615/second }\n")
+        .unwrap();
     let huge = run(&["validate", file.to_str().unwrap()]);
     assert!(stderr(&huge).contains("unlimited"), "{}", stderr(&huge));
     assert!(root().join("samples/access.log").exists());

@@ -89,7 +89,12 @@ impl<S: LocalStore> Gate<S> {
 
     /// Like [`check`](Self::check) or [`check_n`](Self::check_n) at a given time, for callers that have just read the
     /// store's clock, or that bring their own.
-    pub fn check_at(&self, now: Timestamp, request: &(impl Attributes + ?Sized), cost: Option<u32>) -> Verdict {
+    pub fn check_at(
+        &self,
+        now: Timestamp,
+        request: &(impl Attributes + ?Sized),
+        cost: Option<u32>,
+    ) -> Verdict {
         let timer = self.timer();
         let plan = self.policies.plan(request, now, cost);
         let answer = self.store.acquire_at(now, &plan.groups());
@@ -99,7 +104,11 @@ impl<S: LocalStore> Gate<S> {
     }
 
     /// Like [`check`](Self::check), with a receipt by which the cost can be given back; `None` if the request is denied.
-    pub fn reserve(&self, request: &(impl Attributes + ?Sized), cost: Option<u32>) -> (Verdict, Option<Reservation>) {
+    pub fn reserve(
+        &self,
+        request: &(impl Attributes + ?Sized),
+        cost: Option<u32>,
+    ) -> (Verdict, Option<Reservation>) {
         let timer = self.timer();
         let now = self.store.now();
         let plan = self.policies.plan(request, now, cost);
@@ -112,7 +121,7 @@ impl<S: LocalStore> Gate<S> {
 
     /// Gives back what was reserved. What limits have recovered by themselves since is not given twice.
     pub fn refund(&self, reservation: Reservation) {
-        LocalStore::refund(&self.store, &reservation.refunds());
+        reservation.give_back(|refunds| LocalStore::refund(&self.store, refunds));
     }
 
     /// Says what [`check`](Self::check) would, at the policies' cost or at another, and takes nothing.

@@ -130,7 +130,7 @@ impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
 
     /// Gives back what was reserved. What the limit has recovered by itself since is not given twice.
     pub fn refund(&self, reservation: Reservation) {
-        LocalStore::refund(&self.store, &reservation.refunds());
+        reservation.give_back(|refunds| LocalStore::refund(&self.store, refunds));
     }
 
     /// Says what [`check_n`](Self::check_n) would, and takes nothing.
@@ -165,7 +165,11 @@ impl<K: Key + ?Sized, S: Store> KeyedLimiter<K, S> {
 
     /// Like [`check_n_async`](Self::check_n_async), with a receipt by which the cost can be given back; or the decision
     /// that denies it.
-    pub async fn reserve_async(&self, key: &K, cost: u32) -> Result<Result<Reservation, Decision>, StoreError> {
+    pub async fn reserve_async(
+        &self,
+        key: &K,
+        cost: u32,
+    ) -> Result<Result<Reservation, Decision>, StoreError> {
         let hits = [self.hit(key, cost)];
         let answer = Store::acquire(&self.store, &[Group::all(&hits)]).await?;
         Ok(self.reservation(hits[0].key, &answer))

@@ -66,9 +66,9 @@ pub use keyed::KeyedLimiter;
 pub use limiter::{LimitOrQuota, Limiter};
 pub use reservation::Reservation;
 pub use tollgate_core::{
-    Answer, Clock, Combine, Decision, Grant, Group, Hit, Key, KeyBuilder, KeyHash, KeySeed, Limit, LimitError,
-    LimitId, ManualClock, Nanos, Outcome, ParseQuotaError, Quota, QuotaError, Retry, Source, Timestamp, algorithm,
-    quota,
+    Answer, Clock, Combine, Decision, Grant, Group, Hit, Key, KeyBuilder, KeyHash, KeySeed, Limit,
+    LimitError, LimitId, ManualClock, Nanos, Outcome, ParseQuotaError, Quota, QuotaError, Retry, Source,
+    Timestamp, algorithm, quota,
 };
 pub use tollgate_store::{
     LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError, SystemClock, conformance,
@@ -81,9 +81,9 @@ pub use gate::Gate;
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
-    Attribute, Attributes, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE, Format, HeaderValues, LoadError, Plan,
-    Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Variant, Verdict, cookie_value,
-    query_value,
+    Attribute, Attributes, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE, Format, HeaderValues,
+    LoadError, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Variant,
+    Verdict, cookie_value, query_value,
 };
 
 #[cfg(feature = "tower")]

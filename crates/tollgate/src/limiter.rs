@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tollgate_core::{Clock, Decision, Grant, KeyHash, Limit, Quota, State};
+use tollgate_core::{Clock, Decision, KeyHash, Limit, Quota, State};
 use tollgate_store::SystemClock;
 
 use crate::reservation::Reservation;
@@ -81,10 +81,11 @@ impl<C: Clock> Limiter<C> {
     pub fn refund(&self, reservation: Reservation) {
         let mut state = self.state();
         let now = self.clock.now();
-        for refund in reservation.refunds() {
-            let grant: Grant = refund.grant;
-            self.limit.give_back(&mut state, now, grant);
-        }
+        reservation.give_back(|refunds| {
+            for refund in refunds {
+                self.limit.give_back(&mut state, now, refund.grant);
+            }
+        });
     }
 
     /// Says what [`check_n`](Self::check_n) would, and takes nothing.

@@ -22,6 +22,11 @@ impl Reservation {
         self.items.iter().fold(0, |sum, (_, _, grant)| sum.saturating_add(grant.cost.into()))
     }
 
+    /// Gives it back by `give_back`. It cannot be used again.
+    pub(crate) fn give_back(self, give_back: impl FnOnce(&[Refund<'_>])) {
+        give_back(&self.refunds());
+    }
+
     pub(crate) fn refunds(&self) -> Vec<Refund<'_>> {
         self.items.iter().map(|(key, limit, grant)| Refund { key: *key, limit, grant: *grant }).collect()
     }

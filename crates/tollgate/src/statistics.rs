@@ -79,16 +79,15 @@ impl Counters {
         }
         if let Some(took) = took {
             self.sampled.fetch_add(1, Ordering::Relaxed);
-            self.sampled_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.sampled_nanos
+                .fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 
     pub(crate) fn read(&self, set: &PolicySet) -> Statistics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let policies = set.policies().zip(&self.policies).map(|(policy, (matched, denied))| PolicyStatistics {
-            name: policy.name().to_owned(),
-            matched: read(matched),
-            denied: read(denied),
+        let policies = set.policies().zip(&self.policies).map(|(policy, (matched, denied))| {
+            PolicyStatistics { name: policy.name().to_owned(), matched: read(matched), denied: read(denied) }
         });
         Statistics {
             allowed: read(&self.allowed),

@@ -1,5 +1,6 @@
 //! The axum example, as a program, asked over the network.
 #![cfg(feature = "axum")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -48,7 +49,9 @@ fn the_example_limits_its_routes() {
     let replies: Vec<String> = (0..11).map(|_| ask(address, "POST /login")).collect();
     let denied: Vec<&String> = replies.iter().filter(|reply| reply.starts_with("HTTP/1.1 429")).collect();
     assert!((1..=6).contains(&denied.len()), "{}", denied.len());
-    assert!(denied.iter().all(|reply| reply.contains("RATE_LIMIT_EXCEEDED") && reply.contains("retry-after: ")));
+    assert!(
+        denied.iter().all(|reply| reply.contains("RATE_LIMIT_EXCEEDED") && reply.contains("retry-after: "))
+    );
     assert!(!ask(address, "GET /healthz").contains("ratelimit"));
     drop(program);
 }

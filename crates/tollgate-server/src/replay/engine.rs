@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 use tollgate::{
-    Group, Hit, KeyHash, LocalStore, ManualClock, MemoryOptions, MemoryStore, Overflow, Policy, PolicySet, Timestamp,
+    Group, Hit, KeyHash, LocalStore, ManualClock, MemoryOptions, MemoryStore, Overflow, Policy, PolicySet,
+    Timestamp,
 };
 
 use super::order::{Event, OrderTally};
@@ -94,7 +95,8 @@ impl Engine {
             if tally.name.is_none() {
                 tally.first_denied = now;
                 let entry = request.entry;
-                let described = self.planner.policies.describe_key(part.policy, &self.planner.request(&entry));
+                let described =
+                    self.planner.policies.describe_key(part.policy, &self.planner.request(&entry));
                 tally.name = Some(described.unwrap_or_default().into_boxed_str());
             }
             tally.denied += 1;
@@ -127,7 +129,8 @@ impl Engine {
             });
             drawn.filter_map(|(job, offered)| Some((job, suggestion(offered)?))).collect::<Vec<_>>()
         };
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(jobs.len().max(1));
+        let cores =
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(jobs.len().max(1));
         let mut found = std::thread::scope(|scope| {
             let others: Vec<_> = (1..cores).map(|_| scope.spawn(work)).collect();
             let mut found = work();
@@ -147,7 +150,13 @@ impl Engine {
     }
 
     /// The report on all that was decided.
-    pub(super) fn finish(self, policy_file: String, logs: Vec<String>, tally: &OrderTally, top: usize) -> Report {
+    pub(super) fn finish(
+        self,
+        policy_file: String,
+        logs: Vec<String>,
+        tally: &OrderTally,
+        top: usize,
+    ) -> Report {
         let set = &self.planner.policies;
         let mut suggestions = self.suggestions();
         let mut hardest = Vec::new();
@@ -167,7 +176,9 @@ impl Engine {
         }
         hardest.sort_by(|one, other| {
             let order = |key: &KeyReport| (Reverse(key.denied), Reverse(key.matched));
-            order(one).cmp(&order(other)).then_with(|| (&one.policy, &one.key).cmp(&(&other.policy, &other.key)))
+            order(one)
+                .cmp(&order(other))
+                .then_with(|| (&one.policy, &one.key).cmp(&(&other.policy, &other.key)))
         });
         hardest.truncate(top);
         let (start_unix_seconds, bucket_seconds, admitted, denied) = self.timeline.finish();
@@ -231,7 +242,12 @@ fn new_store() -> MemoryStore<ManualClock> {
     MemoryStore::with_clock(ManualClock::default(), options)
 }
 
-fn policy_report(policy: &Policy, variants: &[KeyTallies], all_shadow: bool, suggestions: Vec<Suggestion>) -> PolicyReport {
+fn policy_report(
+    policy: &Policy,
+    variants: &[KeyTallies],
+    all_shadow: bool,
+    suggestions: Vec<Suggestion>,
+) -> PolicyReport {
     let sum = |count: fn(&super::tally::KeyTally) -> u64| -> u64 {
         variants.iter().flat_map(|variant| variant.0.values()).map(count).sum()
     };

@@ -91,10 +91,7 @@ pub(crate) fn run(options: &ReplayOptions) -> ExitCode {
             ));
         }
     };
-    let planner = Planner {
-        attributes,
-        policies: Arc::new(PolicySet::new(config, random_seed())),
-    };
+    let planner = Planner { attributes, policies: Arc::new(PolicySet::new(config, random_seed())) };
     let log_options = log::Options { format: options.format, fields, ..log::Options::default() };
     let sources = match Source::open_all(&options.logs, &log_options, &planner) {
         Ok(sources) => sources,
@@ -165,8 +162,10 @@ fn progress_bar(sources: &[Source]) -> Shown {
     let total: Option<u64> = parts.iter().map(Progress::bytes_total).sum();
     let bar = match total {
         Some(total) => ProgressBar::new(total).with_style(
-            ProgressStyle::with_template("{bar:40} {percent:>3} %  {binary_bytes_per_sec}  {msg}  {eta} left")
-                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            ProgressStyle::with_template(
+                "{bar:40} {percent:>3} %  {binary_bytes_per_sec}  {msg}  {eta} left",
+            )
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
         ),
         None => ProgressBar::new_spinner(),
     };

@@ -136,7 +136,8 @@ impl Order {
     /// Whether the oldest that waits can no longer be overtaken.
     fn is_due(&self) -> bool {
         let waiting = self.run.len() + self.strays.len();
-        self.oldest().is_some_and(|oldest| self.newest.since(oldest.at) > self.window || waiting > WAITING_MAX)
+        self.oldest()
+            .is_some_and(|oldest| self.newest.since(oldest.at) > self.window || waiting > WAITING_MAX)
     }
 
     fn oldest(&self) -> Option<Waiting> {
@@ -218,16 +219,12 @@ struct Held {
 impl Batches {
     fn hold(&mut self, batch: PlannedBatch, lane: usize) -> usize {
         let held = Some(Held { left: batch.batch.len(), batch, lane });
-        match self.free.pop() {
-            Some(index) => {
-                self.held[index] = held;
-                index
-            }
-            None => {
-                self.held.push(held);
-                self.held.len() - 1
-            }
+        if let Some(index) = self.free.pop() {
+            self.held[index] = held;
+            return index;
         }
+        self.held.push(held);
+        self.held.len() - 1
     }
 
     fn time(&self, batch: usize, entry: usize) -> Option<Timestamp> {

@@ -26,7 +26,9 @@ pub(super) struct Source {
 pub(super) enum OpenError {
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("{0} logs are more than the {LOGS_MAX} that are read at once; use `cat LOG… | tollgate replay -`")]
+    #[error(
+        "{0} logs are more than the {LOGS_MAX} that are read at once; use `cat LOG… | tollgate replay -`"
+    )]
     TooMany(usize),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -34,7 +36,11 @@ pub(super) enum OpenError {
 
 impl Source {
     /// Opens all logs, or none.
-    pub(super) fn open_all(paths: &[PathBuf], options: &Options, planner: &Planner) -> Result<Vec<Self>, OpenError> {
+    pub(super) fn open_all(
+        paths: &[PathBuf],
+        options: &Options,
+        planner: &Planner,
+    ) -> Result<Vec<Self>, OpenError> {
         if paths.len() > LOGS_MAX {
             return Err(OpenError::TooMany(paths.len()));
         }

@@ -31,9 +31,10 @@ pub(super) fn suggestion(offered: &Offered<'_>) -> Option<Suggestion> {
     let denies_1_percent = trials.smallest(requests / 100);
     let denies_0_1_percent = trials.smallest(requests / 1_000);
     let denies_nobody = trials.smallest(0);
-    let labels = [offered.tier, offered.limit.name()].into_iter().flatten();
+    let rule = limit.to_string();
+    let words: Vec<&str> = [offered.tier, offered.limit.name(), Some(&rule)].into_iter().flatten().collect();
     Some(Suggestion {
-        limit: labels.map(|label| format!("{label}: ")).collect::<String>() + &limit.to_string(),
+        limit: words.join(": "),
         current: quota.count(),
         period: quota.period_name(),
         requests,
@@ -165,8 +166,13 @@ fn with_count(limit: &Limit, quota: Quota, count: u64) -> Option<Limit> {
     Some(match limit {
         Limit::Gcra(gcra) => Limit::from(Gcra::new(rate, scaled(gcra.burst())).ok()?),
         Limit::TokenBucket(bucket) => {
-            let same = TokenBucket::new(scaled(bucket.capacity()), rate).ok()?.with_refill(bucket.style()).ok()?;
-            let initial = if bucket.initial() == bucket.capacity() { same.capacity() } else { scaled(bucket.initial()) };
+            let same =
+                TokenBucket::new(scaled(bucket.capacity()), rate).ok()?.with_refill(bucket.style()).ok()?;
+            let initial = if bucket.initial() == bucket.capacity() {
+                same.capacity()
+            } else {
+                scaled(bucket.initial())
+            };
             Limit::from(same.with_initial(initial.min(same.capacity())).ok()?)
         }
         Limit::LeakyBucket(bucket) => Limit::from(LeakyBucket::new(scaled(bucket.capacity()), rate).ok()?),
@@ -194,7 +200,10 @@ mod tests {
                 .iter()
                 .map(|arrivals| {
                     let mut state = limit.fresh(Timestamp::EPOCH);
-                    arrivals.iter().filter(|at| !limit.acquire(&mut state, at.at, cost).decision.allowed).count()
+                    arrivals
+                        .iter()
+                        .filter(|at| !limit.acquire(&mut state, at.at, cost).decision.allowed)
+                        .count()
                 })
                 .sum();
             denied as u64 <= bearable
@@ -228,7 +237,11 @@ mod tests {
                     let mut arrivals = Arrivals::default();
                     let mut at = Timestamp::from_secs(1_000_000 + next(60));
                     for _ in 0..next(80) {
-                        at = at.saturating_add(Nanos::from_millis(if next(8) == 0 { next(90_000) } else { next(key * 900 + 10) }));
+                        at = at.saturating_add(Nanos::from_millis(if next(8) == 0 {
+                            next(90_000)
+                        } else {
+                            next(key * 900 + 10)
+                        }));
                         arrivals.push(at);
                     }
                     arrivals
@@ -244,7 +257,11 @@ mod tests {
                 keys.sort_unstable_by_key(|(busiest, _)| std::cmp::Reverse(*busiest));
                 let mut trials = Trials { limit, quota, cost, keys, tried: HashMap::new() };
                 for bearable in [20, 3, 0] {
-                    assert_eq!(trials.smallest(bearable), plainly(&limit, &arrivals, cost, bearable), "{limit} {bearable}");
+                    assert_eq!(
+                        trials.smallest(bearable),
+                        plainly(&limit, &arrivals, cost, bearable),
+                        "{limit} {bearable}"
+                    );
                 }
             }
         }

@@ -80,8 +80,11 @@ mod tests {
     fn arrivals_come_back_as_they_were() {
         let times = [5, 5, 1_431_857_103_000_000_000, 1_431_857_103_000_000_000, 7, u64::MAX, 0, u64::MAX];
         let mut arrivals = Arrivals::default();
-        times.iter().for_each(|at| arrivals.push(Timestamp::from_nanos(*at)));
-        let back: Vec<_> = arrivals.iter().map(|arrival| (arrival.at.as_nanos(), arrival.restarted)).collect();
+        for at in times {
+            arrivals.push(Timestamp::from_nanos(at));
+        }
+        let back: Vec<_> =
+            arrivals.iter().map(|arrival| (arrival.at.as_nanos(), arrival.restarted)).collect();
         let restarts = [false, false, false, false, true, false, true, false];
         assert_eq!(back, times.into_iter().zip(restarts).collect::<Vec<_>>());
     }

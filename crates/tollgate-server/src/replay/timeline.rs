@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-/// The most buckets that are kept; twice as wide ones take the place of more.
+/// The most buckets that are kept; wider ones take the place of more.
 const BUCKETS_MAX: usize = 4_096;
+
+/// How wide buckets are, in seconds. Each divides the next, so that they can be merged; and they are lengths that people
+/// think in, so that a chart can merge them further into minutes, hours and days. Beyond the last, widths double.
+const WIDTHS_S: [u64; 13] = [1, 5, 10, 30, 60, 300, 600, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400];
 
 /// Counts by time.
 #[derive(Debug)]
@@ -34,24 +38,29 @@ impl TimelineCounter {
         if admitted + denied > 0 {
             add(&mut self.buckets, bucket, (admitted, denied));
         }
-        let span = |buckets: &BTreeMap<u64, (u64, u64)>| match (buckets.first_key_value(), buckets.last_key_value()) {
-            (Some((first, _)), Some((last, _))) => last - first + 1,
-            _ => 0,
-        };
+        let span =
+            |buckets: &BTreeMap<u64, (u64, u64)>| match (buckets.first_key_value(), buckets.last_key_value())
+            {
+                (Some((first, _)), Some((last, _))) => last - first + 1,
+                _ => 0,
+            };
         while span(&self.buckets) > BUCKETS_MAX as u64 {
-            self.width_s *= 2;
+            let wider_s =
+                WIDTHS_S.into_iter().find(|width| *width > self.width_s).unwrap_or(self.width_s * 2);
             let mut wider = BTreeMap::new();
             for (bucket, counts) in std::mem::take(&mut self.buckets) {
-                add(&mut wider, bucket / 2, counts);
+                add(&mut wider, bucket / (wider_s / self.width_s), counts);
             }
-            self.buckets = wider;
+            (self.width_s, self.buckets) = (wider_s, wider);
         }
     }
 
     /// The start, the width in seconds, and what was admitted and denied in each bucket, empty ones too.
     pub(super) fn finish(mut self) -> (u64, u64, Vec<u64>, Vec<u64>) {
         self.flush();
-        let (Some((first, _)), Some((last, _))) = (self.buckets.first_key_value(), self.buckets.last_key_value()) else {
+        let (Some((first, _)), Some((last, _))) =
+            (self.buckets.first_key_value(), self.buckets.last_key_value())
+        else {
             return (0, self.width_s, Vec::new(), Vec::new());
         };
         let count = |bucket: u64| self.buckets.get(&bucket).copied().unwrap_or_default();
@@ -77,7 +86,7 @@ mod tests {
             timeline.count(1_000_000 + second, second % 10 != 0);
         }
         let (start, width, admitted, denied) = timeline.finish();
-        assert_eq!(width, 32);
+        assert_eq!(width, 30);
         assert!(start <= 1_000_000 && start + width > 1_000_000);
         assert!(admitted.len() <= BUCKETS_MAX);
         assert_eq!((admitted.iter().sum::<u64>(), denied.iter().sum::<u64>()), (90_000, 10_000));

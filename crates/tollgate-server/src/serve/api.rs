@@ -51,7 +51,9 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .fallback(|| async { refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; the API starts at /v1") })
+        .fallback(|| async {
+            refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; the API starts at /v1")
+        })
         .method_not_allowed_fallback(|| async {
             refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this address takes another method")
         })
@@ -123,17 +125,12 @@ async fn reset(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respo
         Ok(question) => question,
         Err(refusal) => return refusal,
     };
-    let policy = match &question.policy {
-        None => None,
-        Some(name) => match app.gate.policies().index_of(name) {
-            Some(index) => Some(index),
-            None => {
-                let message = "there is no policy of this name; GET /v1/policies lists them";
-                return refusal(StatusCode::NOT_FOUND, "UNKNOWN_POLICY", message);
-            }
-        },
-    };
-    let reset = app.gate.reset(&question.request.into_request(), policy);
+    let policy = question.policy.as_ref().map(|name| app.gate.policies().index_of(name));
+    if policy == Some(None) {
+        let message = "there is no policy of this name; GET /v1/policies lists them";
+        return refusal(StatusCode::NOT_FOUND, "UNKNOWN_POLICY", message);
+    }
+    let reset = app.gate.reset(&question.request.into_request(), policy.flatten());
     tracing::info!(policies = ?reset, "reset a key");
     json(StatusCode::OK, &Done { reset })
 }
@@ -171,6 +168,8 @@ async fn metrics(State(app): Shared) -> Response {
 }
 
 /// Reads a question, or says what is wrong with it and where.
+// The answer is made here and handed out at once: boxing it would only add a step.
+#[allow(clippy::result_large_err)]
 fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
     let refused = |status, message: String| {
         app.metrics.refused();
@@ -180,11 +179,15 @@ fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> 
     let body = body.map_err(|rejection| refused(rejection.status(), rejection.body_text()))?;
     // Without this, a list would do for an object, its items for the fields in order.
     if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        return Err(refused(StatusCode::BAD_REQUEST, "the body must be a JSON object: it starts with `{`".to_owned()));
+        return Err(refused(
+            StatusCode::BAD_REQUEST,
+            "the body must be a JSON object: it starts with `{`".to_owned(),
+        ));
     }
     // The parser says the line and the column.
-    serde_json::from_slice(&body)
-        .map_err(|error| refused(StatusCode::BAD_REQUEST, format!("the body is not what was expected: {error}")))
+    serde_json::from_slice(&body).map_err(|error| {
+        refused(StatusCode::BAD_REQUEST, format!("the body is not what was expected: {error}"))
+    })
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response {

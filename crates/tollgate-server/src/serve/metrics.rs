@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -61,7 +61,12 @@ struct NoRedis;
 impl Collector for NoRedis {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         encoder
-            .encode_descriptor("rate_limiter_redis_available", "Whether Redis answers", None, MetricType::Gauge)
+            .encode_descriptor(
+                "rate_limiter_redis_available",
+                "Whether Redis answers",
+                None,
+                MetricType::Gauge,
+            )
             .map(drop)
     }
 }
@@ -74,20 +79,34 @@ impl Metrics {
         // From 100 ns, in steps of two: decisions in memory take about a microsecond.
         let buckets = || Histogram::new((0..18).map(|step| 1e-7 * f64::from(1 << step)));
         let durations = Family::<BackendLabels, Histogram, fn() -> Histogram>::new_with_constructor(buckets);
-        registry.register("rate_limiter_request_duration_seconds", "Time to decide a request", durations.clone());
+        registry.register(
+            "rate_limiter_request_duration_seconds",
+            "Time to decide a request",
+            durations.clone(),
+        );
         registry.register_collector(Box::new(NoRedis));
         let failures = Family::<InstanceLabels, Gauge>::default();
-        registry.register("rate_limiter_consecutive_failures", "Failures of the store in a row", failures.clone());
+        registry.register(
+            "rate_limiter_consecutive_failures",
+            "Failures of the store in a row",
+            failures.clone(),
+        );
         failures.get_or_create(&InstanceLabels { instance: BACKEND }).set(0);
         let active = Family::<InstanceLabels, Gauge>::default();
         registry.register("rate_limiter_active_policies", "Policies that are switched on", active.clone());
         let enabled = policies.policies().filter(|policy| policy.is_enabled()).count();
-        active.get_or_create(&InstanceLabels { instance: BACKEND }).set(i64::try_from(enabled).unwrap_or(i64::MAX));
+        active
+            .get_or_create(&InstanceLabels { instance: BACKEND })
+            .set(i64::try_from(enabled).unwrap_or(i64::MAX));
 
         let hits = Family::<PolicyLabels, Counter>::default();
         registry.register("rate_limiter_policy_hits", "Requests that a policy applied to", hits.clone());
         let denied = Family::<PolicyLabels, Counter>::default();
-        registry.register("rate_limiter_policy_denied", "Requests that a policy did not admit", denied.clone());
+        registry.register(
+            "rate_limiter_policy_denied",
+            "Requests that a policy did not admit",
+            denied.clone(),
+        );
         let of_each = |family: &Family<PolicyLabels, Counter>| {
             let label = |(index, policy): (usize, &tollgate::Policy)| {
                 let name = if index + 1 < SERIES_MAX { policy.name() } else { "other" };
@@ -98,7 +117,11 @@ impl Metrics {
         let keys = Gauge::default();
         registry.register("rate_limiter_store_keys", "Keys that are remembered", keys.clone());
         let overflowed = Gauge::default();
-        registry.register("rate_limiter_store_overflowed", "Hits for which the store had no room", overflowed.clone());
+        registry.register(
+            "rate_limiter_store_overflowed",
+            "Hits for which the store had no room",
+            overflowed.clone(),
+        );
         let result = |result| requests.get_or_create(&ResultLabels { backend: BACKEND, result }).clone();
         Self {
             allowed: result("allowed"),
@@ -118,7 +141,9 @@ impl Metrics {
         if verdict.is_allowed() { &self.allowed } else { &self.denied }.inc();
         self.duration.observe(took.as_secs_f64());
         for policy in verdict.policies() {
-            if let (Some(hits), Some(denied)) = (self.policy_hits.get(policy.index), self.policy_denied.get(policy.index)) {
+            if let (Some(hits), Some(denied)) =
+                (self.policy_hits.get(policy.index), self.policy_denied.get(policy.index))
+            {
                 hits.inc();
                 denied.inc_by(u64::from(!policy.admitted));
             }

@@ -31,7 +31,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(9);
 pub(crate) fn run(options: &ServeOptions) -> ExitCode {
     let filter = match EnvFilter::try_new(&options.log) {
         Ok(filter) => filter,
-        Err(error) => return fail(format_args!("--log: {error}; write a level, or `info,tollgate::serve=debug`")),
+        Err(error) => {
+            return fail(format_args!("--log: {error}; write a level, or `info,tollgate::serve=debug`"));
+        }
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -58,16 +58,12 @@ impl Question {
         for (name, value) in self.headers {
             request = request.with_header(&name, value);
         }
-        let named: [(fn(String) -> Attribute, _); 4] = [
-            (Attribute::Query, self.query),
-            (Attribute::Cookie, self.cookies),
-            (Attribute::Claim, self.claims),
-            (Attribute::Custom, self.attributes),
-        ];
-        for (kind, values) in named {
-            for (name, value) in values {
-                request = request.with(kind(name), value);
-            }
+        let queries = self.query.into_iter().map(|(name, value)| (Attribute::Query(name), value));
+        let cookies = self.cookies.into_iter().map(|(name, value)| (Attribute::Cookie(name), value));
+        let claims = self.claims.into_iter().map(|(name, value)| (Attribute::Claim(name), value));
+        let others = self.attributes.into_iter().map(|(name, value)| (Attribute::Custom(name), value));
+        for (attribute, value) in queries.chain(cookies).chain(claims).chain(others) {
+            request = request.with(attribute, value);
         }
         request
     }
@@ -276,7 +272,12 @@ struct PolicyStatus {
 }
 
 impl Status {
-    pub(super) fn new(statistics: Statistics, store: StoreStatus, uptime_seconds: u64, draining: bool) -> Self {
+    pub(super) fn new(
+        statistics: Statistics,
+        store: StoreStatus,
+        uptime_seconds: u64,
+        draining: bool,
+    ) -> Self {
         let policies = statistics.policies.into_iter().map(|policy| PolicyStatus {
             name: policy.name,
             matched: policy.matched,

@@ -1,6 +1,7 @@
 //! The real program, as a test starts it.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -82,7 +83,8 @@ impl Server {
                 panic!("the server did not start: {announcement}{}", stderr(&output));
             }
         }
-        let url = announcement.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        let url =
+            announcement.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(20)));
@@ -143,7 +145,11 @@ impl Reply {
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
             .collect();
-        Self { status: response.status().as_u16(), headers, body: response.body_mut().read_to_string().unwrap() }
+        Self {
+            status: response.status().as_u16(),
+            headers,
+            body: response.body_mut().read_to_string().unwrap(),
+        }
     }
 
     pub(crate) fn json(&self) -> Value {

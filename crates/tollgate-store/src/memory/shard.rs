@@ -149,7 +149,8 @@ impl Shard {
     /// Looks at the vacancy that is due first. Returns whether one was due.
     fn reclaim(&mut self, now: Timestamp) -> bool {
         let due = self.free_at().is_some_and(|at| at <= now);
-        if due && let Some(Reverse((at, id))) = self.vacancies.pop()
+        if due
+            && let Some(Reverse((at, id))) = self.vacancies.pop()
             && let Some(slot) = self.slot(id).filter(|slot| slot.queued_at == at)
         {
             slot.queued_at = slot.vacant_at;
@@ -168,7 +169,9 @@ impl Shard {
         if self.vacancies.len() > 2 * self.len() + 64 {
             let slots = &self.slots;
             self.vacancies.retain(|Reverse((at, id))| {
-                slots.get(id.index as usize).is_some_and(|slot| slot.generation == id.generation && slot.queued_at == *at)
+                slots
+                    .get(id.index as usize)
+                    .is_some_and(|slot| slot.generation == id.generation && slot.queued_at == *at)
             });
         }
     }

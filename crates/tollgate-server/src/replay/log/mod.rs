@@ -44,10 +44,10 @@ pub(crate) use batch::{Batch, Entry};
 pub(crate) use fields::FieldNames;
 pub(crate) use format::FormatChoice;
 use input::Compression;
-#[cfg(test)]
-use {format::Format, parser::Parser};
 pub(crate) use reader::{Progress, Reader};
 pub(crate) use tally::{BadLine, Tally};
+#[cfg(test)]
+use {format::Format, parser::Parser};
 
 /// How to read the logs.
 #[derive(Clone, Debug)]

@@ -183,7 +183,8 @@ fn column_seconds(start: u64, bucket: u64, buckets: u64, most: u64) -> u64 {
     let last = start.saturating_add(bucket.saturating_mul(buckets.saturating_sub(1)));
     let fits = |seconds: u64| last / seconds - start / seconds < most.max(1);
     // Every bucket must lie in one column alone, or a column would show part of another's requests.
-    let nice = nice_seconds(|seconds| seconds.is_multiple_of(bucket) && fits(seconds) || seconds > u64::MAX / 4);
+    let nice =
+        nice_seconds(|seconds| seconds.is_multiple_of(bucket) && fits(seconds) || seconds > u64::MAX / 4);
     if nice.is_multiple_of(bucket) && fits(nice) {
         return nice;
     }

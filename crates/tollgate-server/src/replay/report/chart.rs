@@ -38,7 +38,8 @@ pub(super) fn timeline(out: &mut String, timeline: &Timeline) -> Result<bool, fm
         "<ul class=\"legend\"><li class=\"admitted\">admitted</li><li class=\"denied\">denied</li></ul>\n",
     );
     let label = summary(&columns, peak);
-    Panel { columns: &columns, height: REQUESTS_HEIGHT, peak, steps: 4, admitted: true }.write(out, &label)?;
+    Panel { columns: &columns, height: REQUESTS_HEIGHT, peak, steps: 4, admitted: true }
+        .write(out, &label)?;
     if denied > 0 && denied < peak / OWN_SCALE {
         out.push_str("<p class=\"panel\">Denied alone, on its own scale</p>\n");
         let label = format!("Denied requests over time: at most {} in {each}.", format::count(denied));
@@ -131,12 +132,19 @@ impl Panel<'_> {
                 format::count(admitted),
                 format::count(denied),
             )?;
-            write!(out, "<rect class=\"aim\" x=\"{x}%\" y=\"{top}\" width=\"{width}%\" height=\"{}\"/>", self.height)?;
+            write!(
+                out,
+                "<rect class=\"aim\" x=\"{x}%\" y=\"{top}\" width=\"{width}%\" height=\"{}\"/>",
+                self.height
+            )?;
             let below = if self.admitted { u128::from(admitted) } else { 0 };
             if below > 0 {
                 let y = self.y(below, scale);
                 let height = self.pixels(below, scale);
-                write!(out, "<rect class=\"admitted\" x=\"{x}%\" y=\"{y}\" width=\"{width}%\" height=\"{height}\"/>")?;
+                write!(
+                    out,
+                    "<rect class=\"admitted\" x=\"{x}%\" y=\"{y}\" width=\"{width}%\" height=\"{height}\"/>"
+                )?;
             }
             if denied > 0 {
                 // At least one pixel and a half: a single denial must not vanish.
@@ -144,7 +152,10 @@ impl Panel<'_> {
                 let foot = u128::from(base) * 1_000 - self.thousandths(below, scale);
                 let y = format::decimal(foot.saturating_sub(exact), 1_000);
                 let height = format::decimal(exact, 1_000);
-                write!(out, "<rect class=\"denied\" x=\"{x}%\" y=\"{y}\" width=\"{width}%\" height=\"{height}\"/>")?;
+                write!(
+                    out,
+                    "<rect class=\"denied\" x=\"{x}%\" y=\"{y}\" width=\"{width}%\" height=\"{height}\"/>"
+                )?;
             }
             out.push_str("</g>\n");
         }
@@ -208,7 +219,8 @@ fn summary(columns: &Columns, peak: u64) -> String {
         let begin = format::date_time(columns.begin(i));
         // Writing to a `String` cannot fail.
         let _ = write!(words, " The most were {} from {begin}", format::count(peak));
-        let _ = write!(words, "; at most {} were denied in one column.", format::count(columns.most_denied()));
+        let _ =
+            write!(words, "; at most {} were denied in one column.", format::count(columns.most_denied()));
     }
     words
 }

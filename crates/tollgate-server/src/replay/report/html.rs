@@ -68,8 +68,12 @@ fn header(out: &mut String, report: &Report) -> fmt::Result {
         "<div><dt>Policies</dt><dd><bdi>{}</bdi></dd></div>",
         safe::html(&report.policy_file, NAME_WIDTH)
     )?;
-    let mut logs: Vec<String> =
-        report.logs.iter().take(LOGS).map(|log| format!("<bdi>{}</bdi>", safe::html(log, NAME_WIDTH))).collect();
+    let mut logs: Vec<String> = report
+        .logs
+        .iter()
+        .take(LOGS)
+        .map(|log| format!("<bdi>{}</bdi>", safe::html(log, NAME_WIDTH)))
+        .collect();
     if let Some(more @ 1..) = report.logs.len().checked_sub(LOGS) {
         logs.push(format!("and {} more", count(more as u64)));
     }
@@ -139,8 +143,14 @@ fn policies(out: &mut String, report: &Report) -> fmt::Result {
         empty(out, words::NO_POLICIES)?;
         return end_section(out);
     }
-    let columns =
-        [("Policy", ""), ("Keys", "n"), ("Matched", "n"), ("Admitted", "n"), ("Denied", "n"), ("Denied share", "wide")];
+    let columns = [
+        ("Policy", ""),
+        ("Keys", "n"),
+        ("Matched", "n"),
+        ("Admitted", "n"),
+        ("Denied", "n"),
+        ("Denied share", "wide"),
+    ];
     table(out, "Policies, most denied first", &columns)?;
     let ranked = words::ranked(&report.policies);
     for policy in ranked.iter().take(ROWS) {
@@ -240,8 +250,13 @@ fn suggestions(out: &mut String, report: &Report) -> fmt::Result {
     }
     section(out, "suggestions", "Limits that would fit this traffic")?;
     writeln!(out, "<p class=\"intro\">{}</p>", safe::escape_html(words::SUGGESTIONS_INTRO))?;
-    let columns =
-        [("Policy", ""), ("Limit now", "n"), ("Denies nobody", "n"), ("Denies 0.1 %", "n"), ("Denies 1 %", "n")];
+    let columns = [
+        ("Policy", ""),
+        ("Limit now", "n"),
+        ("Denies nobody", "n"),
+        ("Denies 0.1 %", "n"),
+        ("Denies 1 %", "n"),
+    ];
     table(out, "Limits that would fit this traffic", &columns)?;
     for (policy, s) in all.iter().take(ROWS) {
         let period = safe::html(&s.period, 24);
@@ -269,28 +284,40 @@ fn suggestions(out: &mut String, report: &Report) -> fmt::Result {
 fn quality(out: &mut String, report: &Report) -> fmt::Result {
     let lines = &report.lines;
     section(out, "quality", "Log quality")?;
-    let sentences: Vec<String> =
-        [words::bad_lines(lines), words::late_lines(lines), words::restarts(lines), words::reordered_lines(lines)]
-            .into_iter()
-            .flatten()
-            .collect();
+    let sentences: Vec<String> = [
+        words::bad_lines(lines),
+        words::late_lines(lines),
+        words::restarts(lines),
+        words::reordered_lines(lines),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     if sentences.is_empty() {
         let sentence = if lines.requests == 0 {
             format!("Lines read: {}.", count(lines.read))
         } else {
-            format!("All {} were read, and all stood in order.", format::plural(lines.requests, "request", "requests"))
+            format!(
+                "All {} were read, and all stood in order.",
+                format::plural(lines.requests, "request", "requests")
+            )
         };
         empty(out, &sentence)?;
     } else {
         out.push_str("<ul class=\"say\">\n");
         for sentence in sentences {
-            let sentence = safe::escape_html(&sentence).replace("`--reorder-window`", "<code>--reorder-window</code>");
+            let sentence =
+                safe::escape_html(&sentence).replace("`--reorder-window`", "<code>--reorder-window</code>");
             writeln!(out, "<li>{}</li>", sentence.replace(" %", "\u{a0}%"))?;
         }
         out.push_str("</ul>\n");
     }
     if !report.bad_examples.is_empty() {
-        table(out, "The first lines that could not be read", &[("Line", ""), ("Why", ""), ("It begins", "")])?;
+        table(
+            out,
+            "The first lines that could not be read",
+            &[("Line", ""), ("Why", ""), ("It begins", "")],
+        )?;
         for bad in report.bad_examples.iter().take(ROWS) {
             writeln!(
                 out,
@@ -321,7 +348,10 @@ fn empty(out: &mut String, sentence: &str) -> fmt::Result {
 
 /// Opens a table that scrolls by itself where the page is narrow. `columns` are titles and classes.
 fn table(out: &mut String, caption: &str, columns: &[(&str, &str)]) -> fmt::Result {
-    writeln!(out, "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{caption}\">\n<table>\n<thead><tr>")?;
+    writeln!(
+        out,
+        "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{caption}\">\n<table>\n<thead><tr>"
+    )?;
     for (title, class) in columns {
         writeln!(out, "<th scope=\"col\" class=\"{class}\">{title}</th>")?;
     }

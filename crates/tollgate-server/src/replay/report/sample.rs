@@ -10,7 +10,15 @@ pub(super) fn report() -> Report {
     Report {
         policy_file: "policies.toml".to_owned(),
         logs: vec!["access.log.1".to_owned(), "access.log".to_owned()],
-        lines: Lines { read: 10_013, requests: 10_000, blank: 1, bad: 12, out_of_order: 40, late: 3, restarts: 0 },
+        lines: Lines {
+            read: 10_013,
+            requests: 10_000,
+            blank: 1,
+            bad: 12,
+            out_of_order: 40,
+            late: 3,
+            restarts: 0,
+        },
         bad_examples: vec![BadLine {
             file: "access.log".to_owned(),
             line: 17,
@@ -21,7 +29,13 @@ pub(super) fn report() -> Report {
             first_unix_seconds: START + 3_600,
             last_unix_seconds: START + 3 * 86_400 + 12 * 3_600,
         }),
-        totals: Totals { requests: 10_000, admitted: 9_588, denied: 412, unmatched: 1_500, shadow_denied: 33 },
+        totals: Totals {
+            requests: 10_000,
+            admitted: 9_588,
+            denied: 412,
+            unmatched: 1_500,
+            shadow_denied: 33,
+        },
         policies: vec![
             policy("unused", 0, 0),
             PolicyReport { shadow: true, ..policy("watched", 1_000, 33) },

@@ -102,7 +102,12 @@ fn summary(out: &mut String, report: &Report, style: Style) -> fmt::Result {
         row("unmatched", totals.unmatched, "admitted because no policy applied", Paint::Plain);
     }
     if totals.shadow_denied > 0 {
-        row("shadow", totals.shadow_denied, "would be denied if shadow policies were enforced", Paint::Warning);
+        row(
+            "shadow",
+            totals.shadow_denied,
+            "would be denied if shadow policies were enforced",
+            Paint::Warning,
+        );
     }
     table.write(out, style)
 }
