@@ -1,7 +1,7 @@
 //! Access logs, read as a stream of requests.
 //!
 //! Reading is two steps, so that they can run on two threads. [`Reader::read_chunk`] opens, decompresses and
-//! cuts the input at line ends; [`Parser::parse_chunk`] finds the requests in such a chunk. Both work in a
+//! cuts the input at line ends; `Parser::parse_chunk` finds the requests in such a chunk. Both work in a
 //! [`Batch`], which owns its text and is used again and again: once warm, nothing is allocated per line.
 //!
 //! ```text
