@@ -33,6 +33,27 @@ impl std::fmt::Debug for KeySeed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub u128);
 
+impl KeyHash {
+    /// The key of the `index`-th of several limits that count by the same identity. The 0th is the hash itself.
+    ///
+    /// As the hash is as good as random to whoever does not know the seed, so is its sum with any number: the keys of two
+    /// identities meet no more often than two random numbers of 128 bits.
+    ///
+    /// ```
+    /// # use tollgate_core::KeyHash;
+    /// let key = KeyHash(7);
+    /// assert_eq!(key.nth(0), key);
+    /// assert_ne!(key.nth(1), key.nth(2));
+    /// ```
+    #[must_use]
+    pub const fn nth(self, index: u64) -> Self {
+        // Odd, so that all multiples differ; with bits all over, as tables use the top and the bottom: the fraction of the
+        // golden ratio.
+        const STEP: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
+        Self(self.0.wrapping_add(STEP.wrapping_mul(index as u128)))
+    }
+}
+
 /// Collects the parts of a key.
 ///
 /// ```

@@ -212,7 +212,8 @@ impl Limit {
         self.decide_settled(state, now, cost)
     }
 
-    fn decide_settled(&self, state: &State, now: Timestamp, cost: u32) -> Decision {
+    /// What [`decide`](Self::decide) says, of a state that was settled at `now`: one look less at the state.
+    pub fn decide_settled(&self, state: &State, now: Timestamp, cost: u32) -> Decision {
         dispatch!(self, state, |algorithm, part| algorithm.decide(part, now, cost), else match self {
             Self::Unlimited => Decision::unlimited(),
             _ => Decision::deny_all(),

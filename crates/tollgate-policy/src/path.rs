@@ -11,8 +11,8 @@
 //! segments, however many patterns there are.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::attribute::escape;
@@ -23,16 +23,44 @@ const SEGMENTS_MAX: usize = 32;
 /// A path as patterns see it: without query, doubled slashes, `.` and `..`, a slash at the end, needless percent
 /// escapes, and capitals. There are endless spellings of a path, and a limit must hold for all of them.
 pub(crate) fn normalized(path: &str) -> Cow<'_, str> {
-    let end = path.bytes().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
+    let (end, faults) = look_over(path.as_bytes());
     let path = match &path[..end] {
-        "/" => "/",
+        "/" => return Cow::Borrowed("/"),
         path => path.strip_suffix('/').unwrap_or(path),
     };
-    if is_normal(path) {
-        return Cow::Borrowed(path);
+    match faults {
+        0 if path.starts_with('/') => Cow::Borrowed(path),
+        CAPITALS if path.starts_with('/') => Cow::Owned(path.to_ascii_lowercase()),
+        _ => Cow::Owned(rebuilt(path)),
     }
-    let unescaped =
-        if path.contains(['%', '\\']) { Cow::Owned(unescaped(path)) } else { Cow::Borrowed(path) };
+}
+
+/// The path has capital letters.
+const CAPITALS: u8 = 1;
+/// The path has escapes, or slashes that lean the other way.
+const ESCAPES: u8 = 2;
+/// The path has empty segments, or some that begin with a dot.
+const SEGMENTS: u8 = 4;
+
+/// Where the path ends, and how its spelling is not the normal one; in one pass, as every request comes by here.
+fn look_over(bytes: &[u8]) -> (usize, u8) {
+    let (mut faults, mut after_slash) = (0, false);
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'?' | b'#' => return (at, faults),
+            b'/' | b'.' if after_slash => faults |= SEGMENTS,
+            b'A'..=b'Z' => faults |= CAPITALS,
+            b'%' | b'\\' => faults |= ESCAPES,
+            _ => {}
+        }
+        after_slash = *byte == b'/';
+    }
+    (bytes.len(), faults)
+}
+
+/// The normal spelling of a path that needs more than other letters.
+fn rebuilt(path: &str) -> String {
+    let unescaped = unescaped(path);
     let mut segments: SmallVec<[&str; 16]> = SmallVec::new();
     for segment in unescaped.split('/') {
         match segment {
@@ -50,20 +78,7 @@ pub(crate) fn normalized(path: &str) -> Cow<'_, str> {
         normal.push('/');
     }
     normal.make_ascii_lowercase();
-    Cow::Owned(normal)
-}
-
-fn is_normal(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    let mut after_slash = false;
-    for byte in bytes {
-        match byte {
-            b'/' | b'.' if after_slash => return false,
-            b'%' | b'\\' | b'A'..=b'Z' => return false,
-            _ => after_slash = *byte == b'/',
-        }
-    }
-    bytes.first() == Some(&b'/') && (bytes.len() == 1 || !after_slash)
+    normal
 }
 
 /// Decodes the escapes of characters that need none (RFC 3986, section 6.2.2.2), and of the slashes and dots that

@@ -153,12 +153,11 @@ impl PolicySet {
                 return;
             }
         }
+        let identity = builder.finish();
         let first = plan.hits.len();
-        for (index, limit) in policy.variants[variant].limits.iter().enumerate() {
-            let mut key = builder.clone();
-            key.push(&index);
-            plan.hits
-                .push(Hit::new(limit.id, key.finish(), &limit.limit).with_cost(cost.unwrap_or(policy.cost)));
+        let cost = cost.unwrap_or(policy.cost);
+        for (index, limit) in (0..).zip(&policy.variants[variant].limits) {
+            plan.hits.push(Hit::new(limit.id, identity.nth(index), &limit.limit).with_cost(cost));
         }
         plan.parts.push(Part {
             policy: candidate.policy,

@@ -1,13 +1,12 @@
 //! Decides requests as a server with these policies would have.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 use tollgate::{
-    Group, Hit, KeyHash, LocalStore, ManualClock, MemoryOptions, MemoryStore, Overflow, Policy, PolicySet,
-    Timestamp,
+    Answer, Group, Hit, KeyHash, LocalStore, ManualClock, MemoryOptions, MemoryStore, Overflow, Policy,
+    PolicySet, Timestamp,
 };
 
 use super::order::{Event, OrderTally};
@@ -53,25 +52,26 @@ impl Engine {
         if *restarted {
             self.store = new_store();
         }
-        let policies = Arc::clone(&self.planner.policies);
-        let hits = hits(&policies, request);
-        let groups = groups(&policies, request, &hits);
-        let answer = self.store.acquire_at(*now, &groups);
-        self.count(*now, answer.allowed, request.parts.is_empty());
-
-        let (mut first, mut shadow_denied) = (0, false);
-        for (part, group) in request.parts.iter().zip(&groups) {
-            let outcomes = &answer.outcomes[first..first + part.limits];
-            let admitting = outcomes.iter().filter(|outcome| outcome.decision.allowed).count();
-            let admitted = group.combine.admits(admitting, part.limits);
-            shadow_denied |= group.shadow && !admitted;
+        let (allowed, admitted) = self.decide(request, *now);
+        self.count(*now, allowed, request.parts.is_empty());
+        let mut first = 0;
+        for (part, (admitted, _)) in request.parts.iter().zip(&admitted) {
             // A policy without limits counts nobody.
             if let Some(key) = request.keys[first..first + part.limits].first() {
-                self.tally(*now, *part, *key, request, admitted);
+                self.tally(*now, *part, *key, request, *admitted);
             }
             first += part.limits;
         }
-        self.totals.shadow_denied += u64::from(shadow_denied);
+        self.totals.shadow_denied += u64::from(admitted.contains(&(false, true)));
+    }
+
+    /// Whether the request passes, and for each policy whether it admits it and whether it only watches.
+    fn decide(&self, request: &Planned<'_>, now: Timestamp) -> (bool, SmallVec<[(bool, bool); 4]>) {
+        let policies = &self.planner.policies;
+        let hits = hits(policies, request);
+        let groups = groups(policies, request, &hits);
+        let answer = self.store.acquire_at(now, &groups);
+        (answer.allowed, admitted(&groups, &answer))
     }
 
     fn count(&mut self, now: Timestamp, allowed: bool, unmatched: bool) {
@@ -235,6 +235,19 @@ fn groups<'h>(policies: &PolicySet, request: &Planned<'_>, hits: &'h [Hit<'h>]) 
         groups.push(Group { hits: own, combine: policy.combine(), shadow });
     }
     groups
+}
+
+/// For each group whether it admits the request, and whether it only watches.
+fn admitted(groups: &[Group<'_>], answer: &Answer) -> SmallVec<[(bool, bool); 4]> {
+    let mut rest = answer.outcomes.as_slice();
+    let mut admitted = SmallVec::new();
+    for group in groups {
+        let (own, others) = rest.split_at(group.hits.len().min(rest.len()));
+        rest = others;
+        let admitting = own.iter().filter(|outcome| outcome.decision.allowed).count();
+        admitted.push((group.combine.admits(admitting, own.len()), group.shadow));
+    }
+    admitted
 }
 
 fn new_store() -> MemoryStore<ManualClock> {

@@ -68,9 +68,12 @@ pub(super) struct Order {
 #[derive(Debug)]
 struct Lane {
     source: Source,
-    /// The batch that is being read, and the next entry in it.
-    current: Option<(usize, usize)>,
+    /// The next request.
+    head: Option<Head>,
 }
+
+/// The next request of a log: when it came, its batch, its number in it.
+type Head = (Timestamp, usize, usize);
 
 /// Where a request is that waits for its turn. Ordered by time, then as they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,7 +101,7 @@ impl Order {
             failures: Vec::new(),
         };
         for source in sources {
-            order.lanes.push(Lane { source, current: None });
+            order.lanes.push(Lane { source, head: None });
             order.refill(order.lanes.len() - 1);
         }
         order
@@ -159,11 +162,8 @@ impl Order {
 
     /// Moves one request from the logs to those that wait. Returns whether there was one.
     fn read_one(&mut self) -> bool {
-        let heads = self.lanes.iter().enumerate().filter_map(|(lane, state)| {
-            let (batch, entry) = state.current?;
-            Some((self.batches.time(batch, entry)?, lane, batch, entry))
-        });
-        let Some((mut at, lane, batch, entry)) = heads.min() else { return false };
+        let heads = self.lanes.iter().enumerate().filter_map(|(lane, state)| Some((state.head?, lane)));
+        let Some(((mut at, batch, entry), lane)) = heads.min() else { return false };
         self.advance(lane, batch, entry);
         self.sequence += 1;
         let waiting = |at| Waiting { at, sequence: self.sequence, batch, entry };
@@ -188,16 +188,18 @@ impl Order {
     }
 
     fn advance(&mut self, lane: usize, batch: usize, entry: usize) {
-        if self.batches.time(batch, entry + 1).is_some() {
-            self.lanes[lane].current = Some((batch, entry + 1));
-        } else {
-            self.refill(lane);
+        match self.batches.time(batch, entry + 1) {
+            Some(at) => self.lanes[lane].head = Some((at, batch, entry + 1)),
+            None => self.refill(lane),
         }
     }
 
     fn refill(&mut self, lane: usize) {
         let next = self.lanes[lane].source.next_batch(&mut self.tally.lines, &mut self.failures);
-        self.lanes[lane].current = next.map(|batch| (self.batches.hold(batch, lane), 0));
+        self.lanes[lane].head = next.and_then(|batch| {
+            let batch = self.batches.hold(batch, lane);
+            Some((self.batches.time(batch, 0)?, batch, 0))
+        });
     }
 }
 

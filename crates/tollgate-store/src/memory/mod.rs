@@ -157,7 +157,7 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
             let same = hits(groups).take(places.len()).filter(|earlier| earlier.key == hit.key);
             let cost = same.fold(hit.cost, |sum, earlier| sum.saturating_add(earlier.cost));
             let decision = match session.state(place, hit) {
-                Some(state) => hit.limit.decide(state, now, cost),
+                Some(state) => hit.limit.decide_settled(state, now, cost),
                 None => session.turned_away(hit),
             };
             admits.push(decision.allowed);
