@@ -68,7 +68,7 @@ pub use reservation::Reservation;
 pub use tollgate_core::{
     Answer, Clock, Combine, Decision, Grant, Group, Hit, Key, KeyBuilder, KeyHash, KeySeed, Limit,
     LimitError, LimitId, ManualClock, Nanos, Outcome, ParseQuotaError, Quota, QuotaError, Retry, Source,
-    Timestamp, algorithm, quota,
+    State, Timestamp, algorithm, quota,
 };
 pub use tollgate_store::{
     LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError, SystemClock, conformance,

@@ -7,10 +7,10 @@
 use hashbrown::HashMap;
 use tollgate::algorithm::{Gcra, LeakyBucket, Refill, TokenBucket, Windows};
 use tollgate::quota::MAX_COUNT;
-use tollgate::{Limit, PolicyLimit, Quota, Timestamp};
+use tollgate::{Limit, PolicyLimit, Quota, State, Timestamp};
 
 use super::report::Suggestion;
-use super::tally::{Arrivals, KeyTallies};
+use super::tally::{Arrival, Arrivals, KeyTallies};
 
 /// The requests that a limit applied to.
 pub(super) struct Offered<'t> {
@@ -114,16 +114,32 @@ impl<'t> Trials<'t> {
                 if arrival.restarted {
                     state = limit.fresh(arrival.at);
                 }
-                if !limit.acquire(&mut state, arrival.at, self.cost).decision.allowed {
-                    denied += 1;
-                    if denied > bearable {
-                        return None;
-                    }
+                denied += denied_at_once(&limit, &mut state, &arrival, self.cost);
+                if denied > bearable {
+                    return None;
                 }
             }
         }
         Some(denied)
     }
+}
+
+/// How many of the requests of one moment a limit denies: those for which not enough is left.
+fn denied_at_once(limit: &Limit, state: &mut State, arrival: &Arrival, cost: u32) -> u64 {
+    let (mut waiting, now) = (u64::from(arrival.requests), arrival.at);
+    limit.settle(state, now);
+    // Once, unless what they cost together passes a cost's range.
+    while waiting > 0 {
+        let most = waiting.min(u64::from(u32::MAX / cost));
+        let admitted = most.min(limit.decide_settled(state, now, 0).remaining / u64::from(cost));
+        if admitted == 0 {
+            break;
+        }
+        // At most u32::MAX by the first line of the loop.
+        limit.take(state, now, u32::try_from(admitted).unwrap_or(u32::MAX).saturating_mul(cost));
+        waiting -= admitted;
+    }
+    waiting
 }
 
 /// By how much a limit's count and what it holds at first must exceed the busiest period of a key, so that the key cannot
@@ -143,13 +159,13 @@ fn sure_of(limit: &Limit) -> (u64, u64) {
 
 /// The most requests that came within one period aligned to the epoch.
 fn busiest_period(arrivals: &Arrivals, period: u64) -> u64 {
-    let (mut busiest, mut count, mut current) = (0, 0, u64::MAX);
+    let (mut busiest, mut count, mut current) = (0_u64, 0_u64, u64::MAX);
     for arrival in arrivals.iter() {
         let window = arrival.at.as_nanos() / period;
         if arrival.restarted || window != current {
             (count, current) = (0, window);
         }
-        count += 1;
+        count += u64::from(arrival.requests);
         busiest = busiest.max(count);
     }
     busiest
@@ -200,10 +216,9 @@ mod tests {
                 .iter()
                 .map(|arrivals| {
                     let mut state = limit.fresh(Timestamp::EPOCH);
-                    arrivals
-                        .iter()
-                        .filter(|at| !limit.acquire(&mut state, at.at, cost).decision.allowed)
-                        .count()
+                    let each =
+                        arrivals.iter().flat_map(|at| std::iter::repeat_n(at.at, at.requests as usize));
+                    each.filter(|at| !limit.acquire(&mut state, *at, cost).decision.allowed).count()
                 })
                 .sum();
             denied as u64 <= bearable
@@ -240,7 +255,7 @@ mod tests {
                         at = at.saturating_add(Nanos::from_millis(if next(8) == 0 {
                             next(90_000)
                         } else {
-                            next(key * 900 + 10)
+                            next(key * 900 + 10) / 400 * 400
                         }));
                         arrivals.push(at);
                     }
