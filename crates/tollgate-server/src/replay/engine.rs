@@ -94,9 +94,9 @@ impl Engine {
         if !admitted {
             if tally.name.is_none() {
                 tally.first_denied = now;
-                let entry = request.entry;
-                let described =
-                    self.planner.policies.describe_key(part.policy, &self.planner.request(&entry));
+                let described = request.entry().and_then(|entry| {
+                    self.planner.policies.describe_key(part.policy, &self.planner.request(&entry))
+                });
                 tally.name = Some(described.unwrap_or_default().into_boxed_str());
             }
             tally.denied += 1;

@@ -112,7 +112,7 @@ impl Order {
         if let Some(batch) = self.handed_out.take() {
             self.batches.release(batch, &self.lanes);
         }
-        while self.restart.is_none() && !self.is_due() && self.read_one() {}
+        self.read_on();
         let mut restarted = false;
         if self.oldest().is_none()
             && let Some(first) = self.restart.take()
@@ -122,7 +122,7 @@ impl Order {
             restarted = true;
             (self.newest, self.reached) = (first.at, Timestamp::EPOCH);
             self.run.push_back(first);
-            while self.restart.is_none() && !self.is_due() && self.read_one() {}
+            self.read_on();
         }
         let waiting = self.take_oldest()?;
         self.reached = waiting.at;
@@ -136,27 +136,30 @@ impl Order {
         (self.tally, self.failures)
     }
 
-    /// Whether the oldest that waits can no longer be overtaken.
-    fn is_due(&self) -> bool {
-        let waiting = self.run.len() + self.strays.len();
-        self.oldest()
-            .is_some_and(|oldest| self.newest.since(oldest.at) > self.window || waiting > WAITING_MAX)
+    /// Reads until the oldest that waits can no longer be overtaken, or another log begins, or there is no more.
+    fn read_on(&mut self) {
+        while self.restart.is_none() {
+            let too_many = self.run.len() + self.strays.len() > WAITING_MAX;
+            let due = |oldest: Waiting| self.newest.since(oldest.at) > self.window || too_many;
+            if self.oldest().is_some_and(due) || !self.read_one() {
+                break;
+            }
+        }
     }
 
     fn oldest(&self) -> Option<Waiting> {
-        let (run, stray) = (self.run.front().copied(), self.strays.peek().map(|Reverse(stray)| *stray));
-        match (run, stray) {
-            (Some(run), Some(stray)) => Some(run.min(stray)),
-            (one, other) => one.or(other),
+        match (self.run.front(), self.strays.peek()) {
+            (Some(run), Some(Reverse(stray))) => Some(*run.min(stray)),
+            (Some(waiting), None) | (None, Some(Reverse(waiting))) => Some(*waiting),
+            (None, None) => None,
         }
     }
 
     fn take_oldest(&mut self) -> Option<Waiting> {
-        let oldest = self.oldest()?;
-        if self.run.front() == Some(&oldest) {
-            self.run.pop_front()
-        } else {
-            self.strays.pop().map(|Reverse(stray)| stray)
+        match (self.run.front(), self.strays.peek()) {
+            (Some(run), Some(Reverse(stray))) if stray < run => self.strays.pop().map(|Reverse(stray)| stray),
+            (None, _) => self.strays.pop().map(|Reverse(stray)| stray),
+            _ => self.run.pop_front(),
         }
     }
 

@@ -33,9 +33,17 @@ pub(super) struct Part {
 /// A request, the policies that apply to it, and the keys of their limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Planned<'b> {
-    pub(super) entry: Entry<'b>,
+    batch: &'b Batch,
+    index: usize,
     pub(super) parts: &'b [Part],
     pub(super) keys: &'b [KeyHash],
+}
+
+impl<'b> Planned<'b> {
+    /// The line of the log. Seldom asked for: what decides a request are its keys.
+    pub(super) fn entry(&self) -> Option<Entry<'b>> {
+        self.batch.get(self.index)
+    }
 }
 
 /// Plans batches.
@@ -75,7 +83,8 @@ impl PlannedBatch {
     pub(super) fn get(&self, index: usize) -> Option<Planned<'_>> {
         let (first, next) = (self.starts.get(index)?, self.starts.get(index + 1)?);
         Some(Planned {
-            entry: self.batch.get(index)?,
+            batch: &self.batch,
+            index,
             parts: self.parts.get(first.0..next.0)?,
             keys: self.keys.get(first.1..next.1)?,
         })
