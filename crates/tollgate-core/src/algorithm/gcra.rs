@@ -2,12 +2,9 @@
 //!
 //! ITU-T I.371, annex A (virtual scheduling). See [`meter`](super::meter) for the arithmetic.
 
-use super::Algorithm;
-use super::meter::{ArrivalTime, Meter};
-use crate::decision::{Decision, Grant};
+use super::meter::Meter;
 use crate::limit::LimitError;
 use crate::quota::{MAX_COUNT, Quota};
-use crate::time::Timestamp;
 
 /// A steady rate, of which `burst` may come at once.
 ///
@@ -62,36 +59,4 @@ pub(super) fn checked_meter(capacity: u64, rate: Quota, what: &'static str) -> R
         return Err(LimitError::TooLarge { what, value: capacity, most: MAX_COUNT });
     }
     Meter::new(capacity, rate).ok_or(LimitError::TooSlow { what, capacity, rate })
-}
-
-impl Algorithm for Gcra {
-    type State = ArrivalTime;
-
-    fn fresh(&self, now: Timestamp) -> ArrivalTime {
-        Meter::fresh(now)
-    }
-
-    fn settle(&self, state: &mut ArrivalTime, now: Timestamp) -> bool {
-        self.meter.settle(state, now)
-    }
-
-    fn decide(&self, state: &ArrivalTime, now: Timestamp, cost: u32) -> Decision {
-        self.meter.decide(*state, now, cost)
-    }
-
-    fn take(&self, state: &mut ArrivalTime, now: Timestamp, cost: u32) -> Grant {
-        self.meter.take(state, now, cost)
-    }
-
-    fn give_back(&self, state: &mut ArrivalTime, now: Timestamp, grant: Grant) {
-        self.meter.give_back(state, now, grant);
-    }
-
-    fn vacant_at(&self, state: &ArrivalTime) -> Timestamp {
-        Meter::full_at(*state)
-    }
-
-    fn with_available(&self, available: u64, now: Timestamp) -> ArrivalTime {
-        self.meter.with_available(available, now)
-    }
 }

@@ -3,13 +3,10 @@
 //! The bucket as a meter and GCRA are the same rule (ITU-T I.371, annex A, gives both forms); here the user names the
 //! capacity and the leak. Nothing above the capacity ever enters. See [`meter`](super::meter) for the arithmetic.
 
-use super::Algorithm;
 use super::gcra::checked_meter;
-use super::meter::{ArrivalTime, Meter};
-use crate::decision::{Decision, Grant};
+use super::meter::Meter;
 use crate::limit::LimitError;
 use crate::quota::Quota;
-use crate::time::Timestamp;
 
 /// A bucket of `capacity` that leaks at a steady rate.
 ///
@@ -41,40 +38,13 @@ impl LeakyBucket {
         self.meter.capacity()
     }
 
+    /// The arithmetic behind it.
+    pub const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// How fast it drains.
     pub const fn leak(&self) -> Quota {
         self.leak
-    }
-}
-
-impl Algorithm for LeakyBucket {
-    type State = ArrivalTime;
-
-    fn fresh(&self, now: Timestamp) -> ArrivalTime {
-        Meter::fresh(now)
-    }
-
-    fn settle(&self, state: &mut ArrivalTime, now: Timestamp) -> bool {
-        self.meter.settle(state, now)
-    }
-
-    fn decide(&self, state: &ArrivalTime, now: Timestamp, cost: u32) -> Decision {
-        self.meter.decide(*state, now, cost)
-    }
-
-    fn take(&self, state: &mut ArrivalTime, now: Timestamp, cost: u32) -> Grant {
-        self.meter.take(state, now, cost)
-    }
-
-    fn give_back(&self, state: &mut ArrivalTime, now: Timestamp, grant: Grant) {
-        self.meter.give_back(state, now, grant);
-    }
-
-    fn vacant_at(&self, state: &ArrivalTime) -> Timestamp {
-        Meter::full_at(*state)
-    }
-
-    fn with_available(&self, available: u64, now: Timestamp) -> ArrivalTime {
-        self.meter.with_available(available, now)
     }
 }

@@ -28,6 +28,7 @@ pub use sliding_log::SlidingLog;
 pub use sliding_window::SlidingWindow;
 pub use token_bucket::{Refill, TokenBucket};
 
+use self::meter::{ArrivalTime, Meter};
 use crate::decision::{Decision, Grant};
 use crate::time::Timestamp;
 
@@ -62,3 +63,41 @@ pub trait Algorithm {
     /// The state in which `available` whole units of cost are left, or all that the limit holds if that is less.
     fn with_available(&self, available: u64, now: Timestamp) -> Self::State;
 }
+
+/// The two rules that are the meter's, under other names.
+macro_rules! decided_by_meter {
+    ($($name:ident),+) => {$(
+        impl Algorithm for $name {
+            type State = ArrivalTime;
+
+            fn fresh(&self, now: Timestamp) -> ArrivalTime {
+                Meter::fresh(now)
+            }
+
+            fn settle(&self, state: &mut ArrivalTime, now: Timestamp) -> bool {
+                self.meter().settle(state, now)
+            }
+
+            fn decide(&self, state: &ArrivalTime, now: Timestamp, cost: u32) -> Decision {
+                self.meter().decide(*state, now, cost)
+            }
+
+            fn take(&self, state: &mut ArrivalTime, now: Timestamp, cost: u32) -> Grant {
+                self.meter().take(state, now, cost)
+            }
+
+            fn give_back(&self, state: &mut ArrivalTime, now: Timestamp, grant: Grant) {
+                self.meter().give_back(state, now, grant);
+            }
+
+            fn vacant_at(&self, state: &ArrivalTime) -> Timestamp {
+                Meter::full_at(*state)
+            }
+
+            fn with_available(&self, available: u64, now: Timestamp) -> ArrivalTime {
+                self.meter().with_available(available, now)
+            }
+        }
+    )+};
+}
+decided_by_meter!(Gcra, LeakyBucket);
