@@ -327,3 +327,21 @@ fn limits_of_zero_and_without_end() {
     assert!(stderr(&huge).contains("unlimited"), "{}", stderr(&huge));
     assert!(root().join("samples/access.log").exists());
 }
+
+#[test]
+fn the_headers_of_an_answer() {
+    let server = Server::start(&[]);
+    let request = r#"{"path":"/api/v2/x","api_key":"k","cost":60}"#;
+    let mut shown = String::new();
+    for _ in 0..2 {
+        let reply = server.post("/v1/check", request);
+        let _ = writeln!(shown, "{}", reply.status);
+        for (name, value) in reply.headers.iter().filter(|(name, _)| name != "date" && name != "content-length") {
+            // An epoch time is today's; all else is the same every day.
+            let value = if name == "x-ratelimit-reset" { "EPOCH" } else { value };
+            let _ = writeln!(shown, "{name}: {value}");
+        }
+        shown.push('\n');
+    }
+    insta::assert_snapshot!(shown);
+}
