@@ -177,11 +177,9 @@ impl PolicySet {
         request: &(impl Attributes + ?Sized),
         path: &str,
     ) -> Option<()> {
-        let network = |request: &dyn Fn() -> Option<std::net::IpAddr>| {
-            request().map(|ip| network(ip, self.ipv4_prefix, self.ipv6_prefix))
-        };
+        let client = || request.ip().map(|ip| network(ip, self.ipv4_prefix, self.ipv6_prefix));
         match part {
-            KeyPart::Ip => network(&|| request.ip())?.write(builder),
+            KeyPart::Ip => client()?.write(builder),
             KeyPart::Identity => {
                 let named = [(0_u64, Attribute::ApiKey), (1, Attribute::User)]
                     .iter()
@@ -190,7 +188,7 @@ impl PolicySet {
                     builder.push(&kind);
                     push_value(builder, &value);
                 } else {
-                    let ip = network(&|| request.ip())?;
+                    let ip = client()?;
                     builder.push(&2_u64);
                     ip.write(builder);
                 }

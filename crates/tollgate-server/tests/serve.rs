@@ -336,7 +336,9 @@ fn the_headers_of_an_answer() {
     for _ in 0..2 {
         let reply = server.post("/v1/check", request);
         let _ = writeln!(shown, "{}", reply.status);
-        for (name, value) in reply.headers.iter().filter(|(name, _)| name != "date" && name != "content-length") {
+        for (name, value) in
+            reply.headers.iter().filter(|(name, _)| name != "date" && name != "content-length")
+        {
             // An epoch time is today's; all else is the same every day.
             let value = if name == "x-ratelimit-reset" { "EPOCH" } else { value };
             let _ = writeln!(shown, "{name}: {value}");
