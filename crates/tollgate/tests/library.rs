@@ -1,5 +1,7 @@
 //! The limiters and the gate, as a program uses them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::Duration;
 
 use tollgate::algorithm::{Refill, TokenBucket};
