@@ -11,8 +11,10 @@
 //! segments, however many patterns there are.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
 use crate::attribute::escape;
@@ -200,63 +202,145 @@ fn glob_matches(texts: &[String], segment: &str) -> bool {
 }
 
 /// Patterns as a tree, with something for each.
-#[derive(Clone, Debug, Default)]
+///
+/// Nodes are small and lie side by side, and all literal steps are in one table: where thousands of patterns are in use,
+/// what a look-up touches is what it costs.
+#[derive(Debug)]
 pub(crate) struct PathTree<T> {
-    literals: HashMap<String, PathTree<T>>,
-    any: Option<Box<PathTree<T>>>,
-    globs: Vec<(Vec<String>, PathTree<T>)>,
+    /// The first is the root.
+    nodes: Vec<Node>,
+    /// The steps by a literal, from all nodes.
+    steps: HashTable<Step>,
+    hasher: DefaultHashBuilder,
+    items: Vec<T>,
+}
+
+/// A place in the tree. Numbers are those of nodes and items.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// The step by any segment.
+    any: Option<NonZeroU32>,
     /// What ends here.
-    here: T,
+    here: Option<u32>,
     /// What matches whatever follows.
-    tail: T,
+    tail: Option<u32>,
+    globs: Vec<(Vec<String>, u32)>,
+}
+
+/// A step from a node by a literal.
+#[derive(Debug)]
+struct Step {
+    from: u32,
+    to: u32,
+    literal: Box<str>,
+}
+
+impl<T> Default for PathTree<T> {
+    fn default() -> Self {
+        let (steps, hasher) = (HashTable::new(), DefaultHashBuilder::default());
+        Self { nodes: vec![Node::default()], steps, hasher, items: Vec::new() }
+    }
 }
 
 impl<T: Default> PathTree<T> {
     /// What belongs to this pattern; made if it is new.
     pub(crate) fn entry(&mut self, pattern: &Pattern) -> &mut T {
-        self.at(&pattern.segments)
-    }
-
-    fn at(&mut self, segments: &[Segment]) -> &mut T {
-        match segments {
-            [] => &mut self.here,
-            [Segment::Tail, ..] => &mut self.tail,
-            [Segment::Any, rest @ ..] => self.any.get_or_insert_default().at(rest),
-            [Segment::Literal(literal), rest @ ..] => {
-                self.literals.entry(literal.clone()).or_default().at(rest)
-            }
-            [Segment::Glob(texts), rest @ ..] => {
-                let known = self.globs.iter().position(|(glob, _)| glob == texts);
-                let index = known.unwrap_or_else(|| {
-                    self.globs.push((texts.clone(), Self::default()));
-                    self.globs.len() - 1
-                });
-                self.globs[index].1.at(rest)
+        let (mut node, mut is_tail) = (0, false);
+        for segment in &pattern.segments {
+            match segment {
+                Segment::Tail => is_tail = true,
+                Segment::Any => node = self.step_by_any(node),
+                Segment::Literal(literal) => node = self.step_by_literal(node, literal),
+                Segment::Glob(texts) => node = self.step_by_glob(node, texts),
             }
         }
+        let next = index(self.items.len());
+        let node = &mut self.nodes[node as usize];
+        let item = *if is_tail { &mut node.tail } else { &mut node.here }.get_or_insert(next);
+        if item == next {
+            self.items.push(T::default());
+        }
+        &mut self.items[item as usize]
+    }
+
+    fn add_node(&mut self) -> u32 {
+        self.nodes.push(Node::default());
+        index(self.nodes.len() - 1)
+    }
+
+    fn step_by_any(&mut self, node: u32) -> u32 {
+        if let Some(known) = self.nodes[node as usize].any {
+            return known.get();
+        }
+        let new = self.add_node();
+        self.nodes[node as usize].any = NonZeroU32::new(new);
+        new
+    }
+
+    fn step_by_literal(&mut self, node: u32, literal: &str) -> u32 {
+        if let Some(known) = self.literal_step(node, literal) {
+            return known;
+        }
+        let new = self.add_node();
+        let step = Step { from: node, to: new, literal: literal.into() };
+        let hasher = &self.hasher;
+        let hash = |step: &Step| hasher.hash_one((step.from, &*step.literal));
+        self.steps.insert_unique(hash(&step), step, hash);
+        new
+    }
+
+    fn step_by_glob(&mut self, node: u32, texts: &[String]) -> u32 {
+        let known = self.nodes[node as usize].globs.iter().find(|(glob, _)| glob == texts);
+        if let Some((_, known)) = known {
+            return *known;
+        }
+        let new = self.add_node();
+        self.nodes[node as usize].globs.push((texts.to_vec(), new));
+        new
     }
 
     /// Calls `found` with what belongs to each pattern that matches a normalised path.
     pub(crate) fn matches<'t>(&'t self, path: &str, found: &mut impl FnMut(&'t T)) {
-        found(&self.tail);
+        self.matches_from(0, path, found);
+    }
+
+    fn matches_from<'t>(&'t self, node: u32, path: &str, found: &mut impl FnMut(&'t T)) {
+        let place = &self.nodes[node as usize];
+        if let Some(item) = place.tail {
+            found(&self.items[item as usize]);
+        }
         let Some(rest) = path.strip_prefix('/').filter(|rest| !rest.is_empty()) else {
-            return found(&self.here);
+            if let Some(item) = place.here {
+                found(&self.items[item as usize]);
+            }
+            return;
         };
         let end = rest.find('/').unwrap_or(rest.len());
         let (segment, rest) = rest.split_at(end);
         // Each step down uses up a segment of a pattern, so this ends however long the path is.
-        if let Some(child) = self.literals.get(segment) {
-            child.matches(rest, found);
+        if let Some(child) = self.literal_step(node, segment) {
+            self.matches_from(child, rest, found);
         }
-        if let Some(child) = &self.any {
-            child.matches(rest, found);
+        if let Some(child) = place.any {
+            self.matches_from(child.get(), rest, found);
         }
-        for (texts, child) in &self.globs {
+        for (texts, child) in &place.globs {
             if glob_matches(texts, segment) {
-                child.matches(rest, found);
+                self.matches_from(*child, rest, found);
             }
         }
     }
+
+    fn literal_step(&self, node: u32, literal: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one((node, literal));
+        let same = |step: &Step| step.from == node && *step.literal == *literal;
+        self.steps.find(hash, same).map(|step| step.to)
+    }
+}
+
+/// The number of a node or an item. A policy file is too small to hold more of them than a number can tell.
+fn index(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use smallvec::SmallVec;
-use tollgate_core::{Group, Hit, Key, KeyBuilder, KeySeed, Timestamp};
+use tollgate_core::{Combine, Group, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, Timestamp};
 
 use crate::address::network;
 use crate::attribute::{Attribute, Attributes};
@@ -24,22 +24,67 @@ pub struct PolicySet {
     shadow: bool,
 }
 
+/// What matching needs of a policy, in one piece, and the policy itself apart from it: where thousands of policies are in
+/// use, each further piece is a further miss of the processor's cache.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    pub(crate) policy: Policy,
-    /// For each variant the parts that all its keys share.
-    prefixes: Vec<KeyBuilder>,
+    /// Whether the policy asks for more than it was found by: then it must be looked at itself.
+    is_conditional: bool,
+    shadow: bool,
+    combine: Combine,
+    cost: u32,
+    key: SmallVec<[KeyPart; 1]>,
+    variants: SmallVec<[CompiledVariant; 1]>,
     /// The indexes of the policies that this one replaces.
-    replaces: Vec<u32>,
+    replaces: Box<[u32]>,
+    pub(crate) policy: Box<Policy>,
+}
+
+#[derive(Debug)]
+struct CompiledVariant {
+    /// The parts that all keys share.
+    prefix: KeyBuilder,
+    limits: SmallVec<[(LimitId, Limit); 1]>,
+}
+
+impl Compiled {
+    fn new(policy: Policy, indexes: &HashMap<String, u32>, seed: KeySeed) -> Self {
+        let compiled = |variant: &Variant| CompiledVariant {
+            prefix: prefix(&policy, variant, seed),
+            limits: variant.limits.iter().map(|limit| (limit.id, limit.limit)).collect(),
+        };
+        Self {
+            // The first condition, or else the method, is what the policy was found by: see `Candidates::add`.
+            is_conditional: policy.conditions.len() + usize::from(!policy.methods.is_empty()) > 1
+                || policy.schedule.is_some()
+                || policy.tiers.is_some(),
+            shadow: policy.shadow,
+            combine: policy.combine,
+            cost: policy.cost,
+            key: policy.key.iter().cloned().collect(),
+            variants: policy.variants.iter().map(compiled).collect(),
+            replaces: policy.replaces.iter().filter_map(|name| indexes.get(name).copied()).collect(),
+            policy: Box::new(policy),
+        }
+    }
+
+    /// The index of the limits that a request gets; `None` if the policy does not apply to it.
+    fn variant_for(&self, request: &(impl Attributes + ?Sized), path: &str, now: Timestamp) -> Option<usize> {
+        if !self.is_conditional {
+            return Some(0);
+        }
+        let is_active = self.policy.schedule.as_ref().is_none_or(|schedule| schedule.is_active(now));
+        (self.policy.matches(request, path) && is_active).then(|| self.policy.variant_for(request, path))
+    }
 }
 
 /// Policies by the value that they ask for.
-type ByValue = HashMap<Vec<u8>, Vec<Candidate>>;
+type ByValue = hashbrown::HashMap<Box<[u8]>, SmallVec<[Candidate; 1]>>;
 
 /// The policies of one path pattern. Those that ask for the value of an attribute are found by that value.
 #[derive(Clone, Debug, Default)]
 struct Candidates {
-    always: Vec<Candidate>,
+    always: SmallVec<[Candidate; 2]>,
     by_value: Vec<(Attribute, ByValue)>,
 }
 
@@ -67,15 +112,8 @@ impl PolicySet {
                 paths.entry(path).add(policy, Candidate { policy: index, pattern });
             }
         }
-        let policies = config
-            .policies
-            .into_iter()
-            .map(|policy| Compiled {
-                prefixes: policy.variants.iter().map(|variant| prefix(&policy, variant, seed)).collect(),
-                replaces: policy.replaces.iter().filter_map(|name| indexes.get(name).copied()).collect(),
-                policy,
-            })
-            .collect();
+        let policies =
+            config.policies.into_iter().map(|policy| Compiled::new(policy, &indexes, seed)).collect();
         Self {
             policies,
             paths,
@@ -87,12 +125,12 @@ impl PolicySet {
 
     /// All policies, in the order of the configuration, also those that are switched off.
     pub fn policies(&self) -> impl ExactSizeIterator<Item = &Policy> {
-        self.policies.iter().map(|compiled| &compiled.policy)
+        self.policies.iter().map(|compiled| &*compiled.policy)
     }
 
     /// The policy of this index in [`policies`](Self::policies).
     pub fn policy(&self, index: usize) -> Option<&Policy> {
-        self.policies.get(index).map(|compiled| &compiled.policy)
+        self.policies.get(index).map(|compiled| &*compiled.policy)
     }
 
     pub(crate) fn compiled(&self, index: u32) -> &Compiled {
@@ -139,32 +177,27 @@ impl PolicySet {
         cost: Option<u32>,
     ) {
         let compiled = &self.policies[candidate.policy as usize];
-        let policy = &compiled.policy;
-        if !policy.matches(request, path)
-            || policy.schedule.as_ref().is_some_and(|schedule| !schedule.is_active(now))
-        {
-            return;
-        }
-        let variant = policy.variant_for(request, path);
-        let mut builder = compiled.prefixes[variant].clone();
-        for part in &policy.key {
+        let Some(variant) = compiled.variant_for(request, path, now) else { return };
+        let CompiledVariant { prefix, limits } = &compiled.variants[variant];
+        let mut builder = prefix.clone();
+        for part in &compiled.key {
             // Without what it counts by, a policy does not apply: there is no shared bucket for the anonymous.
-            if self.push_part(&mut builder, part, policy, candidate, request, path).is_none() {
+            if self.push_part(&mut builder, part, candidate, request, path).is_none() {
                 return;
             }
         }
         let identity = builder.finish();
         let first = plan.hits.len();
-        let cost = cost.unwrap_or(policy.cost);
-        for (index, limit) in (0..).zip(&policy.variants[variant].limits) {
-            plan.hits.push(Hit::new(limit.id, identity.nth(index), &limit.limit).with_cost(cost));
+        let cost = cost.unwrap_or(compiled.cost);
+        for (index, (id, limit)) in (0..).zip(limits) {
+            plan.hits.push(Hit::new(*id, identity.nth(index), limit).with_cost(cost));
         }
         plan.parts.push(Part {
             policy: candidate.policy,
             // A policy has far fewer tiers than there are values of these.
             variant: u32::try_from(variant).unwrap_or(u32::MAX),
             hits: first..plan.hits.len(),
-            shadow: self.shadow || policy.shadow,
+            shadow: self.shadow || compiled.shadow,
         });
     }
 
@@ -172,7 +205,6 @@ impl PolicySet {
         &self,
         builder: &mut KeyBuilder,
         part: &KeyPart,
-        policy: &Policy,
         candidate: Candidate,
         request: &(impl Attributes + ?Sized),
         path: &str,
@@ -195,6 +227,7 @@ impl PolicySet {
             }
             KeyPart::Endpoint => {
                 push_value(builder, &request.get(&Attribute::Method).unwrap_or_default());
+                let policy = &self.policies[candidate.policy as usize].policy;
                 let pattern = policy.paths.get(candidate.pattern as usize);
                 builder.push(pattern.map_or(path, Pattern::as_str));
             }
@@ -292,11 +325,11 @@ impl Candidates {
         };
         let known = self.by_value.iter().position(|(known, _)| known == attribute);
         let index = known.unwrap_or_else(|| {
-            self.by_value.push((attribute.clone(), HashMap::new()));
+            self.by_value.push((attribute.clone(), ByValue::new()));
             self.by_value.len() - 1
         });
         for value in values {
-            self.by_value[index].1.entry(value.into_bytes()).or_default().push(candidate);
+            self.by_value[index].1.entry(value.into_bytes().into()).or_default().push(candidate);
         }
     }
 
@@ -362,7 +395,7 @@ impl<'s> Plan<'s> {
     /// The policies that apply, in the order of the configuration.
     pub fn policies(&self) -> impl Iterator<Item = &'s Policy> {
         let set = self.set;
-        self.parts.iter().map(|part| &set.policies[part.policy as usize].policy)
+        self.parts.iter().map(|part| &*set.policies[part.policy as usize].policy)
     }
 
     /// For each policy that applies its index in [`PolicySet::policies`], that of the limits in [`Policy::variants`], and
@@ -382,7 +415,7 @@ impl<'s> Plan<'s> {
     pub fn groups(&self) -> SmallVec<[Group<'_>; 4]> {
         let group = |part: &Part| Group {
             hits: &self.hits[part.hits.clone()],
-            combine: self.set.policies[part.policy as usize].policy.combine,
+            combine: self.set.policies[part.policy as usize].combine,
             shadow: part.shadow,
         };
         self.parts.iter().map(group).collect()
@@ -400,7 +433,7 @@ impl<'s> Plan<'s> {
             .iter()
             // What only watches must not change what is enforced. Where everything only watches, nothing is: then the
             // policies replace each other as they will when they are enforced.
-            .filter(|part| !self.set.policies[part.policy as usize].policy.shadow)
+            .filter(|part| !self.set.policies[part.policy as usize].shadow)
             .flat_map(|part| self.set.policies[part.policy as usize].replaces.iter().copied())
             .collect();
         if !replaced.is_empty() {
