@@ -25,7 +25,7 @@ use self::metrics::Metrics;
 use crate::cli::{ServeOptions, count, fail, load_policies, print_out, stderr_has_colour};
 
 /// How long requests under way may take once the server is told to stop.
-const DRAIN_MAX: Duration = Duration::from_secs(9);
+const DRAIN_MAX: Duration = Duration::from_secs(8);
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(options: &ServeOptions) -> ExitCode {
