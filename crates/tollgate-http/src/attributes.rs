@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri, header};
-use tollgate_policy::{Attribute, Attributes, canonical, cookie_value, query_value};
+use tollgate_policy::{Attribute, Attributes, canonical, cookie_value, host_name, query_value};
 
 /// The header that holds the API key, unless another is chosen.
 pub static API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
@@ -148,7 +148,7 @@ impl<'a> HttpAttributes<'a> {
     fn host(&self) -> Option<Cow<'a, [u8]>> {
         // A URI with an authority, as HTTP/2 always has it, counts more than the header (RFC 9112, 3.2.2).
         let host = self.uri.host().map(str::as_bytes);
-        host.or_else(|| self.header(header::HOST).map(without_port)).map(lower_case)
+        host.or_else(|| self.header(header::HOST)).map(host_name)
     }
 }
 
@@ -185,24 +185,6 @@ impl Attributes for HttpAttributes<'_> {
 
 fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a [u8]> {
     pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_bytes())
-}
-
-/// A `Host` header's host. An IPv6 address keeps its brackets.
-fn without_port(host: &[u8]) -> &[u8] {
-    match host.iter().rposition(|byte| *byte == b':') {
-        Some(colon) if !host[colon..].contains(&b']') => &host[..colon],
-        _ => host,
-    }
-}
-
-/// A host's one spelling: capitals mean nothing in it, nor does the dot of the root.
-fn lower_case(host: &[u8]) -> Cow<'_, [u8]> {
-    let host = host.strip_suffix(b".").unwrap_or(host);
-    if host.iter().any(u8::is_ascii_uppercase) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
-    }
 }
 
 /// The URI before axum took off the part that a router is nested under.

@@ -203,7 +203,10 @@ impl Attributes for Request {
                     (None, Attribute::Query(name)) => query_value(&self.path, name),
                     (None, Attribute::ApiKey) => self.get(&Attribute::Header("x-api-key".to_owned())),
                     (None, Attribute::Host) => {
-                        self.get(&Attribute::Header("host".to_owned())).map(without_port)
+                        let Cow::Borrowed(header) = self.get(&Attribute::Header("host".to_owned()))? else {
+                            return None;
+                        };
+                        Some(host_name(header))
                     }
                     (None, Attribute::Cookie(name)) => {
                         let Cow::Borrowed(header) = self.get(&Attribute::Header("cookie".to_owned()))? else {
@@ -235,19 +238,24 @@ pub fn cookie_value<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
         .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
-/// A `Host` header's host. An IPv6 address keeps its brackets.
-fn without_port(host: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
-    let end = match host.iter().rposition(|byte| *byte == b':') {
-        Some(colon) if !host[colon..].contains(&b']') => colon,
-        _ => return host,
-    };
-    match host {
-        Cow::Borrowed(host) => Cow::Borrowed(&host[..end]),
-        Cow::Owned(mut host) => {
-            host.truncate(end);
-            Cow::Owned(host)
-        }
+/// The host of a `Host` header: without the port, in small letters, without the dot of the root. An IPv6 address keeps
+/// its brackets.
+pub fn host_name(header: &[u8]) -> Cow<'_, [u8]> {
+    host(Cow::Borrowed(match header.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if !header[colon..].contains(&b']') => &header[..colon],
+        _ => header,
+    }))
+}
+
+/// A host in small letters and without the dot of the root: it has other spellings, and a limit must hold for all.
+pub(crate) fn host(mut name: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    if name.ends_with(b".") || name.iter().any(u8::is_ascii_uppercase) {
+        let end = name.iter().rposition(|byte| *byte != b'.').map_or(0, |last| last + 1);
+        let name = name.to_mut();
+        name.truncate(end);
+        name.make_ascii_lowercase();
     }
+    name
 }
 
 /// Decodes `%41` and `+` of a query. What is no valid escape stays as it is.

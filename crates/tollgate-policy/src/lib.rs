@@ -34,7 +34,7 @@ mod set;
 mod verdict;
 
 pub use address::{canonical, network};
-pub use attribute::{Attribute, Attributes, Request, UnknownAttribute, cookie_value, query_value};
+pub use attribute::{Attribute, Attributes, Request, UnknownAttribute, cookie_value, host_name, query_value};
 pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError};
 pub use header::{CustomHeader, HeaderValues};
 pub use policy::{Policy, PolicyLimit, Variant};

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use tollgate_core::{Combine, Group, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, Timestamp};
 
 use crate::address::network;
-use crate::attribute::{Attribute, Attributes};
+use crate::attribute::{Attribute, Attributes, host};
 use crate::config::Config;
 use crate::path::{PathTree, Pattern, normalized};
 use crate::policy::{KeyPart, Policy, TierSource, Variant};
@@ -296,17 +296,6 @@ fn value<'r>(
         Attribute::Host => request.get(attribute).map(host).filter(|value| !value.is_empty()),
         _ => request.get(attribute).filter(|value| !value.is_empty()),
     }
-}
-
-/// A host in small letters and without the dot of the root: it has other spellings, and a limit must hold for all.
-fn host(mut name: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
-    if name.ends_with(b".") || name.iter().any(u8::is_ascii_uppercase) {
-        let end = name.iter().rposition(|byte| *byte != b'.').map_or(0, |last| last + 1);
-        let name = name.to_mut();
-        name.truncate(end);
-        name.make_ascii_lowercase();
-    }
-    name
 }
 
 fn prefix(policy: &Policy, variant: &Variant, seed: KeySeed) -> KeyBuilder {
