@@ -41,6 +41,7 @@ pub mod decision;
 pub mod hit;
 pub mod key;
 pub mod limit;
+pub mod packed;
 pub mod quota;
 pub mod time;
 

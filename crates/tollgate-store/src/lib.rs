@@ -25,9 +25,11 @@
 
 mod clock;
 pub mod conformance;
+mod cpu;
 mod memory;
 mod seed;
 mod store;
+mod sync;
 
 pub use clock::SystemClock;
 pub use memory::{MemoryOptions, MemoryStore, Overflow};

@@ -2,7 +2,7 @@
 
 use std::future::{Future, ready};
 
-use tollgate_core::{Answer, Grant, Group, KeyHash, Limit, Timestamp};
+use tollgate_core::{Answer, Decision, Grant, Group, Hit, KeyHash, Limit, Outcome, Source, Timestamp};
 
 /// Something to give back.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,19 @@ pub trait LocalStore: Send + Sync {
     /// Decides a request, and takes its costs if it passes: all that it takes, or nothing.
     fn acquire_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer;
 
+    /// Decides a request of one hit, which is what most are: [`acquire_at`](Self::acquire_at), without the list.
+    fn acquire_one_at(&self, now: Timestamp, hit: &Hit<'_>) -> Outcome {
+        let answer = self.acquire_at(now, &[Group::all(std::slice::from_ref(hit))]);
+        // A store that answers with nothing denies.
+        let denied = Outcome { decision: Decision::deny_all(), grant: None, source: Source::Memory };
+        answer.outcomes.first().copied().unwrap_or(denied)
+    }
+
+    /// Announces that a key will be asked for soon, so that its state can be brought near meanwhile.
+    fn prefetch(&self, key: KeyHash) {
+        let _ = key;
+    }
+
     /// Says what [`acquire_at`](Self::acquire_at) would, and takes nothing.
     fn peek_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer;
 
@@ -50,6 +63,12 @@ pub trait LocalStore: Send + Sync {
     /// [`acquire_at`](Self::acquire_at) the present.
     fn acquire(&self, groups: &[Group<'_>]) -> Answer {
         self.acquire_at(self.now(), groups)
+    }
+
+    /// [`acquire_one_at`](Self::acquire_one_at) the present.
+    #[inline]
+    fn acquire_one(&self, hit: &Hit<'_>) -> Outcome {
+        self.acquire_one_at(self.now(), hit)
     }
 
     /// [`peek_at`](Self::peek_at) the present.

@@ -7,7 +7,7 @@ use tollgate_store::{LocalStore, MemoryOptions, MemoryStore, Overflow, Refund};
 #[test]
 fn the_memory_store_equals_the_model() {
     // Half a million histories on each of two threads. To look at other ones, change the seeds.
-    let options = MemoryOptions { capacity: 10_000_000, overflow: Overflow::Deny, shards: 0 };
+    let options = MemoryOptions { capacity: 10_000_000, overflow: Overflow::Deny };
     let decisions: u64 = std::thread::scope(|scope| {
         let runs = [20_261_121, 3].map(|seed| {
             scope.spawn(move || match run_local(&MemoryStore::new(options), Options::new(seed, 500_000)) {

@@ -54,6 +54,7 @@
 //! # What a decision costs
 //! Nothing here spawns threads, reads files or talks to the network. Memory is bounded: see [`MemoryOptions`].
 
+mod cell;
 #[cfg(feature = "policy")]
 mod gate;
 mod keyed;
@@ -62,7 +63,7 @@ mod reservation;
 #[cfg(feature = "policy")]
 mod statistics;
 
-pub use keyed::KeyedLimiter;
+pub use keyed::{Decisions, KeyedLimiter};
 pub use limiter::{LimitOrQuota, Limiter};
 pub use reservation::Reservation;
 pub use tollgate_core::{

@@ -1,15 +1,16 @@
 //! One limit.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tollgate_core::{Clock, Decision, KeyHash, Limit, Quota, State};
+use tollgate_core::packed::LAST_MOMENT;
+use tollgate_core::{Clock, Decision, KeyHash, Limit, Quota, Timestamp};
 use tollgate_store::SystemClock;
 
+use crate::cell::Cell;
 use crate::reservation::Reservation;
 
 /// Limits one thing: calls to a service, lines in a log, jobs in a second.
 ///
-/// Share it by reference or in an [`Arc`](std::sync::Arc).
+/// Share it by reference or in an [`Arc`](std::sync::Arc). Nearly all limits are decided by one compare-and-swap; those
+/// whose state is more than a word have a lock.
 ///
 /// ```
 /// use tollgate::{Limiter, Quota};
@@ -23,7 +24,7 @@ use crate::reservation::Reservation;
 pub struct Limiter<C = SystemClock> {
     limit: Limit,
     clock: C,
-    state: Mutex<State>,
+    state: Cell,
 }
 
 impl Limiter {
@@ -49,20 +50,24 @@ impl<C: Clock> Limiter<C> {
     /// ```
     pub fn with_clock(limit: impl Into<LimitOrQuota>, clock: C) -> Self {
         let LimitOrQuota(limit) = limit.into();
-        let state = Mutex::new(limit.fresh(clock.now()));
+        let state = Cell::new(&limit, clock.now().min(LAST_MOMENT));
         Self { limit, clock, state }
     }
 
     /// Asks for 1, and takes it if it is there.
+    #[inline]
     pub fn check(&self) -> Decision {
         self.check_n(1)
     }
 
     /// Asks for `cost` units, and takes them if all are there. 0 only looks.
+    #[inline]
     pub fn check_n(&self, cost: u32) -> Decision {
-        let mut state = self.state();
-        // The clock is read under the lock, so that the times that a state sees do not run backwards.
-        self.limit.acquire(&mut state, self.clock.now(), cost).decision
+        let now = self.now();
+        match self.limit.word_meter() {
+            Some(meter) => self.state.update_word(|word| meter.acquire_word(word, now, cost)),
+            None => self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost).decision),
+        }
     }
 
     /// Like [`check_n`](Self::check_n), with a receipt by which the cost can be given back.
@@ -70,27 +75,25 @@ impl<C: Clock> Limiter<C> {
     /// # Errors
     /// The decision, if the request is denied.
     pub fn reserve(&self, cost: u32) -> Result<Reservation, Decision> {
-        let step = {
-            let mut state = self.state();
-            self.limit.acquire(&mut state, self.clock.now(), cost)
-        };
+        let now = self.now();
+        let step = self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost));
         step.grant.map(|grant| Reservation::new([(KeyHash(0), self.limit, grant)])).ok_or(step.decision)
     }
 
     /// Gives back what was reserved. What the limit has recovered by itself since is not given twice.
     pub fn refund(&self, reservation: Reservation) {
-        let mut state = self.state();
-        let now = self.clock.now();
+        let now = self.now();
         reservation.give_back(|refunds| {
             for refund in refunds {
-                self.limit.give_back(&mut state, now, refund.grant);
+                self.state.update(&self.limit, |state| self.limit.give_back(state, now, refund.grant));
             }
         });
     }
 
     /// Says what [`check_n`](Self::check_n) would, and takes nothing.
     pub fn peek(&self, cost: u32) -> Decision {
-        self.limit.decide(&self.state(), self.clock.now(), cost)
+        let now = self.now();
+        self.limit.decide(&self.state.read(&self.limit), now, cost)
     }
 
     /// What is left, and when the limit is whole again.
@@ -100,18 +103,19 @@ impl<C: Clock> Limiter<C> {
 
     /// Makes the limit as new.
     pub fn reset(&self) {
-        let mut state = self.state();
-        *state = self.limit.fresh(self.clock.now());
+        let now = self.now();
+        self.state.update(&self.limit, |state| *state = self.limit.fresh(now));
+    }
+
+    /// The present, as far as packed states can count.
+    #[inline]
+    fn now(&self) -> Timestamp {
+        self.clock.now().min(LAST_MOMENT)
     }
 
     /// The rule.
     pub const fn limit(&self) -> &Limit {
         &self.limit
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere cannot leave a state half-changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

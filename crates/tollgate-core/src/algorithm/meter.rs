@@ -9,6 +9,7 @@
 //! (100 a minute, 1,000 an hour, 1,000,000 a second) the fraction is always zero and the state is one 64-bit word.
 
 use crate::decision::{Decision, Grant, Retry};
+use crate::packed::{LAST_MOMENT, LONGEST_SPAN};
 use crate::quota::{MAX_PERIOD, Quota};
 use crate::time::{Nanos, Timestamp};
 
@@ -20,6 +21,8 @@ pub struct Meter {
     unit_time: u64,
     /// q: how many parts a nanosecond is divided in. At least 1.
     parts: u64,
+    /// The time from empty to full in nanoseconds if all arithmetic fits 64 bits, else 0.
+    short: u64,
 }
 
 /// The moment at which the meter is at its fullest, `nanos + fraction/q` nanoseconds after the Unix epoch.
@@ -38,8 +41,52 @@ impl Meter {
     pub(crate) fn new(capacity: u64, rate: Quota) -> Option<Self> {
         let (count, period) = (rate.count().max(1), rate.period().as_nanos().max(1));
         let divisor = gcd(count, period);
-        let meter = Self { capacity: capacity.max(1), unit_time: period / divisor, parts: count / divisor };
+        let (unit_time, parts) = (period / divisor, count / divisor);
+        let mut meter = Self { capacity: capacity.max(1), unit_time, parts, short: 0 };
+        if parts == 1 {
+            meter.short =
+                u64::try_from(meter.full()).ok().filter(|full| *full <= LONGEST_SPAN.as_nanos()).unwrap_or(0);
+        }
         (meter.full() <= u128::from(MAX_PERIOD.as_nanos()) * u128::from(meter.parts)).then_some(meter)
+    }
+
+    /// Whether an arrival time is one word, and [`acquire_word`](Self::acquire_word) can be used.
+    #[inline]
+    pub const fn is_short(&self) -> bool {
+        self.short != 0
+    }
+
+    /// The whole step on a state that is one word: the nanosecond at which the meter is at its fullest. Returns the
+    /// decision and the state after it.
+    ///
+    /// Says what [`Limit::acquire`](crate::Limit::acquire) says, in 64-bit arithmetic. It is for meters that are
+    /// [short](Self::is_short), up to [`LAST_MOMENT`](crate::packed::LAST_MOMENT); others deny.
+    #[inline]
+    pub fn acquire_word(&self, full_at: u64, now: Timestamp, cost: u32) -> (Decision, u64) {
+        // The span is at most 2^60 and the time below 2^63: neither sum can pass 2^64.
+        let (now, full) = (now.as_nanos().min(LAST_MOMENT.as_nanos()), self.short);
+        let debt = full_at.saturating_sub(now).min(full);
+        let affordable = u64::from(cost) <= self.capacity;
+        // Of a cost that the meter can hold, the time is at most the span.
+        let after = debt + u64::from(cost).wrapping_mul(self.unit_time) * u64::from(affordable);
+        let allowed = affordable && after <= full;
+        let settled = if allowed { after } else { debt };
+        let decision = Decision {
+            allowed,
+            limit: self.capacity,
+            remaining: (full - settled) / self.unit_time,
+            retry_after: if allowed {
+                Retry::Now
+            } else if affordable {
+                Retry::After(Nanos::new(after - full))
+            } else {
+                Retry::Never
+            },
+            reset_after: Nanos::new(settled),
+        };
+        // Also where nothing was taken: a moment that has passed becomes the present, and one that lies too far ahead,
+        // because the clock stepped back, is brought near.
+        (decision, now + settled)
     }
 
     /// How many units the meter holds at its fullest.
@@ -164,7 +211,7 @@ impl Meter {
 }
 
 /// Division that takes the short way where both sides fit a word, as they nearly always do.
-fn divide(dividend: u128, divisor: u64) -> u128 {
+pub(super) fn divide(dividend: u128, divisor: u64) -> u128 {
     match u64::try_from(dividend) {
         _ if divisor == 1 => dividend,
         Ok(short) => u128::from(short / divisor),

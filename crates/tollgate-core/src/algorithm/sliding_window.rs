@@ -6,6 +6,7 @@
 //! always less than twice the limit, as each of the two windows that it touches holds at most the limit.
 
 use super::Algorithm;
+use super::meter::divide;
 use crate::decision::{Decision, Grant, Retry};
 use crate::limit::LimitError;
 use crate::quota::Quota;
@@ -88,7 +89,7 @@ impl SlidingWindow {
         // While a count of `weighing` fades over the window that starts at `from`, `budget` of it may be left.
         let fades = |from: Timestamp, weighing: u64, budget: u64| {
             let length = self.length.as_nanos();
-            let left = u128::from(budget) * u128::from(length) / u128::from(weighing.max(1));
+            let left = divide(u128::from(budget) * u128::from(length), weighing.max(1));
             from.saturating_add(Nanos::new(length - u64::try_from(left).unwrap_or(length).min(length)))
         };
         match self.limit.checked_sub(current.saturating_add(cost)) {
@@ -121,15 +122,16 @@ impl Algorithm for SlidingWindow {
         let asked = i128::from(cost) * length;
         // A look (cost 0) is always admitted, also where the estimate is above a limit that was lowered.
         let allowed = cost == 0 || asked <= room;
-        let mut room_left = room.max(0);
+        let mut room_left = room;
         if allowed {
             counts.current = counts.current.saturating_add(u64::from(cost));
-            room_left = (room - asked).max(0);
+            room_left -= asked;
         }
+        let room_left = u128::try_from(room_left).unwrap_or(0);
         Decision {
             allowed,
             limit: self.limit,
-            remaining: u64::try_from(room_left / length).unwrap_or(0),
+            remaining: u64::try_from(divide(room_left, self.length.as_nanos())).unwrap_or(0),
             retry_after: if allowed {
                 Retry::Now
             } else if u64::from(cost) > self.limit {

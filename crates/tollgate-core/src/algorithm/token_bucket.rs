@@ -125,7 +125,17 @@ impl TokenBucket {
         self.initial
     }
 
-    fn time_to_fill(&self) -> Nanos {
+    /// The arithmetic behind a steady refill.
+    pub(crate) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// How long a full bucket is remembered: until it may start anew.
+    pub(crate) fn rest(&self) -> Nanos {
+        if self.initial == self.capacity() { Nanos::ZERO } else { self.time_to_fill() }
+    }
+
+    pub(crate) fn time_to_fill(&self) -> Nanos {
         match self.style {
             Refill::Greedy => self.meter.time_to_fill(),
             Refill::Interval => self.batches(self.capacity()),
@@ -241,7 +251,7 @@ impl Algorithm for TokenBucket {
             Bucket::Greedy(full_at) => Meter::full_at(*full_at),
             Bucket::Interval(deficit) => deficit.since.saturating_add(self.batches(deficit.missing)),
         };
-        if self.initial == self.capacity() { full_at } else { full_at.saturating_add(self.time_to_fill()) }
+        full_at.saturating_add(self.rest())
     }
 
     fn with_available(&self, available: u64, now: Timestamp) -> Bucket {

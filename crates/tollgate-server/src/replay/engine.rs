@@ -16,8 +16,8 @@ use super::suggest::{Offered, suggestion};
 use super::tally::KeyTallies;
 use super::timeline::TimelineCounter;
 
-/// As many keys as a log can hold: a replay must not turn keys away that a server would not.
-const CAPACITY: usize = 1 << 28;
+/// More keys than are under way at once in any log: a replay must not turn keys away that a server would not.
+const CAPACITY: usize = 1 << 26;
 
 /// Policies, a store, and what was seen.
 pub(super) struct Engine {
@@ -251,7 +251,7 @@ fn admitted(groups: &[Group<'_>], answer: &Answer) -> SmallVec<[(bool, bool); 4]
 }
 
 fn new_store() -> MemoryStore<ManualClock> {
-    let options = MemoryOptions { capacity: CAPACITY, overflow: Overflow::Shared, shards: 1 };
+    let options = MemoryOptions { capacity: CAPACITY, overflow: Overflow::Shared };
     MemoryStore::with_clock(ManualClock::default(), options)
 }
 

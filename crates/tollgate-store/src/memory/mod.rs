@@ -1,29 +1,34 @@
 //! State in this process, in bounded memory.
 //!
-//! Keys are spread over shards by their hash; each shard has a lock of its own. A request that touches several keys
-//! locks their shards in ascending order, decides all, then takes all or nothing, so it is atomic and cannot
-//! deadlock.
+//! Nearly all states are a few words in a concurrent [table](table), decided by compare-and-swap: a decision about a key
+//! waits for no other key's. Logs, whose size varies, have a [room](room) of their own.
 //!
 //! A key whose state has become equal to a new one's is forgotten when its room is needed. A key that still remembers
-//! something is never dropped: when a shard is full of such keys, a new key meets the [`Overflow`] rule.
+//! something is never dropped: when the store is full of such keys, a new key meets the [`Overflow`] rule.
+//!
+//! Several limits of one request are decided together in two steps: all states are looked at, and if the request
+//! passes, the costs are taken one after the other. A state that has changed in between so that it now refuses makes
+//! the request give back what it took and begin again. So a request that is denied has taken nothing; but for an
+//! instant another may have seen what it held.
 
-mod session;
+mod census;
+mod request;
+mod room;
 mod shard;
+mod states;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use smallvec::SmallVec;
 use tollgate_core::{
-    Answer, Clock, Group, Hit, KeyHash, LimitId, Outcome, Outcomes, Source, State, Timestamp, combined,
+    Answer, Clock, Decision, Grant, Group, Hit, KeyHash, LimitId, Nanos, Outcome, Retry, Source, Timestamp,
 };
 
-use self::session::{Place, Session, looked};
-use self::shard::Shard;
+use self::states::States;
 use crate::clock::SystemClock;
+use crate::cpu;
 use crate::store::{LocalStore, Refund};
 
 /// What a full store does with a new key.
@@ -40,20 +45,20 @@ pub enum Overflow {
 /// How a [`MemoryStore`] is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryOptions {
-    /// The most keys that are remembered at once; at least 1. They are spread evenly over the shards, so the last
-    /// percent may not be reached.
+    /// The most keys that are remembered at once; at least 1, at most about three billion.
+    ///
+    /// Memory is taken as keys come, 18 to 37 bytes for each key (twice that for limits whose interval is not a whole
+    /// number of nanoseconds, such as 7 a second), and kept. The directory takes 20 bytes for every thousand keys of the
+    /// capacity, whether they come or not.
     pub capacity: usize,
     /// What a full store does with a new key.
     pub overflow: Overflow,
-    /// How many parts with a lock of their own the keys are spread over, at most 1,024; rounded up to a power of two. 0
-    /// chooses by the capacity, which suits a store that many threads use. A store that one thread uses needs 1.
-    pub shards: usize,
 }
 
 impl Default for MemoryOptions {
     /// A million keys, and a shared state for what goes beyond.
     fn default() -> Self {
-        Self { capacity: 1_000_000, overflow: Overflow::Shared, shards: 0 }
+        Self { capacity: 1_000_000, overflow: Overflow::Shared }
     }
 }
 
@@ -70,15 +75,22 @@ impl Default for MemoryOptions {
 #[derive(Debug)]
 pub struct MemoryStore<C = SystemClock> {
     clock: C,
-    shards: Box<[Mutex<Shard>]>,
+    own: States,
+    /// The states that keys share when there is no room for one of their own: one for each limit.
+    shared: States,
     overflow: Overflow,
-    /// The states that keys share when there is no room for one of their own.
-    shared: Mutex<HashMap<LimitId, State>>,
     overflowed: AtomicU64,
 }
 
 /// The most limits whose overflow shares a state; keys of further ones are denied.
 const SHARED_LIMITS_MAX: usize = 4_096;
+
+/// There is no room for a new key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Full {
+    /// The first moment at which there may be room, as far as is known; `u64::MAX` if nothing is.
+    soonest: u64,
+}
 
 impl Default for MemoryStore {
     fn default() -> Self {
@@ -96,25 +108,18 @@ impl MemoryStore {
 impl<C: Clock> MemoryStore<C> {
     /// A store on this clock.
     pub fn with_clock(clock: C, options: MemoryOptions) -> Self {
-        let capacity = options.capacity.max(1);
-        let shards = match options.shards {
-            // Few keys need no shards, and would be spread unevenly over them.
-            0 => (capacity / 4_096).next_power_of_two().min(64),
-            chosen => chosen.min(1_024).next_power_of_two(),
-        };
-        let each = capacity.div_ceil(shards);
         Self {
             clock,
-            shards: (0..shards).map(|_| Mutex::new(Shard::new(each))).collect(),
+            own: States::new(options.capacity.max(1)),
+            shared: States::new(SHARED_LIMITS_MAX),
             overflow: options.overflow,
-            shared: Mutex::new(HashMap::new()),
             overflowed: AtomicU64::new(0),
         }
     }
 
     /// How many keys are remembered, including those not yet noticed to be idle.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.own.len()
     }
 
     /// Whether no key is remembered.
@@ -133,11 +138,58 @@ impl<C: Clock> MemoryStore<C> {
         &self.clock
     }
 
-    fn shard_of(&self, key: KeyHash) -> usize {
-        // The number of shards is a power of two of at most 1,024. The shard's own table uses the low bits.
-        #[allow(clippy::cast_possible_truncation)]
-        let high = (key.0 >> 64) as usize;
-        high & (self.shards.len() - 1)
+    /// Decides a hit that is alone, whatever its limit and however full the store.
+    #[inline(never)]
+    fn acquire_any(&self, now: Timestamp, hit: &Hit<'_>) -> Outcome {
+        self.carry_over(now, hit);
+        let step = |states: &States, key| {
+            states.update(key, hit.limit, now, |state| hit.limit.acquire(state, now, hit.cost))
+        };
+        let outcome = |step: tollgate_core::limit::Step, source| Outcome {
+            decision: step.decision,
+            grant: step.grant,
+            source,
+        };
+        let full = match step(&self.own, hit.key) {
+            Ok(step) => return outcome(step, Source::Memory),
+            Err(full) => full,
+        };
+        let (found, soonest) = self.own.sweep(now);
+        if found && let Ok(step) = step(&self.own, hit.key) {
+            return outcome(step, Source::Memory);
+        }
+        // Relaxed: a statistic.
+        self.overflowed.fetch_add(1, Ordering::Relaxed);
+        if self.overflow == Overflow::Shared
+            && let Ok(step) = step(&self.shared, shared_key(hit.id))
+        {
+            return outcome(step, Source::Overflow);
+        }
+        let decision = turned_away(hit, Full { soonest: full.soonest.min(soonest) }, now);
+        Outcome { decision, grant: None, source: Source::Overflow }
+    }
+
+    /// Moves what is left of a key whose limit was changed to the key of the new limit.
+    fn carry_over(&self, now: Timestamp, hit: &Hit<'_>) {
+        let Some(previous) = hit.previous else { return };
+        if hit.limit.footprint() == tollgate_core::packed::Footprint::None
+            || self.own.look(hit.key, hit.limit, now).is_some()
+        {
+            return;
+        }
+        let Some(former) = self.own.look(previous.key, previous.limit, now) else { return };
+        let carried = hit.limit.carried_over(previous.limit, &former, now);
+        let fresh = hit.limit.fresh(now);
+        // Another thread may have been here first; what it has begun goes on.
+        let moved = self.own.update(hit.key, hit.limit, now, |state| {
+            if *state == fresh {
+                state.clone_from(&carried);
+            }
+        });
+        if moved.is_ok() {
+            // Moved, not copied: else it would come back once the new state is vacant.
+            self.own.forget(previous.key);
+        }
     }
 }
 
@@ -147,86 +199,72 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
     }
 
     fn acquire_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
-        let mut session = Session::open(self, now, groups);
-        let mut places: SmallVec<[Place; 8]> = SmallVec::new();
-        let mut admits: SmallVec<[bool; 8]> = SmallVec::new();
-        let mut outcomes = Outcomes::new();
-        for hit in hits(groups) {
-            let place = session.place(hit);
-            // A key that is hit twice in one request must afford both.
-            let same = hits(groups).take(places.len()).filter(|earlier| earlier.key == hit.key);
-            let cost = same.fold(hit.cost, |sum, earlier| sum.saturating_add(earlier.cost));
-            let decision = match session.state(place, hit) {
-                Some(state) => hit.limit.decide_settled(state, now, cost),
-                None => session.turned_away(hit),
+        if let [group] = groups
+            && let [hit] = group.hits
+            && group.combine.admits(1, 1)
+            && !group.combine.admits(0, 1)
+        {
+            let outcome = self.acquire_one_at(now, hit);
+            return Answer {
+                allowed: group.shadow || outcome.decision.allowed,
+                outcomes: std::iter::once(outcome).collect(),
             };
-            admits.push(decision.allowed);
-            outcomes.push(Outcome { decision, grant: None, source: place.source() });
-            places.push(place);
         }
+        self.acquire_together(now, groups)
+    }
 
-        let (allowed, takes) = combined(groups, &admits);
-        for (index, hit) in hits(groups).enumerate() {
-            let outcome = &mut outcomes[index];
-            let Some(state) = session.state(places[index], hit) else { continue };
-            if takes[index] {
-                outcome.grant = Some(hit.limit.take(state, now, hit.cost));
-            } else if outcome.decision.allowed {
-                // Nothing was taken after all: say what is there.
-                outcome.decision = looked(hit, state, now);
-            }
+    #[inline]
+    fn acquire_one_at(&self, now: Timestamp, hit: &Hit<'_>) -> Outcome {
+        if let Some(meter) = hit.limit.word_meter()
+            && hit.previous.is_none()
+            && let Ok(decision) =
+                self.own.update_word(hit.key, now, |word| meter.acquire_word(word, now, hit.cost))
+        {
+            let grant = decision.allowed.then_some(Grant { stamp: now, cost: hit.cost });
+            return Outcome { decision, grant, source: Source::Memory };
         }
-        for (place, hit) in places.iter().zip(hits(groups)) {
-            session.close(*place, hit);
-        }
-        let overflowed = outcomes.iter().filter(|outcome| outcome.source == Source::Overflow).count();
-        if overflowed > 0 {
-            // Relaxed: a statistic.
-            self.overflowed.fetch_add(overflowed as u64, Ordering::Relaxed);
-        }
-        Answer { allowed, outcomes }
+        self.acquire_any(now, hit)
+    }
+
+    #[inline]
+    fn prefetch(&self, key: KeyHash) {
+        self.own.prefetch(key);
     }
 
     fn peek_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
-        let mut session = Session::open(self, now, groups);
-        let outcomes: Outcomes = hits(groups)
-            .map(|hit| {
-                let (decision, source) = session.look(hit);
-                Outcome { decision, grant: None, source }
-            })
-            .collect();
-        let admits: SmallVec<[bool; 8]> = outcomes.iter().map(|outcome| outcome.decision.allowed).collect();
-        Answer { allowed: combined(groups, &admits).0, outcomes }
+        self.peek_together(now, groups)
     }
 
     fn refund_at(&self, now: Timestamp, refunds: &[Refund<'_>]) {
         for refund in refunds {
-            let mut shard = lock(&self.shards[self.shard_of(refund.key)]);
-            let Some(slot) = shard.find(refund.key) else { continue };
-            if let Some(state) = shard.state(slot) {
-                refund.limit.give_back(state, now, refund.grant);
-                let vacant_at = refund.limit.vacant_at(state);
-                shard.retime(slot, vacant_at, now);
-            }
+            self.own.give_back(refund.key, refund.limit, now, refund.grant);
         }
     }
 
     fn reset(&self, keys: &[KeyHash]) {
         for key in keys {
-            let mut shard = lock(&self.shards[self.shard_of(*key)]);
-            if let Some(slot) = shard.find(*key) {
-                shard.free(slot);
-            }
+            self.own.forget(*key);
         }
     }
 }
 
-/// All hits of a request, in order.
-fn hits<'a>(groups: &'a [Group<'a>]) -> impl Iterator<Item = &'a Hit<'a>> {
-    groups.iter().flat_map(|group| group.hits)
+/// The key under which keys of a limit share a state.
+const fn shared_key(id: LimitId) -> KeyHash {
+    KeyHash(0).nth(id.0)
 }
 
-/// Locks, also after a panic elsewhere: no code here leaves a shard half-changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a key is told for which there is no room.
+fn turned_away(hit: &Hit<'_>, full: Full, now: Timestamp) -> Decision {
+    // If nothing is known, it is worth to ask again soon.
+    let wait = match full.soonest {
+        u64::MAX => Nanos::new(1),
+        at => Timestamp::from_nanos(at).since(now).max(Nanos::new(1)),
+    };
+    Decision {
+        allowed: false,
+        limit: hit.limit.capacity(),
+        remaining: 0,
+        retry_after: Retry::After(wait),
+        reset_after: wait,
+    }
 }

@@ -1,0 +1,291 @@
+//! States as words: what a table of fixed-size entries keeps.
+//!
+//! A packed state is one word or three. The first is a point in time in nanoseconds, not before the moment from which
+//! on the state decides as a new one ([`Limit::vacant_at`]). So a table can tell that an entry is free again
+//! without knowing whose it is: it is if its first word is not after the present.
+//!
+//! | limit | first word | second | third |
+//! |---|---|---|---|
+//! | GCRA, leaky bucket, greedy token bucket at a whole interval | the moment of the fullest | | |
+//! | the same at any other rate | the first moment after it | nanoseconds | fraction |
+//! | token bucket refilled by the batch | the moment of the fullest | start of the period | missing |
+//! | fixed window whose count fits | the window's end, with the count in its low bits | | |
+//! | other fixed windows | the window's end | start | count |
+//! | sliding window whose counts fit | the end of the window after, with both counts in its low bits | | |
+//! | other sliding windows | the end of the window after | last count | count |
+//!
+//! An end and a count share a word without loss: ends of windows lie a whole window apart, so the low bits, as long as
+//! they count to less than a window, say nothing that the window's length does not. The end is rounded up to make
+//! room, and rounded down to a multiple of the length when it is read.
+
+use crate::algorithm::fixed_window::WindowCount;
+use crate::algorithm::meter::{ArrivalTime, Meter};
+use crate::algorithm::sliding_window::WindowPair;
+use crate::algorithm::token_bucket::{Bucket, Deficit};
+use crate::algorithm::{FixedWindow, Refill, SlidingWindow, TokenBucket, Windows};
+use crate::limit::{Limit, State};
+use crate::time::{Nanos, Timestamp};
+
+/// The last moment that packed states count by, in the year 2189. A table's time stands still there, so that a clock
+/// gone mad grants nothing.
+pub const LAST_MOMENT: Timestamp = Timestamp::from_nanos((1 << 63) - (1 << 61));
+
+/// The longest time, about 36 years, that a packed state may take to become as new.
+pub const LONGEST_SPAN: Nanos = Nanos::new(1 << 60);
+
+/// All packed first words are below this, so that a table can use the words above for marks of its own.
+pub const WORD_END: u64 = (1 << 63) - 2;
+
+/// What a store must keep of a limit's states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Footprint {
+    /// Nothing: the limit needs no memory.
+    None,
+    /// One word.
+    Word,
+    /// Three words.
+    Words,
+    /// A [`State`], whose size varies, or whose times pass [`LONGEST_SPAN`].
+    State,
+}
+
+impl Limit {
+    /// What a store must keep of this limit's states.
+    ///
+    /// ```
+    /// use tollgate_core::{Limit, Quota, packed::Footprint};
+    ///
+    /// assert_eq!(Limit::gcra(Quota::per_minute(100)).footprint(), Footprint::Word);
+    /// // A seventh of a second is no whole number of nanoseconds.
+    /// assert_eq!(Limit::gcra(Quota::per_second(7)).footprint(), Footprint::Words);
+    /// ```
+    pub fn footprint(&self) -> Footprint {
+        let table = |span: Nanos, fits: bool| match (span <= LONGEST_SPAN, fits) {
+            (true, true) => Footprint::Word,
+            (true, false) => Footprint::Words,
+            (false, _) => Footprint::State,
+        };
+        match self {
+            Self::Unlimited | Self::DenyAll => Footprint::None,
+            Self::Gcra(a) => table(a.meter().time_to_fill(), a.meter().is_short()),
+            Self::LeakyBucket(a) => table(a.meter().time_to_fill(), a.meter().is_short()),
+            Self::TokenBucket(a) => {
+                let fits = a.style() == Refill::Greedy && a.meter().is_short();
+                table(Nanos::new(a.time_to_fill().as_nanos().saturating_add(a.rest().as_nanos())), fits)
+            }
+            Self::FixedWindow(a) => table(length_of(a), a.packing().is_some()),
+            Self::SlidingWindow(a) => {
+                table(Nanos::new(a.length().as_nanos().saturating_mul(2)), a.packing().is_some())
+            }
+            Self::SlidingLog(_) => Footprint::State,
+        }
+    }
+
+    /// The meter behind the limit, if its states are one word that is the meter's own.
+    #[inline]
+    pub fn word_meter(&self) -> Option<&Meter> {
+        let meter = match self {
+            Self::Gcra(a) => a.meter(),
+            Self::LeakyBucket(a) => a.meter(),
+            Self::TokenBucket(a) => a.whole_meter()?,
+            _ => return None,
+        };
+        meter.is_short().then_some(meter)
+    }
+
+    /// A state of this limit as words. Only the first counts where the [footprint](Self::footprint) is one word.
+    ///
+    /// A state of another kind of limit, or of a limit that packs none, is as new.
+    pub fn pack(&self, state: &State) -> [u64; 3] {
+        let vacant_at = self.vacant_at(state).as_nanos();
+        let words = match (self, state) {
+            _ if vacant_at == 0 => [0; 3],
+            (Self::FixedWindow(a), State::Window(count)) => a.pack(*count, vacant_at),
+            (Self::SlidingWindow(a), State::Pair(pair)) => a.pack(*pair),
+            (_, State::Arrival(at) | State::Bucket(Bucket::Greedy(at))) => [vacant_at, at.nanos, at.fraction],
+            (_, State::Bucket(Bucket::Interval(deficit))) => {
+                [vacant_at, deficit.since.as_nanos(), deficit.missing]
+            }
+            _ => [0; 3],
+        };
+        [words[0].min(WORD_END - 1), words[1], words[2]]
+    }
+
+    /// The state that these words stand for.
+    pub fn unpack(&self, words: [u64; 3]) -> State {
+        let [vacant_at, second, third] = words;
+        let word = self.footprint() == Footprint::Word;
+        let arrival = || match word {
+            true => ArrivalTime { nanos: vacant_at, fraction: 0 },
+            false => ArrivalTime { nanos: second, fraction: third },
+        };
+        match self {
+            Self::Gcra(_) | Self::LeakyBucket(_) => State::Arrival(arrival()),
+            Self::TokenBucket(a) if a.style() == Refill::Greedy => {
+                let at = arrival();
+                // As one word, the state is the moment of vacancy: the fullest, and the rest after it.
+                let nanos = if word { at.nanos.saturating_sub(a.rest().as_nanos()) } else { at.nanos };
+                State::Bucket(Bucket::Greedy(ArrivalTime { nanos, ..at }))
+            }
+            Self::TokenBucket(_) => State::Bucket(Bucket::Interval(Deficit {
+                missing: third,
+                since: Timestamp::from_nanos(second),
+            })),
+            Self::FixedWindow(a) => State::Window(a.unpack(words)),
+            Self::SlidingWindow(a) => State::Pair(a.unpack(words)),
+            Self::SlidingLog(_) => State::Log(crate::algorithm::sliding_log::Log::default()),
+            Self::Unlimited | Self::DenyAll => State::Nothing,
+        }
+    }
+}
+
+const fn length_of(window: &FixedWindow) -> Nanos {
+    let Windows::Epoch { length } = window.windows();
+    length
+}
+
+/// How many bits a number up to `most` takes.
+const fn bits(most: u64) -> u32 {
+    u64::BITS - most.leading_zeros()
+}
+
+/// How many low bits of a window's end can be given to counts that take `bits` bits, if they can.
+fn room_for(bits: u32, length: Nanos) -> Option<u32> {
+    // The span of the rounding must not be longer than the window.
+    (bits < 63 && 1 << bits <= length.as_nanos()).then_some(bits)
+}
+
+/// `end` rounded up to a multiple of `2^bits`.
+const fn rounded_up(end: u64, bits: u32) -> u64 {
+    let low = (1 << bits) - 1;
+    end.saturating_add(low) & !low
+}
+
+/// The multiple of `length` that was rounded up to the high bits of `word`.
+const fn end_in(word: u64, bits: u32, length: Nanos) -> u64 {
+    let high = word & !((1 << bits) - 1);
+    high - high % length.as_nanos()
+}
+
+impl FixedWindow {
+    /// The number of bits for the count, if window and count fit a word.
+    fn packing(&self) -> Option<u32> {
+        room_for(bits(self.limit()), length_of(self))
+    }
+
+    fn pack(&self, count: WindowCount, end: u64) -> [u64; 3] {
+        match self.packing() {
+            // No more than the limit is ever taken.
+            Some(bits) => [rounded_up(end, bits) | count.used.min(self.limit()), 0, 0],
+            None => [end, count.start.as_nanos(), count.used],
+        }
+    }
+
+    fn unpack(&self, words: [u64; 3]) -> WindowCount {
+        match self.packing() {
+            Some(bits) => WindowCount {
+                start: Timestamp::from_nanos(end_in(words[0], bits, length_of(self)))
+                    .saturating_sub(length_of(self)),
+                used: words[0] & ((1 << bits) - 1),
+            },
+            None => WindowCount { start: Timestamp::from_nanos(words[1]), used: words[2] },
+        }
+    }
+}
+
+impl SlidingWindow {
+    /// The number of bits for each count, if window and counts fit a word.
+    fn packing(&self) -> Option<u32> {
+        let each = bits(self.limit());
+        room_for(2 * each, self.length()).map(|_| each)
+    }
+
+    fn pack(&self, pair: WindowPair) -> [u64; 3] {
+        let end = pair.start.saturating_add(self.length()).saturating_add(self.length()).as_nanos();
+        let (previous, current) = (pair.previous.min(self.limit()), pair.current.min(self.limit()));
+        match self.packing() {
+            Some(bits) => [rounded_up(end, 2 * bits) | previous << bits | current, 0, 0],
+            None => [end, previous, current],
+        }
+    }
+
+    fn unpack(&self, words: [u64; 3]) -> WindowPair {
+        let (end, previous, current) = match self.packing() {
+            Some(bits) => {
+                let low = (1 << bits) - 1;
+                (end_in(words[0], 2 * bits, self.length()), words[0] >> bits & low, words[0] & low)
+            }
+            None => (words[0], words[1], words[2]),
+        };
+        let start = Timestamp::from_nanos(end).saturating_sub(self.length()).saturating_sub(self.length());
+        WindowPair { start, previous, current }
+    }
+}
+
+impl TokenBucket {
+    /// The meter, if a bucket is as new as soon as it is full.
+    #[inline]
+    fn whole_meter(&self) -> Option<&Meter> {
+        (self.style() == Refill::Greedy && self.initial() == self.capacity()).then_some(self.meter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quota::Quota;
+
+    #[test]
+    fn the_usual_limits_are_one_word() {
+        let per = |count, period: u64| Quota::new(count, Nanos::from_millis(period)).unwrap();
+        for limit in [
+            Limit::gcra(per(1_000_000, 1_000)),
+            Limit::gcra_with_burst(per(1_000, 3_600_000), 100).unwrap(),
+            Limit::fixed_window(per(5, 60_000)),
+            Limit::fixed_window(per(100_000_000, 1_000)),
+            Limit::sliding_window(per(10_000, 1_000)),
+            Limit::sliding_window(per(1_000_000, 3_600_000)),
+            Limit::from(TokenBucket::new(1_000, per(100, 1_000)).unwrap().with_initial(10).unwrap()),
+        ] {
+            assert_eq!(limit.footprint(), Footprint::Word, "{limit}");
+        }
+        assert_eq!(Limit::sliding_window(per(1_000_000, 1_000)).footprint(), Footprint::Words);
+        assert_eq!(Limit::gcra(per(1, 100 * 31_536_000_000)).footprint(), Footprint::State);
+        assert_eq!(Limit::sliding_log(per(1, 1)).unwrap().footprint(), Footprint::State);
+        assert_eq!(Limit::DenyAll.footprint(), Footprint::None);
+    }
+
+    #[test]
+    fn a_window_beside_its_count_keeps_its_place() {
+        // 2^29 nanoseconds is the longest rounding that a second allows.
+        let limit = Limit::fixed_window(Quota::new((1 << 29) - 1, Nanos::from_secs(1)).unwrap());
+        assert_eq!(limit.footprint(), Footprint::Word);
+        for second in [0, 1, 2, 1_763_700_000, 1_763_700_001, 4_000_000_000] {
+            for used in [1, 77, (1 << 29) - 1] {
+                let state = State::Window(WindowCount { start: Timestamp::from_secs(second), used });
+                let words = limit.pack(&state);
+                assert_eq!(limit.unpack(words), state);
+                assert!(words[0] >= limit.vacant_at(&state).as_nanos());
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_step_is_the_long_one() {
+        let limit = Limit::gcra_with_burst(Quota::per_minute(60), 7).unwrap();
+        let meter = limit.word_meter().unwrap();
+        let base = 1_763_700_000_000_000_000_u64;
+        for ahead in [-5_000_000_000_i64, -1, 0, 1, 999_999_999, 6_999_999_999, 7_000_000_000, 90_000_000_000]
+        {
+            for cost in [0, 1, 2, 6, 7, 8, u32::MAX] {
+                let now = Timestamp::from_nanos(base);
+                let word = base.saturating_add_signed(ahead);
+                let mut state = limit.unpack([word, 0, 0]);
+                let long = limit.acquire(&mut state, now, cost).decision;
+                let (short, next) = meter.acquire_word(word, now, cost);
+                assert_eq!(short, long, "{ahead} {cost}");
+                assert_eq!(next, limit.pack(&state)[0], "{ahead} {cost}");
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Several limits of one request, decided together.
+
+use std::sync::atomic::Ordering;
+
+use smallvec::SmallVec;
+use tollgate_core::{
+    Answer, Clock, Decision, Grant, Group, Hit, KeyHash, Outcome, Outcomes, Source, State, Timestamp,
+    combined,
+};
+
+use super::states::States;
+use super::{Full, MemoryStore, Overflow, shared_key, turned_away};
+
+/// Where a hit's state is.
+#[derive(Clone, Copy)]
+enum Whereabouts<'s> {
+    /// Under its own key, or under the one that it shares.
+    In(&'s States, KeyHash, Source),
+    /// Nowhere, and there is no room.
+    Out(Full),
+}
+
+impl Whereabouts<'_> {
+    const fn source(self) -> Source {
+        match self {
+            Self::In(_, _, source) => source,
+            Self::Out(_) => Source::Overflow,
+        }
+    }
+}
+
+/// How a request ended in one round.
+enum Round {
+    Decided(Answer),
+    /// The hit with this index was refused while others had already taken; what they took was given back.
+    Refused,
+    /// The hit with this index found no room.
+    NoRoom(usize),
+}
+
+impl<C: Clock> MemoryStore<C> {
+    pub(super) fn acquire_together(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
+        for hit in hits(groups) {
+            self.own.prefetch(hit.key);
+        }
+        for hit in hits(groups) {
+            self.carry_over(now, hit);
+        }
+        let mut whereabouts: SmallVec<[Whereabouts<'_>; 8]> =
+            hits(groups).map(|hit| self.whereabouts(hit, now)).collect();
+        // Each round but the last was ended by another request's success, or found a key without room.
+        let answer = loop {
+            match round(now, groups, &whereabouts) {
+                Round::Decided(answer) => break answer,
+                Round::Refused => {}
+                Round::NoRoom(index) => {
+                    if let Some(hit) = hits(groups).nth(index) {
+                        whereabouts[index] = match whereabouts[index] {
+                            Whereabouts::In(_, _, Source::Memory) => {
+                                self.elsewhere(hit, Full { soonest: u64::MAX })
+                            }
+                            _ => Whereabouts::Out(Full { soonest: u64::MAX }),
+                        };
+                    }
+                }
+            }
+        };
+        let overflowed = whereabouts.iter().filter(|place| place.source() == Source::Overflow).count();
+        if overflowed > 0 {
+            // Relaxed: a statistic.
+            self.overflowed.fetch_add(overflowed as u64, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    pub(super) fn peek_together(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
+        let outcomes: Outcomes = hits(groups)
+            .map(|hit| {
+                let place = self.whereabouts(hit, now);
+                let decision = match self.carried_over(hit, now) {
+                    Some(state) if place.source() == Source::Memory => looked(hit, &state, now),
+                    _ => look(place, hit, now),
+                };
+                Outcome { decision, grant: None, source: place.source() }
+            })
+            .collect();
+        let admits: SmallVec<[bool; 8]> = outcomes.iter().map(|outcome| outcome.decision.allowed).collect();
+        Answer { allowed: combined(groups, &admits).0, outcomes }
+    }
+
+    /// What a key that has no state will get from that of the limit before a change.
+    fn carried_over(&self, hit: &Hit<'_>, now: Timestamp) -> Option<State> {
+        let previous = hit.previous?;
+        if self.own.look(hit.key, hit.limit, now).is_some() {
+            return None;
+        }
+        let former = self.own.look(previous.key, previous.limit, now)?;
+        Some(hit.limit.carried_over(previous.limit, &former, now))
+    }
+
+    /// Where a hit's state is, or would be.
+    fn whereabouts(&self, hit: &Hit<'_>, now: Timestamp) -> Whereabouts<'_> {
+        if self.own.look(hit.key, hit.limit, now).is_some() {
+            return Whereabouts::In(&self.own, hit.key, Source::Memory);
+        }
+        match self.own.room_for(hit.key, hit.limit, now) {
+            Ok(()) => Whereabouts::In(&self.own, hit.key, Source::Memory),
+            Err(full) => self.elsewhere(hit, full),
+        }
+    }
+
+    /// Where a hit's state is that has no room of its own.
+    fn elsewhere(&self, hit: &Hit<'_>, full: Full) -> Whereabouts<'_> {
+        match self.overflow {
+            Overflow::Deny => Whereabouts::Out(full),
+            Overflow::Shared => Whereabouts::In(&self.shared, shared_key(hit.id), Source::Overflow),
+        }
+    }
+}
+
+/// Looks at all states, and takes if the request passes.
+fn round(now: Timestamp, groups: &[Group<'_>], whereabouts: &[Whereabouts<'_>]) -> Round {
+    let mut outcomes = Outcomes::new();
+    let mut admits: SmallVec<[bool; 8]> = SmallVec::new();
+    for (index, hit) in hits(groups).enumerate() {
+        // A key that is hit twice in one request must afford both.
+        let same = hits(groups).take(index).filter(|earlier| earlier.key == hit.key);
+        let cost = same.fold(hit.cost, |sum, earlier| sum.saturating_add(earlier.cost));
+        let decision = match whereabouts[index] {
+            Whereabouts::Out(full) => turned_away(hit, full, now),
+            Whereabouts::In(states, key, _) => match states.look(key, hit.limit, now) {
+                Some(mut state) => {
+                    hit.limit.settle(&mut state, now);
+                    hit.limit.decide_settled(&state, now, cost)
+                }
+                None => hit.limit.decide_settled(&hit.limit.fresh(now), now, cost),
+            },
+        };
+        admits.push(decision.allowed);
+        outcomes.push(Outcome { decision, grant: None, source: whereabouts[index].source() });
+    }
+    let (allowed, takes) = combined(groups, &admits);
+    for (index, hit) in hits(groups).enumerate().filter(|(index, _)| takes[*index]) {
+        let Whereabouts::In(states, key, _) = whereabouts[index] else { continue };
+        let taken = states.update(key, hit.limit, now, |state| hit.limit.acquire(state, now, hit.cost));
+        match taken {
+            Ok(step) if step.grant.is_some() => {
+                outcomes[index].decision = step.decision;
+                outcomes[index].grant = step.grant;
+            }
+            refused => {
+                give_back(now, groups, whereabouts, &outcomes);
+                return if refused.is_ok() { Round::Refused } else { Round::NoRoom(index) };
+            }
+        }
+    }
+    // What was not taken is settled all the same, so that a step back of the clock does not deny for longer than a refill.
+    for (index, hit) in hits(groups).enumerate().filter(|(index, _)| !takes[*index]) {
+        let Whereabouts::In(states, key, _) = whereabouts[index] else { continue };
+        let settled = states.update(key, hit.limit, now, |state| {
+            hit.limit.settle(state, now);
+            looked(hit, state, now)
+        });
+        if let (Ok(decision), true) = (settled, admits[index]) {
+            // Nothing was taken after all: say what is there.
+            outcomes[index].decision = decision;
+        }
+    }
+    Round::Decided(Answer { allowed, outcomes })
+}
+
+/// Gives back what was taken in a round.
+fn give_back(now: Timestamp, groups: &[Group<'_>], whereabouts: &[Whereabouts<'_>], outcomes: &Outcomes) {
+    let taken = |outcome: &Outcome| -> Option<Grant> { outcome.grant };
+    for ((hit, place), grant) in hits(groups).zip(whereabouts).zip(outcomes.iter().map(taken)) {
+        if let (Whereabouts::In(states, key, _), Some(grant)) = (*place, grant) {
+            states.give_back(key, hit.limit, now, grant);
+        }
+    }
+}
+
+fn look(place: Whereabouts<'_>, hit: &Hit<'_>, now: Timestamp) -> Decision {
+    match place {
+        Whereabouts::Out(full) => turned_away(hit, full, now),
+        Whereabouts::In(states, key, _) => match states.look(key, hit.limit, now) {
+            Some(state) => looked(hit, &state, now),
+            None => looked(hit, &hit.limit.fresh(now), now),
+        },
+    }
+}
+
+/// Whether a state admits the hit, with the numbers as they are before it.
+fn looked(hit: &Hit<'_>, state: &State, now: Timestamp) -> Decision {
+    let Decision { allowed, retry_after, .. } = hit.limit.decide(state, now, hit.cost);
+    Decision { allowed, retry_after, ..hit.limit.decide(state, now, 0) }
+}
+
+/// All hits of a request, in order.
+fn hits<'a>(groups: &'a [Group<'a>]) -> impl Iterator<Item = &'a Hit<'a>> {
+    groups.iter().flat_map(|group| group.hits)
+}

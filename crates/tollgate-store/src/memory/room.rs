@@ -1,0 +1,111 @@
+//! The room for states that have no fixed size: logs, and limits whose times pass what a table counts.
+//!
+//! Keys are spread over shards by their hash; each shard has a lock of its own, held for one step.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tollgate_core::{KeyHash, Limit, State, Timestamp};
+
+use super::Full;
+use super::census::Census;
+use super::shard::Shard;
+
+#[derive(Debug)]
+pub(super) struct Room {
+    shards: Box<[Mutex<Shard>]>,
+}
+
+impl Room {
+    pub(super) fn new(capacity: usize) -> Self {
+        // Few keys need no shards.
+        let shards = (capacity / 4_096).clamp(1, 64).next_power_of_two();
+        Self { shards: (0..shards).map(|_| Mutex::new(Shard::default())).collect() }
+    }
+
+    /// See [`States::update`](super::states::States::update).
+    pub(super) fn update<R>(
+        &self,
+        census: &Census,
+        key: KeyHash,
+        limit: &Limit,
+        now: Timestamp,
+        step: impl Fn(&mut State) -> R,
+    ) -> Result<R, Full> {
+        let mut shard = self.shard(key);
+        if let Some(result) = stepped(&mut shard, census, key, limit, now, &step) {
+            return Ok(result);
+        }
+        let mut state = limit.fresh(now);
+        let result = step(&mut state);
+        let vacant_at = limit.vacant_at(&state);
+        if vacant_at > now && !shard.insert(census, key, state, vacant_at, now) {
+            return Err(Full { soonest: shard.free_at().map_or(u64::MAX, Timestamp::as_nanos) });
+        }
+        Ok(result)
+    }
+
+    /// Changes a key's state, if it has one.
+    pub(super) fn change(
+        &self,
+        census: &Census,
+        key: KeyHash,
+        limit: &Limit,
+        now: Timestamp,
+        change: impl Fn(&mut State),
+    ) {
+        stepped(&mut self.shard(key), census, key, limit, now, &change);
+    }
+
+    pub(super) fn look(&self, key: KeyHash) -> Option<State> {
+        let mut shard = self.shard(key);
+        let slot = shard.find(key)?;
+        shard.state(slot).cloned()
+    }
+
+    pub(super) fn forget(&self, census: &Census, key: KeyHash) {
+        let mut shard = self.shard(key);
+        if let Some(slot) = shard.find(key) {
+            shard.free(census, slot);
+        }
+    }
+
+    /// Makes room where something is idle. Returns whether it did, and the first moment at which something will be.
+    pub(super) fn sweep(&self, census: &Census, now: Timestamp) -> (bool, u64) {
+        let (mut found, mut soonest) = (false, u64::MAX);
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            found |= shard.reclaim(census, now);
+            soonest = soonest.min(shard.free_at().map_or(u64::MAX, Timestamp::as_nanos));
+        }
+        (found, soonest)
+    }
+
+    fn shard(&self, key: KeyHash) -> MutexGuard<'_, Shard> {
+        // The number of shards is a power of two of at most 64. The shard's own index uses the low bits.
+        #[allow(clippy::cast_possible_truncation)]
+        let high = (key.0 >> 64) as usize;
+        lock(&self.shards[high & (self.shards.len() - 1)])
+    }
+}
+
+/// Runs a step on a key's state, if it has one.
+fn stepped<R>(
+    shard: &mut Shard,
+    census: &Census,
+    key: KeyHash,
+    limit: &Limit,
+    now: Timestamp,
+    step: &impl Fn(&mut State) -> R,
+) -> Option<R> {
+    let slot = shard.find(key)?;
+    let state = shard.state(slot)?;
+    let result = step(state);
+    let vacant_at = limit.vacant_at(state);
+    shard.retime(census, slot, vacant_at, now);
+    Some(result)
+}
+
+/// Locks, also after a panic elsewhere: no code here leaves a shard half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

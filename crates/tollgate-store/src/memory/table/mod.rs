@@ -1,0 +1,558 @@
+//! A concurrent table of packed states, made for rate limiting: nothing in it is locked for another key's sake.
+//!
+//! ```text
+//! hash of the key ──▶ directory ──▶ segment ──▶ home line, and up to seven lines after it
+//!                     (top bits)    (grows by   (low bits)
+//!                                    splitting)
+//! ```
+//!
+//! * **Finding** a key reads the directory, then, nearly always, one cache line, where tag and state lie together.
+//! * **Deciding** is one compare-and-swap of the state; three-word states are locked for the few instructions of
+//!   writing them, against others of the same key only.
+//! * **Joining**: a new key takes the first entry in its lines that is vacant or unused. An entry is vacant from the moment
+//!   that its own state names, so what is idle needs no sweeping: it is reused in place. Two threads that bring the
+//!   same key at once see each other (see [`Table::join`]), so that a key never has two entries.
+//! * **Growth**: when a key's lines hold no room, its segment splits by the next bit of the hash: the entries where it is
+//!   set move to a new segment, a few microseconds' work. While it is done, others decide in both halves, and move the
+//!   entry that they need. Nothing else in the table notices.
+//!
+//! Segments are never freed, only filled anew, so there is nothing to reclaim, and all of this is safe code.
+
+mod line;
+#[cfg(all(test, loom))]
+mod models;
+mod segment;
+mod split;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+use std::hint::cold_path;
+use std::sync::OnceLock;
+
+use tollgate_core::KeyHash;
+use tollgate_core::packed::LAST_MOMENT;
+
+use self::line::{DEAD, FROZEN, Line, Status, TAG_LOW_BITS, Tag};
+use self::segment::{LINES, Segment};
+use super::census::Census;
+use super::{Full, cpu};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering, pause};
+
+/// How many lines a key may lie in: its home and those after it.
+const REACH: usize = if LINES < 8 { LINES } else { 8 };
+
+/// The most bits of the hash that tell segments apart: enough for three billion keys.
+const DEPTH_MAX: u32 = 21;
+
+/// How often a thread looks again for another that joins with the same key, before it goes on without it.
+const PATIENCE: u32 = if cfg!(loom) { 1 } else { 64 };
+
+/// Entries with states of `W` words: 1 or 3.
+#[derive(Debug)]
+pub(super) struct Table<const W: usize> {
+    /// For each value of the hash's top bits the number of a segment: its own, or one from which its own was split off.
+    directory: Box<[AtomicU32]>,
+    /// How many bits that is.
+    depth: u32,
+    segments: Box<[OnceLock<Box<Segment<W>>>]>,
+    /// How many segments were made; numbers from here on are free.
+    made: AtomicU32,
+    /// The number of a segment that was made and not needed; 0 if there is none.
+    spare: AtomicU32,
+    /// The line at which the next sweep starts.
+    hand: AtomicUsize,
+}
+
+/// What the table knows of a key: 64 bits of its hash, of which 9 choose the line and the others are kept in the tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The bits of the tag, in their place; the top ones choose the segment.
+    hash: u64,
+    /// The home line.
+    home: usize,
+}
+
+impl Place {
+    #[inline]
+    // The two halves of the hash.
+    #[allow(clippy::cast_possible_truncation)]
+    pub(super) const fn of(key: KeyHash) -> Self {
+        let (high, low) = ((key.0 >> 64) as u64, key.0 as u64);
+        // Hashed keys need no more mixing; but small numbers that someone passes for hashes must not all share a tag.
+        // The factor is odd, so numbers that differ anywhere below 2^64 differ in the tag or in the line.
+        let mixed = high.wrapping_add(low.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        Self { hash: mixed >> TAG_LOW_BITS << TAG_LOW_BITS, home: low as usize & (LINES - 1) }
+    }
+
+    /// The place of the entry with this tag in this line.
+    const fn of_entry(tag: Tag, line: usize) -> Self {
+        Self { hash: tag.hash(), home: line.wrapping_sub(tag.distance()) & (LINES - 1) }
+    }
+
+    /// A bit of the hash, counted from the top.
+    const fn bit(self, index: u32) -> bool {
+        self.hash << index >> 63 == 1
+    }
+}
+
+/// An entry, where and whose it was when it was seen.
+struct Seen<'s, const W: usize> {
+    line: &'s Line<W>,
+    entry: usize,
+    tag: Tag,
+}
+
+impl<const W: usize> Seen<'_, W> {
+    fn retag(&self, to: Tag) -> bool {
+        self.line.retag(self.entry, self.tag, to)
+    }
+
+    /// The first state word, if the entry is still whose it was.
+    fn first(&self) -> Option<u64> {
+        let first = self.line.first(self.entry);
+        self.is_unchanged().then_some(first)
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.line.tag(self.entry) == self.tag
+    }
+
+    /// Takes the entry from its owner.
+    fn leave(&self, census: &Census) -> bool {
+        let left = self.retag(self.tag.left());
+        if left {
+            census.leave();
+        }
+        left
+    }
+
+    /// Gives the entry up, if its first state word is still this. Returns whether it did.
+    fn give_up(&self, census: &Census, first: u64) -> bool {
+        let dead = self.line.swap_first(self.entry, first, DEAD);
+        if dead {
+            self.leave(census);
+        }
+        dead
+    }
+}
+
+/// What came of bringing a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Joined {
+    /// It has an entry now, with the state that it was brought with.
+    Yes,
+    /// It has one already, or had one in the meantime.
+    Already,
+}
+
+impl<const W: usize> Table<W> {
+    /// A table for up to `capacity` keys. It takes memory for its directory, and for segments as keys come.
+    pub(super) fn new(capacity: usize) -> Self {
+        // A segment is full at about seven eighths; and they do not fill quite evenly, so there may be twice as many.
+        let each = (LINES * Line::<W>::ENTRIES / 8 * 7).max(1);
+        let segments = capacity.div_ceil(each).min(1 << DEPTH_MAX);
+        let depth = (segments.next_power_of_two().ilog2() + 1).min(DEPTH_MAX);
+        Self {
+            directory: (0..1_usize << depth).map(|_| AtomicU32::new(0)).collect(),
+            depth,
+            segments: (0..1_usize << depth).map(|_| OnceLock::new()).collect(),
+            made: AtomicU32::new(1),
+            spare: AtomicU32::new(0),
+            hand: AtomicUsize::new(0),
+        }
+    }
+
+    /// Brings the home line of a key near, for who will soon need it.
+    #[inline]
+    pub(super) fn prefetch(&self, place: Place) {
+        if let Some(segment) = self.nearest(place) {
+            cpu::prefetch(segment.line(place.home));
+        }
+    }
+
+    /// Runs a step on a key's state: it gets the words, or `None` if the key has no entry, and says what they become if
+    /// they change.
+    ///
+    /// The step may be run several times; the last run counts. An entry that is vacant may be there or not.
+    ///
+    /// # Errors
+    /// If the key would need an entry and there is no room; then nothing has changed.
+    #[inline]
+    pub(super) fn update<R>(
+        &self,
+        census: &Census,
+        place: Place,
+        now: u64,
+        step: impl Fn(Option<[u64; W]>) -> (R, Option<[u64; W]>),
+    ) -> Result<R, Full> {
+        if let Some(segment) = self.nearest(place) {
+            let line = segment.line(place.home);
+            if let Some((entry, tag)) = line.find(place.hash)
+                && let Some(result) = line.step(entry, tag, &|words| step(Some(words)))
+            {
+                return Ok(result);
+            }
+        }
+        cold_path();
+        self.update_far(census, place, now, &step)
+    }
+
+    #[inline(never)]
+    fn update_far<R>(
+        &self,
+        census: &Census,
+        place: Place,
+        now: u64,
+        step: &impl Fn(Option<[u64; W]>) -> (R, Option<[u64; W]>),
+    ) -> Result<R, Full> {
+        loop {
+            let (segment, _) = self.owner(census, self.root(place), place, now);
+            if let Some(seen) = Self::member(segment, place) {
+                if let Some(result) = seen.line.step(seen.entry, seen.tag, &|words| step(Some(words))) {
+                    return Ok(result);
+                }
+                // It was given up, or is about to move.
+                continue;
+            }
+            let (result, words) = step(None);
+            match words {
+                None => return Ok(result),
+                Some(words) => {
+                    if self.join(census, self.root(place), place, words, now, None)? == Joined::Yes {
+                        return Ok(result);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The words of a key's state, if it has an entry.
+    pub(super) fn look(&self, census: &Census, place: Place, now: u64) -> Option<[u64; W]> {
+        let keep = |words: Option<[u64; W]>| (words, None);
+        // Nothing joins, so there is always room.
+        self.update(census, place, now, keep).unwrap_or_default()
+    }
+
+    /// Gives a key's entry up if its moment is not after `until`.
+    pub(super) fn give_up(&self, census: &Census, place: Place, now: u64, until: u64) {
+        loop {
+            let (segment, _) = self.owner(census, self.root(place), place, now);
+            let Some(seen) = Self::member(segment, place) else { return };
+            match seen.first() {
+                // It is being written, or is about to move.
+                Some(first) if first >= FROZEN => pause(1),
+                Some(first) if first > until => return,
+                Some(first) if seen.give_up(census, first) => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether a key that has no entry would find room for one without growth beyond the census.
+    pub(super) fn has_room(&self, census: &Census, place: Place, now: u64) -> bool {
+        let (segment, _) = self.owner(census, self.root(place), place, now);
+        !census.is_full() || Self::survey(segment, place, now).vacant.is_some()
+    }
+
+    /// Gives vacant entries up, some at each call, so that others have their room. Returns whether it found any, and the
+    /// first moment at which one of those that it saw will be vacant.
+    pub(super) fn sweep(&self, census: &Census, now: u64) -> (bool, u64) {
+        // How many entries that are in use end a sweep, and how many lines it looks at in one go.
+        const BUSY: usize = 64;
+        const STRETCH: usize = 16;
+        let lines = self.made.load(Ordering::Relaxed) as usize * LINES;
+        let (mut found, mut soonest, mut busy, mut seen_lines) = (false, u64::MAX, 0, 0);
+        while busy < BUSY && seen_lines < lines {
+            // Relaxed: where a sweep starts is of no consequence.
+            let start = self.hand.fetch_add(STRETCH, Ordering::Relaxed);
+            seen_lines += STRETCH;
+            for index in start..start + STRETCH {
+                let index = index % lines;
+                let Some(segment) = self.segments.get(index / LINES).and_then(OnceLock::get) else {
+                    continue;
+                };
+                let line = segment.line(index);
+                for entry in 0..Line::<W>::ENTRIES {
+                    let seen = Seen { line, entry, tag: line.tag(entry) };
+                    if seen.tag.status() != Status::Member {
+                        continue;
+                    }
+                    match seen.first() {
+                        // Whoever gave it up for another key did not take it.
+                        Some(DEAD) => found |= seen.leave(census),
+                        Some(first) if first <= now => found |= seen.give_up(census, first),
+                        Some(first) => {
+                            busy += 1;
+                            soonest = soonest.min(first & !FROZEN);
+                        }
+                        None => {}
+                    }
+                }
+            }
+        }
+        (found, soonest)
+    }
+
+    /// The segment that the directory names: a key's own, or one from which its own was split off.
+    #[inline]
+    fn nearest(&self, place: Place) -> Option<&Segment<W>> {
+        let index = (place.hash >> (64 - self.depth)) as usize;
+        let number = self.directory[index].load(Ordering::Acquire);
+        self.segments[number as usize].get().map(|segment| &**segment)
+    }
+
+    /// The same, which is made if it is the first.
+    fn root(&self, place: Place) -> &Segment<W> {
+        self.nearest(place).unwrap_or_else(|| self.segment(0, 0, 0))
+    }
+
+    /// The segment that was split off another by a bit of the hash.
+    fn child(&self, parent: &Segment<W>, bit: u32, number: u32) -> &Segment<W> {
+        self.segment(number, bit + 1, parent.prefix() | 1 << (self.depth - 1 - bit))
+    }
+
+    /// The segment with this number, which is made if it is not there yet.
+    fn segment(&self, number: u32, birth: u32, prefix: u32) -> &Segment<W> {
+        let slot = &self.segments[number as usize];
+        if slot.get().is_none() {
+            // Made outside of the slot, so that others wait for no more than its being put there. One may be too late.
+            let _ = slot.set(Box::new(Segment::new(birth, prefix)));
+        }
+        slot.get_or_init(|| Box::new(Segment::new(birth, prefix)))
+    }
+
+    /// A key's own segment, from one that it was split off from, or that one itself; and how many bits of the hash have
+    /// told it apart. Where a split is under way, the key's entry is moved first.
+    fn owner<'t>(
+        &'t self,
+        census: &Census,
+        from: &'t Segment<W>,
+        place: Place,
+        now: u64,
+    ) -> (&'t Segment<W>, u32) {
+        let (mut segment, mut bits) = (from, from.birth());
+        while let Some(number) = segment.child(bits) {
+            if place.bit(bits) {
+                let child = self.child(segment, bits, number);
+                if segment.is_splitting(bits) {
+                    self.move_key(census, segment, child, place, now);
+                }
+                segment = child;
+            }
+            bits += 1;
+        }
+        (segment, bits)
+    }
+
+    /// A key's member entry within its segment, dead or alive.
+    fn member(segment: &Segment<W>, place: Place) -> Option<Seen<'_, W>> {
+        for distance in 0..REACH {
+            let line = segment.line(place.home + distance);
+            for entry in 0..Line::<W>::ENTRIES {
+                let tag = line.tag(entry);
+                if tag.status() == Status::Unused {
+                    return None;
+                }
+                if tag.is_of(place.hash, distance)
+                    && tag.status() == Status::Member
+                    && line.first(entry) != DEAD
+                {
+                    return Some(Seen { line, entry, tag });
+                }
+            }
+        }
+        None
+    }
+
+    /// Looks over a key's lines for the key itself and for room.
+    fn survey(segment: &Segment<W>, place: Place, now: u64) -> Survey<'_, W> {
+        let mut survey = Survey { own: None, vacant: None, unused: None, soonest: u64::MAX };
+        for distance in 0..REACH {
+            let line = segment.line(place.home + distance);
+            for entry in 0..Line::<W>::ENTRIES {
+                // The tag is read before the state: where the state is already another's, the tag cannot be claimed.
+                let tag = line.tag(entry);
+                let first = line.first(entry);
+                let seen = Seen { line, entry, tag };
+                let status = tag.status();
+                match status {
+                    Status::Unused | Status::Left => {
+                        survey.unused.get_or_insert((seen, distance, first));
+                    }
+                    Status::Joining | Status::Member
+                        if tag.is_of(place.hash, distance)
+                            && (first != DEAD || status == Status::Joining) =>
+                    {
+                        survey.own = Some(seen);
+                        return survey;
+                    }
+                    Status::Member if first <= now || first == DEAD => {
+                        survey.vacant.get_or_insert((seen, distance, first));
+                    }
+                    Status::Member => survey.soonest = survey.soonest.min(first & !FROZEN),
+                    Status::Joining => {}
+                }
+                if status == Status::Unused {
+                    return survey;
+                }
+            }
+        }
+        survey
+    }
+
+    /// Brings a key that has no entry, with its first state.
+    ///
+    /// A thread that joins claims an entry, then looks over the key's lines again. Of two that join with the same key, at
+    /// least one sees the other there, as both claim before they look; the one whose entry comes first stays. So the
+    /// entry that becomes a member is the only one. Likewise, a segment that is being split says so before it is looked
+    /// through: either the splitter sees the claim, or the claimant sees the split.
+    ///
+    /// `moved` is the entry that the key has elsewhere if it only moves.
+    ///
+    /// # Errors
+    /// If there is no room. A key that moves finds room whatever the census says.
+    fn join(
+        &self,
+        census: &Census,
+        from: &Segment<W>,
+        place: Place,
+        words: [u64; W],
+        now: u64,
+        moved: Option<&Seen<'_, W>>,
+    ) -> Result<Joined, Full> {
+        let mut waits = 0;
+        loop {
+            let (segment, bits) = self.owner(census, from, place, now);
+            let Survey { own, vacant, unused, soonest } = Self::survey(segment, place, now);
+            if let Some(own) = own {
+                if own.tag.status() == Status::Member {
+                    return Ok(Joined::Already);
+                }
+                // Another thread joins with the same key. If it takes too long, it has to begin again.
+                waits += 1;
+                pause(waits);
+                if waits > PATIENCE {
+                    own.leave(census);
+                }
+                continue;
+            }
+            let claimed = match (vacant, unused) {
+                (Some((seen, distance, first)), _) => {
+                    // Nobody may use it any more before it becomes another's.
+                    if first != DEAD && !seen.line.swap_first(seen.entry, first, DEAD) {
+                        continue;
+                    }
+                    claim(seen, distance, place).map(|seen| (seen, distance, DEAD))
+                }
+                (None, Some((seen, distance, first))) => {
+                    if moved.is_some() {
+                        census.enter_anyway();
+                    } else if !census.enter() {
+                        return Err(Full { soonest });
+                    }
+                    let claimed = claim(seen, distance, place);
+                    if claimed.is_none() {
+                        census.leave();
+                    }
+                    claimed.map(|seen| (seen, distance, first))
+                }
+                (None, None) => {
+                    if !self.split(census, segment, bits, now) {
+                        return Err(Full { soonest });
+                    }
+                    None
+                }
+            };
+            let Some((own, distance, before)) = claimed else { continue };
+            let stays = own.line.write_claimed(own.entry, before, words)
+                && self.still_owns(segment, bits, place)
+                && self.is_first(census, segment, place, &own, distance)
+                && moved.is_none_or(Seen::is_unchanged);
+            if stays && own.retag(own.tag.joined()) {
+                return Ok(Joined::Yes);
+            }
+            // If it is no longer there, another thread has sent it away.
+            own.leave(census);
+            if moved.is_some_and(|moved| !moved.is_unchanged()) {
+                return Ok(Joined::Already);
+            }
+        }
+    }
+
+    /// Whether a segment is still a key's own.
+    fn still_owns(&self, segment: &Segment<W>, mut bits: u32, place: Place) -> bool {
+        while segment.child(bits).is_some() {
+            if place.bit(bits) {
+                return false;
+            }
+            bits += 1;
+        }
+        true
+    }
+
+    /// Whether a claimed entry is the first of its key. Later ones, which are not members yet, are sent away.
+    fn is_first(
+        &self,
+        census: &Census,
+        segment: &Segment<W>,
+        place: Place,
+        own: &Seen<'_, W>,
+        own_distance: usize,
+    ) -> bool {
+        for distance in 0..REACH {
+            let line = segment.line(place.home + distance);
+            for entry in 0..Line::<W>::ENTRIES {
+                if (distance, entry) == (own_distance, own.entry) {
+                    continue;
+                }
+                loop {
+                    let tag = line.tag(entry);
+                    if tag.status() == Status::Unused && (distance, entry) > (own_distance, own.entry) {
+                        return true;
+                    }
+                    if !tag.is_of(place.hash, distance) {
+                        break;
+                    }
+                    if tag.status() == Status::Member {
+                        if line.first(entry) == DEAD {
+                            break;
+                        }
+                        return false;
+                    }
+                    if (distance, entry) < (own_distance, own.entry) {
+                        return false;
+                    }
+                    if line.retag(entry, tag, tag.left()) {
+                        census.leave();
+                        break;
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+/// What was found in a key's lines.
+struct Survey<'s, const W: usize> {
+    /// The key's own entry, a member or joining. If there is one, the others may not be known.
+    own: Option<Seen<'s, W>>,
+    /// The first entry that is vacant or dead, how far from home, and its first state word.
+    vacant: Option<(Seen<'s, W>, usize, u64)>,
+    /// The first that is nobody's.
+    unused: Option<(Seen<'s, W>, usize, u64)>,
+    /// The first moment at which one of the others will be vacant.
+    soonest: u64,
+}
+
+/// Claims an entry for a key.
+fn claim<const W: usize>(seen: Seen<'_, W>, distance: usize, place: Place) -> Option<Seen<'_, W>> {
+    let tag = Tag::joining(place.hash, distance, seen.tag);
+    seen.retag(tag).then_some(Seen { tag, ..seen })
+}
+
+/// A time as tables count it.
+#[inline]
+pub(super) fn moment(now: tollgate_core::Timestamp) -> u64 {
+    now.as_nanos().min(LAST_MOMENT.as_nanos())
+}

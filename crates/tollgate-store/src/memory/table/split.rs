@@ -1,0 +1,150 @@
+//! Growth: a segment gives half of its keys to a new one.
+
+use super::line::{DEAD, FROZEN, LOCKED, Line, Status};
+use super::segment::{LINES, Segment};
+use super::{Place, REACH, Seen, Table};
+use crate::memory::census::Census;
+use crate::sync::{Ordering, pause};
+
+impl<const W: usize> Table<W> {
+    /// Splits a segment by a bit of the hash, or helps to. Returns whether there is room now.
+    pub(super) fn split(&self, census: &Census, segment: &Segment<W>, bit: u32, now: u64) -> bool {
+        if bit >= self.depth {
+            return false;
+        }
+        let number = match segment.child(bit) {
+            Some(number) => number,
+            None => {
+                let Some(number) = self.number() else { return false };
+                let adopted = segment.adopt(bit, number);
+                if adopted != number {
+                    // Another thread was first. Of two spare numbers one is lost, which leaves room for one segment less.
+                    self.spare.store(number, Ordering::Relaxed);
+                }
+                adopted
+            }
+        };
+        let child = self.child(segment, bit, number);
+        let mut complete = true;
+        for index in 0..LINES {
+            let line = segment.line(index);
+            for entry in 0..Line::<W>::ENTRIES {
+                let tag = line.tag(entry);
+                if Place::of_entry(tag, index).bit(bit) {
+                    complete &= self.move_entry(census, child, &Seen { line, entry, tag }, index, now);
+                }
+            }
+        }
+        if complete {
+            segment.settle(bit);
+            self.announce(number, child);
+        }
+        true
+    }
+
+    /// A number that no segment has.
+    fn number(&self) -> Option<u32> {
+        // Relaxed: a number is published by whoever adopts it.
+        match self.spare.swap(0, Ordering::Relaxed) {
+            0 => {
+                let next = |made: u32| ((made as usize) < self.segments.len()).then(|| made + 1);
+                self.made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
+            }
+            spare => Some(spare),
+        }
+    }
+
+    /// Lets the directory name a segment wherever it does not name one that was split off later.
+    fn announce(&self, number: u32, segment: &Segment<W>) {
+        let first = segment.prefix() as usize;
+        let places = 1 << (self.depth - segment.birth());
+        for place in &self.directory[first..first + places] {
+            let mut named = place.load(Ordering::Acquire);
+            // What the directory names has been made.
+            while self.segments[named as usize].get().is_some_and(|other| other.birth() < segment.birth()) {
+                match place.compare_exchange(named, number, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => break,
+                    Err(other) => named = other,
+                }
+            }
+        }
+    }
+
+    /// Moves a key's entry, if it has one, to the segment that is split off.
+    pub(super) fn move_key(
+        &self,
+        census: &Census,
+        segment: &Segment<W>,
+        child: &Segment<W>,
+        place: Place,
+        now: u64,
+    ) {
+        for distance in 0..REACH {
+            let line = segment.line(place.home + distance);
+            for entry in 0..Line::<W>::ENTRIES {
+                let mut turn = 0;
+                loop {
+                    let tag = line.tag(entry);
+                    if tag.status() == Status::Unused {
+                        return;
+                    }
+                    let seen = Seen { line, entry, tag };
+                    if !tag.is_of(place.hash, distance)
+                        || self.move_entry(census, child, &seen, place.home + distance, now)
+                    {
+                        break;
+                    }
+                    turn += 1;
+                    pause(turn);
+                }
+            }
+        }
+    }
+
+    /// Moves an entry to the segment that is split off. Returns whether the entry is no longer there; it stays while
+    /// another thread writes it.
+    fn move_entry(
+        &self,
+        census: &Census,
+        child: &Segment<W>,
+        seen: &Seen<'_, W>,
+        line_index: usize,
+        now: u64,
+    ) -> bool {
+        let leave = || {
+            seen.leave(census);
+            // Or its owner, another mover or a newcomer has changed it: none of them leaves it to the former key, or
+            // brings one that does not look where it belongs.
+            true
+        };
+        match seen.tag.status() {
+            Status::Unused | Status::Left => return true,
+            Status::Joining => return leave(),
+            Status::Member => {}
+        }
+        loop {
+            let first = seen.line.first(seen.entry);
+            if first == DEAD {
+                return leave();
+            }
+            if first == LOCKED {
+                return false;
+            }
+            if first & FROZEN != 0 {
+                break;
+            }
+            // What is vacant need not move.
+            let mark = if first <= now { DEAD } else { first | FROZEN };
+            if !seen.is_unchanged() {
+                return true;
+            }
+            seen.line.swap_first(seen.entry, first, mark);
+        }
+        let words = seen.line.frozen_words(seen.entry);
+        let place = Place::of_entry(seen.tag, line_index);
+        // The new segment has room: it holds some of the keys of one in which they all had room. Were it otherwise, the
+        // state would be lost.
+        let _ = self.join(census, child, place, words, now, Some(seen));
+        leave()
+    }
+}

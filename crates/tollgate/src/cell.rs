@@ -1,0 +1,71 @@
+//! The state of one limit, shared by threads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tollgate_core::packed::Footprint;
+use tollgate_core::{Limit, State, Timestamp};
+
+/// A state: a word that is changed by compare-and-swap, or anything under a lock.
+#[derive(Debug)]
+pub(crate) enum Cell {
+    Word(AtomicU64),
+    State(Mutex<State>),
+}
+
+impl Cell {
+    pub(crate) fn new(limit: &Limit, now: Timestamp) -> Self {
+        let fresh = limit.fresh(now);
+        match limit.footprint() {
+            Footprint::Word => Self::Word(AtomicU64::new(limit.pack(&fresh)[0])),
+            Footprint::None | Footprint::Words | Footprint::State => Self::State(Mutex::new(fresh)),
+        }
+    }
+
+    /// Runs a step on a state that is a word, as those of a limit with a
+    /// [`word_meter`](tollgate_core::Limit::word_meter) are. It may be run several times; the last run counts.
+    #[inline]
+    pub(crate) fn update_word<R>(&self, step: impl Fn(u64) -> (R, u64)) -> R {
+        let word = match self {
+            Self::Word(word) => word,
+            // Not reached: such limits have words.
+            Self::State(_) => &AtomicU64::new(0),
+        };
+        // Relaxed: the word is all there is, and nothing else is published with it.
+        let mut before = word.load(Ordering::Relaxed);
+        loop {
+            let (result, after) = step(before);
+            if after == before {
+                return result;
+            }
+            match word.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return result,
+                Err(other) => before = other,
+            }
+        }
+    }
+
+    /// Runs a step on the state. It may be run several times; the last run counts.
+    pub(crate) fn update<R>(&self, limit: &Limit, step: impl Fn(&mut State) -> R) -> R {
+        match self {
+            Self::Word(_) => self.update_word(|word| {
+                let mut state = limit.unpack([word, 0, 0]);
+                let result = step(&mut state);
+                (result, limit.pack(&state)[0])
+            }),
+            Self::State(state) => step(&mut lock(state)),
+        }
+    }
+
+    pub(crate) fn read(&self, limit: &Limit) -> State {
+        match self {
+            Self::Word(word) => limit.unpack([word.load(Ordering::Relaxed), 0, 0]),
+            Self::State(state) => lock(state).clone(),
+        }
+    }
+}
+
+/// Locks, also after a panic elsewhere: no step leaves a state half-changed.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
