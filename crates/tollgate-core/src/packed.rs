@@ -283,7 +283,7 @@ mod tests {
                 let mut state = limit.unpack([word, 0, 0]);
                 let long = limit.acquire(&mut state, now, cost).decision;
                 let (short, next) = meter.acquire_word(word, now, cost);
-                assert_eq!(short, long, "{ahead} {cost}");
+                assert_eq!(meter.decision(short, cost), long, "{ahead} {cost}");
                 assert_eq!(next, limit.pack(&state)[0], "{ahead} {cost}");
             }
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use tollgate::{Config, LoadError, Overflow};
+use tollgate::{ClockSource, Config, LoadError, Overflow};
 
 use crate::replay::ReplayOptions;
 
@@ -53,6 +53,10 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "RULE", env = "TOLLGATE_OVERFLOW", value_enum, default_value_t = OverflowRule::Shared)]
     pub(crate) overflow: OverflowRule,
 
+    /// What to tell the time by
+    #[arg(long, value_name = "SOURCE", env = "TOLLGATE_CLOCK", value_enum, default_value_t = ClockChoice::Auto)]
+    pub(crate) clock: ClockChoice,
+
     /// What to log: a level, or levels by part as in `info,tollgate::serve=debug`
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = "info")]
     pub(crate) log: String,
@@ -72,6 +76,27 @@ impl From<OverflowRule> for Overflow {
         match rule {
             OverflowRule::Shared => Self::Shared,
             OverflowRule::Deny => Self::Deny,
+        }
+    }
+}
+
+/// The source of the time, as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClockChoice {
+    /// The counter where the kernel trusts it, else the monotonic clock
+    Auto,
+    /// The time-stamp counter of an x86-64 processor under Linux: faster
+    Counter,
+    /// The monotonic clock of the operating system
+    Monotonic,
+}
+
+impl From<ClockChoice> for ClockSource {
+    fn from(choice: ClockChoice) -> Self {
+        match choice {
+            ClockChoice::Auto => Self::Auto,
+            ClockChoice::Counter => Self::Counter,
+            ClockChoice::Monotonic => Self::Monotonic,
         }
     }
 }

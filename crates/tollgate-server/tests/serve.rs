@@ -16,7 +16,8 @@ const LOGIN: &str = r#"{"method":"POST","path":"/api/auth/login","ip":"203.0.113
 
 #[test]
 fn it_says_what_runs_and_the_line_to_try_works() {
-    let server = Server::start(&[]);
+    // Which clock is best depends on the machine.
+    let server = Server::start(&["--clock", "monotonic"]);
     let shown = server.announcement.replace(server.address(), "ADDRESS");
     insta::assert_snapshot!(shown);
     // The curl line is taken at its word.
@@ -297,6 +298,33 @@ fn what_keeps_it_from_starting_is_said() {
     let wrong = run(&["serve", "--policy", file.to_str().unwrap()]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(stderr(&wrong).contains("policy.yaml:4:12"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn the_clock_can_be_chosen_and_is_shown() {
+    let shown = |server: &Server| {
+        let line = server.announcement.lines().find_map(|line| line.strip_prefix("  clock     "));
+        line.unwrap().to_owned()
+    };
+    let chosen = shown(&Server::start(&[]));
+    assert!(["counter", "monotonic"].contains(&chosen.as_str()), "{chosen}");
+    let mut command = tollgate();
+    command.args(["serve", "--listen", "127.0.0.1:0"]).env("TOLLGATE_CLOCK", "monotonic");
+    assert_eq!(shown(&Server::start_command(command)), "monotonic");
+
+    if chosen == "counter" {
+        let server = Server::start(&["--clock", "counter"]);
+        assert_eq!(shown(&server), "counter");
+        assert_eq!(server.post("/v1/check", LOGIN).json()["allowed"], true);
+    } else {
+        let refused = run(&["serve", "--listen", "127.0.0.1:0", "--clock", "counter"]);
+        assert_eq!(refused.status.code(), Some(1));
+        let told = stderr(&refused);
+        assert!(told.starts_with("tollgate: --clock counter: ") && told.contains("`monotonic`"), "{told}");
+    }
+    let unknown = run(&["serve", "--clock", "sundial"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("[possible values: auto, counter, monotonic]"), "{}", stderr(&unknown));
 }
 
 #[test]

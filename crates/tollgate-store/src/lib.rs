@@ -31,7 +31,7 @@ mod seed;
 mod store;
 mod sync;
 
-pub use clock::SystemClock;
+pub use clock::{ClockError, ClockSource, SystemClock};
 pub use memory::{MemoryOptions, MemoryStore, Overflow};
 pub use seed::random_seed;
 pub use store::{LocalStore, Refund, Store, StoreError};

@@ -66,7 +66,7 @@ pub trait LocalStore: Send + Sync {
     }
 
     /// [`acquire_one_at`](Self::acquire_one_at) the present.
-    #[inline]
+    #[inline(always)]
     fn acquire_one(&self, hit: &Hit<'_>) -> Outcome {
         self.acquire_one_at(self.now(), hit)
     }

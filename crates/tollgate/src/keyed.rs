@@ -115,13 +115,13 @@ const BATCH: usize = 16;
 
 impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
     /// Asks for 1, and takes it if it is there.
-    #[inline]
+    #[inline(always)]
     pub fn check(&self, key: &K) -> Decision {
         self.check_n(key, 1)
     }
 
     /// Asks for `cost` units, and takes them if all are there. 0 only looks.
-    #[inline]
+    #[inline(always)]
     pub fn check_n(&self, key: &K, cost: u32) -> Decision {
         self.store.acquire_one(&self.hit(key, cost)).decision
     }

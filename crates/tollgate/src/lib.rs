@@ -72,8 +72,8 @@ pub use tollgate_core::{
     State, Timestamp, algorithm, quota,
 };
 pub use tollgate_store::{
-    LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError, SystemClock, conformance,
-    random_seed,
+    ClockError, ClockSource, LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError,
+    SystemClock, conformance, random_seed,
 };
 
 #[cfg(feature = "policy")]

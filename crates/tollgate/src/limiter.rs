@@ -65,7 +65,10 @@ impl<C: Clock> Limiter<C> {
     pub fn check_n(&self, cost: u32) -> Decision {
         let now = self.now();
         match self.limit.word_meter() {
-            Some(meter) => self.state.update_word(|word| meter.acquire_word(word, now, cost)),
+            Some(meter) => {
+                let answer = self.state.update_word(|word| meter.acquire_word(word, now, cost));
+                meter.decision(answer, cost)
+            }
             None => self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost).decision),
         }
     }

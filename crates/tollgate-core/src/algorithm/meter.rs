@@ -34,6 +34,19 @@ pub struct ArrivalTime {
     pub fraction: u64,
 }
 
+/// A short meter's answer, in one word: how far from its fullest the meter is afterwards, and whether the request
+/// passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WordAnswer(u64);
+
+impl WordAnswer {
+    /// Whether the request passes.
+    #[inline]
+    pub const fn is_allowed(self) -> bool {
+        self.0 >> 63 == 1
+    }
+}
+
 impl Meter {
     /// A meter of `capacity` units that recovers `rate.count()` of them in each `rate.period()`.
     ///
@@ -57,36 +70,46 @@ impl Meter {
     }
 
     /// The whole step on a state that is one word: the nanosecond at which the meter is at its fullest. Returns the
-    /// decision and the state after it.
+    /// [answer](Self::decision) and the state after it.
     ///
-    /// Says what [`Limit::acquire`](crate::Limit::acquire) says, in 64-bit arithmetic. It is for meters that are
-    /// [short](Self::is_short), up to [`LAST_MOMENT`](crate::packed::LAST_MOMENT); others deny.
+    /// It comes to what [`Limit::acquire`](crate::Limit::acquire) does, in 64-bit arithmetic. It is for meters that are
+    /// [short](Self::is_short), up to [`LAST_MOMENT`](crate::packed::LAST_MOMENT).
     #[inline]
-    pub fn acquire_word(&self, full_at: u64, now: Timestamp, cost: u32) -> (Decision, u64) {
-        // The span is at most 2^60 and the time below 2^63: neither sum can pass 2^64.
+    pub fn acquire_word(&self, full_at: u64, now: Timestamp, cost: u32) -> (WordAnswer, u64) {
+        // The span is at most 2^60 and the time below 2^63: no sum can pass 2^64.
         let (now, full) = (now.as_nanos().min(LAST_MOMENT.as_nanos()), self.short);
         let debt = full_at.saturating_sub(now).min(full);
-        let affordable = u64::from(cost) <= self.capacity;
-        // Of a cost that the meter can hold, the time is at most the span.
-        let after = debt + u64::from(cost).wrapping_mul(self.unit_time) * u64::from(affordable);
-        let allowed = affordable && after <= full;
+        // What the meter cannot hold at all is longer than its span; no product of what it can hold is.
+        let asked = if u64::from(cost) <= self.capacity { self.asked(cost) } else { full + 1 };
+        let after = debt + asked;
+        let allowed = after <= full;
         let settled = if allowed { after } else { debt };
-        let decision = Decision {
+        // Also where nothing was taken: a moment that has passed becomes the present, and one that lies too far ahead,
+        // because the clock stepped back, is brought near.
+        (WordAnswer(settled | u64::from(allowed) << 63), now + settled)
+    }
+
+    const fn asked(&self, cost: u32) -> u64 {
+        (cost as u64).wrapping_mul(self.unit_time)
+    }
+
+    /// What a short meter's answer to a request of this cost says.
+    #[inline]
+    pub fn decision(&self, answer: WordAnswer, cost: u32) -> Decision {
+        let (allowed, settled) = (answer.is_allowed(), answer.0 & !(1 << 63));
+        Decision {
             allowed,
             limit: self.capacity,
-            remaining: (full - settled) / self.unit_time,
+            remaining: (self.short - settled) / self.unit_time,
             retry_after: if allowed {
                 Retry::Now
-            } else if affordable {
-                Retry::After(Nanos::new(after - full))
+            } else if u64::from(cost) <= self.capacity {
+                Retry::After(Nanos::new(settled + self.asked(cost) - self.short))
             } else {
                 Retry::Never
             },
             reset_after: Nanos::new(settled),
-        };
-        // Also where nothing was taken: a moment that has passed becomes the present, and one that lies too far ahead,
-        // because the clock stepped back, is brought near.
-        (decision, now + settled)
+        }
     }
 
     /// How many units the meter holds at its fullest.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tollgate::{Gate, MemoryOptions, MemoryStore};
+use tollgate::{ClockSource, Gate, MemoryOptions, MemoryStore, SystemClock};
 use tracing_subscriber::EnvFilter;
 
 use self::api::App;
@@ -49,18 +49,29 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
         overflow: options.overflow.into(),
         ..MemoryOptions::default()
     };
-    let gate = Gate::with_store(config, MemoryStore::new(store_options));
+    let clock = match SystemClock::with_source(options.clock.into()) {
+        Ok(clock) => clock,
+        // Only the counter can be missing.
+        Err(error) => return fail(format_args!("--clock counter: {error}")),
+    };
+    let gate = Gate::with_store(config, MemoryStore::with_clock(clock, store_options));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}")),
     };
-    let code = runtime.block_on(serve(options, &policy_name, store_options, gate));
+    let code = runtime.block_on(serve(options, &policy_name, store_options, clock.source(), gate));
     // Whatever still runs has had its time.
     runtime.shutdown_timeout(Duration::from_millis(500));
     code
 }
 
-async fn serve(options: &ServeOptions, policy_name: &str, store: MemoryOptions, gate: Gate) -> ExitCode {
+async fn serve(
+    options: &ServeOptions,
+    policy_name: &str,
+    store: MemoryOptions,
+    clock: ClockSource,
+    gate: Gate,
+) -> ExitCode {
     let listener = match TcpListener::bind(options.listen).await {
         Ok(listener) => listener,
         Err(error) => {
@@ -80,7 +91,7 @@ async fn serve(options: &ServeOptions, policy_name: &str, store: MemoryOptions, 
         draining: watch::channel(false).0,
     });
     let policies = if active == 1 { "1 policy".to_owned() } else { format!("{active} policies") };
-    announce(&format!("{policy_name} ({policies})"), store.capacity, address);
+    announce(&format!("{policy_name} ({policies})"), store.capacity, clock, address);
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: keep it private");
     }
@@ -142,7 +153,7 @@ async fn drain_ended(mut draining: watch::Receiver<bool>) {
 }
 
 /// Says what runs, and how to try it.
-fn announce(policies: &str, capacity: usize, address: SocketAddr) {
+fn announce(policies: &str, capacity: usize, clock: ClockSource, address: SocketAddr) {
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let keys = count(capacity, "key");
     let mut text = Vec::new();
@@ -153,6 +164,7 @@ fn announce(policies: &str, capacity: usize, address: SocketAddr) {
 {strong}tollgate {}{plain}
   policies  {policies}
   store     memory, at most {keys}
+  clock     {clock}
   HTTP      http://{address}
   metrics   http://{address}/metrics
 

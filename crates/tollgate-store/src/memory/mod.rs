@@ -23,7 +23,8 @@ mod tests;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tollgate_core::{
-    Answer, Clock, Decision, Grant, Group, Hit, KeyHash, LimitId, Nanos, Outcome, Retry, Source, Timestamp,
+    Answer, Clock, Decision, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Outcome, Previous, Retry,
+    Source, Timestamp,
 };
 
 use self::states::States;
@@ -139,8 +140,18 @@ impl<C: Clock> MemoryStore<C> {
     }
 
     /// Decides a hit that is alone, whatever its limit and however full the store.
+    ///
+    /// It takes the hit in parts, so that a caller which hardly ever comes here can keep it in registers.
     #[inline(never)]
-    fn acquire_any(&self, now: Timestamp, hit: &Hit<'_>) -> Outcome {
+    fn acquire_any(
+        &self,
+        now: Timestamp,
+        (id, key): (LimitId, KeyHash),
+        limit: &Limit,
+        cost: u32,
+        previous: Option<&Previous<'_>>,
+    ) -> Outcome {
+        let hit = &Hit { id, key, limit, cost, previous: previous.copied() };
         self.carry_over(now, hit);
         let step = |states: &States, key| {
             states.update(key, hit.limit, now, |state| hit.limit.acquire(state, now, hit.cost))
@@ -213,17 +224,18 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
         self.acquire_together(now, groups)
     }
 
-    #[inline]
+    #[inline(always)]
     fn acquire_one_at(&self, now: Timestamp, hit: &Hit<'_>) -> Outcome {
+        let cost = hit.cost;
         if let Some(meter) = hit.limit.word_meter()
             && hit.previous.is_none()
-            && let Ok(decision) =
-                self.own.update_word(hit.key, now, |word| meter.acquire_word(word, now, hit.cost))
+            && let Ok(answer) =
+                self.own.update_word(hit.key, now, move |word| meter.acquire_word(word, now, cost))
         {
-            let grant = decision.allowed.then_some(Grant { stamp: now, cost: hit.cost });
-            return Outcome { decision, grant, source: Source::Memory };
+            let grant = answer.is_allowed().then_some(Grant { stamp: now, cost });
+            return Outcome { decision: meter.decision(answer, cost), grant, source: Source::Memory };
         }
-        self.acquire_any(now, hit)
+        self.acquire_any(now, (hit.id, hit.key), hit.limit, hit.cost, hit.previous.as_ref())
     }
 
     #[inline]

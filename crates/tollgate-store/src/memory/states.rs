@@ -45,10 +45,10 @@ impl States {
         &self,
         key: KeyHash,
         now: Timestamp,
-        step: impl Fn(u64) -> (R, u64),
+        step: impl Fn(u64) -> (R, u64) + Copy,
     ) -> Result<R, Full> {
         let at = moment(now);
-        self.words.update(&self.census, Place::of(key), at, |words| match words {
+        self.words.update(&self.census, Place::of(key), at, move |words| match words {
             Some([word]) => {
                 let (result, next) = step(word);
                 (result, (next != word).then_some([next]))
@@ -161,7 +161,7 @@ fn packed<R, const W: usize>(
     step: impl Fn(&mut State) -> R,
 ) -> Result<R, Full> {
     let at = moment(now);
-    table.update(census, Place::of(key), at, |words| {
+    table.update(census, Place::of(key), at, &|words: Option<[u64; W]>| {
         let mut state = match words {
             Some(words) => unpacked(limit, words),
             None => limit.fresh(Timestamp::from_nanos(at)),
@@ -183,7 +183,7 @@ fn change<const W: usize>(
     at: u64,
     change: impl Fn(&mut State),
 ) {
-    let changed = table.update(census, place, at, |words| {
+    let changed = table.update(census, place, at, &|words: Option<[u64; W]>| {
         let next = words.map(|words| {
             let mut state = unpacked(limit, words);
             change(&mut state);

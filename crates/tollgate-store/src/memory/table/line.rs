@@ -115,32 +115,38 @@ impl<const W: usize> Line<W> {
         &self.0[(1 + word) * Self::ENTRIES + entry & 7]
     }
 
-    // The orderings: tags are read and written in one order that all threads agree on, since joining relies on that
-    // of two threads at least one sees the other. The way that only reads tags of members needs less (`find`).
+    // Acquire and release: the state of a member was written before it became one. Where two threads must see each
+    // other, they put a fence between their writing and their reading (`Table::join`).
 
+    #[inline]
     pub(super) fn tag(&self, entry: usize) -> Tag {
-        Tag(self.0[entry & 7].load(Ordering::SeqCst))
+        Tag(self.0[entry & 7].load(Ordering::Acquire))
     }
 
     /// Changes a tag, if it is still as it was read.
     pub(super) fn retag(&self, entry: usize, from: Tag, to: Tag) -> bool {
-        self.0[entry & 7].compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        self.0[entry & 7].compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// The entry of the member with this hash whose home this line is.
+    /// The entry of the member with this hash whose home lies `distance` lines before this one.
     #[inline]
-    pub(super) fn find(&self, hash: u64) -> Option<(usize, Tag)> {
-        let member = hash | (Status::Member as u64) << STATUS_SHIFT;
+    pub(super) fn find(&self, hash: u64, distance: usize) -> Option<(usize, Tag)> {
+        let member = hash | (distance as u64) << DISTANCE_SHIFT | (Status::Member as u64) << STATUS_SHIFT;
         let mut found = 0;
         // All are compared, as where the entry is cannot be foretold.
         for entry in 0..Self::ENTRIES {
-            // Acquire: the state of a member was written before it became one.
-            let same = (self.0[entry].load(Ordering::Acquire) ^ member) <= OWNERS;
+            let same = (self.tag(entry).0 ^ member) <= OWNERS;
             found |= u32::from(same) << entry;
         }
         let entry = found.trailing_zeros() as usize & (Self::ENTRIES - 1);
-        let tag = self.0[entry].load(Ordering::Acquire);
-        (found != 0 && (tag ^ member) <= OWNERS).then_some((entry, Tag(tag)))
+        let tag = self.tag(entry);
+        // If none was found, this is the first entry, which is not the key's either.
+        ((tag.0 ^ member) <= OWNERS).then_some((entry, tag))
+    }
+
+    /// Whether an entry was never used, so that no key lies in later lines for want of room in this one.
+    pub(super) fn has_unused(&self) -> bool {
+        self.tag(Self::ENTRIES - 1).status() == Status::Unused
     }
 
     /// The first state word, which may be a mark.
@@ -191,7 +197,7 @@ impl<const W: usize> Line<W> {
         &self,
         entry: usize,
         tag: Tag,
-        step: &impl Fn([u64; W]) -> (R, Option<[u64; W]>),
+        step: impl Fn([u64; W]) -> (R, Option<[u64; W]>),
     ) -> Option<R> {
         if W > 1 {
             return self.step_locked(entry, tag, step);
@@ -199,7 +205,7 @@ impl<const W: usize> Line<W> {
         loop {
             let word = self.first(entry);
             // The tag is looked at again, now that the state was read: if it is the same, the state was its owner's.
-            if word >= FROZEN || self.0[entry & 7].load(Ordering::Acquire) != tag.0 {
+            if word >= FROZEN || self.tag(entry) != tag {
                 cold_path();
                 return None;
             }
@@ -217,7 +223,7 @@ impl<const W: usize> Line<W> {
         &self,
         entry: usize,
         tag: Tag,
-        step: &impl Fn([u64; W]) -> (R, Option<[u64; W]>),
+        step: impl Fn([u64; W]) -> (R, Option<[u64; W]>),
     ) -> Option<R> {
         let lock = Lock::take(self, entry)?;
         // Under the lock the tag cannot change owners.

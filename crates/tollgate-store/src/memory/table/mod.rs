@@ -27,7 +27,6 @@ mod split;
 mod tests;
 
 use std::hint::cold_path;
-use std::sync::OnceLock;
 
 use tollgate_core::KeyHash;
 use tollgate_core::packed::LAST_MOMENT;
@@ -36,7 +35,7 @@ use self::line::{DEAD, FROZEN, Line, Status, TAG_LOW_BITS, Tag};
 use self::segment::{LINES, Segment};
 use super::census::Census;
 use super::{Full, cpu};
-use crate::sync::{AtomicU32, AtomicUsize, Ordering, pause};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering, Slot, fence, pause};
 
 /// How many lines a key may lie in: its home and those after it.
 const REACH: usize = if LINES < 8 { LINES } else { 8 };
@@ -54,7 +53,9 @@ pub(super) struct Table<const W: usize> {
     directory: Box<[AtomicU32]>,
     /// How many bits that is.
     depth: u32,
-    segments: Box<[OnceLock<Box<Segment<W>>>]>,
+    /// By how much the hash is shifted to leave them.
+    shift: u32,
+    segments: Box<[Slot<Box<Segment<W>>>]>,
     /// How many segments were made; numbers from here on are free.
     made: AtomicU32,
     /// The number of a segment that was made and not needed; 0 if there is none.
@@ -155,7 +156,8 @@ impl<const W: usize> Table<W> {
         Self {
             directory: (0..1_usize << depth).map(|_| AtomicU32::new(0)).collect(),
             depth,
-            segments: (0..1_usize << depth).map(|_| OnceLock::new()).collect(),
+            shift: 64 - depth,
+            segments: (0..1_usize << depth).map(|_| Slot::empty()).collect(),
             made: AtomicU32::new(1),
             spare: AtomicU32::new(0),
             hand: AtomicUsize::new(0),
@@ -183,18 +185,37 @@ impl<const W: usize> Table<W> {
         census: &Census,
         place: Place,
         now: u64,
-        step: impl Fn(Option<[u64; W]>) -> (R, Option<[u64; W]>),
+        step: impl Fn(Option<[u64; W]>) -> (R, Option<[u64; W]>) + Copy,
     ) -> Result<R, Full> {
         if let Some(segment) = self.nearest(place) {
             let line = segment.line(place.home);
-            if let Some((entry, tag)) = line.find(place.hash)
-                && let Some(result) = line.step(entry, tag, &|words| step(Some(words)))
+            if let Some((entry, tag)) = line.find(place.hash, 0)
+                && let Some(result) = line.step(entry, tag, move |words| step(Some(words)))
             {
                 return Ok(result);
             }
         }
         cold_path();
-        self.update_far(census, place, now, &step)
+        self.update_far(census, place, now, step)
+    }
+
+    /// Runs a step on a key's state where it does not lie in its home line.
+    fn update_near<R>(
+        &self,
+        place: Place,
+        step: impl Fn(Option<[u64; W]>) -> (R, Option<[u64; W]>) + Copy,
+    ) -> Option<R> {
+        let segment = self.nearest(place)?;
+        for distance in 1..REACH {
+            if segment.line(place.home + distance - 1).has_unused() {
+                return None;
+            }
+            let line = segment.line(place.home + distance);
+            if let Some((entry, tag)) = line.find(place.hash, distance) {
+                return line.step(entry, tag, move |words| step(Some(words)));
+            }
+        }
+        None
     }
 
     #[inline(never)]
@@ -203,12 +224,15 @@ impl<const W: usize> Table<W> {
         census: &Census,
         place: Place,
         now: u64,
-        step: &impl Fn(Option<[u64; W]>) -> (R, Option<[u64; W]>),
+        step: impl Fn(Option<[u64; W]>) -> (R, Option<[u64; W]>) + Copy,
     ) -> Result<R, Full> {
+        if let Some(result) = self.update_near(place, step) {
+            return Ok(result);
+        }
         loop {
             let (segment, _) = self.owner(census, self.root(place), place, now);
             if let Some(seen) = Self::member(segment, place) {
-                if let Some(result) = seen.line.step(seen.entry, seen.tag, &|words| step(Some(words))) {
+                if let Some(result) = seen.line.step(seen.entry, seen.tag, move |words| step(Some(words))) {
                     return Ok(result);
                 }
                 // It was given up, or is about to move.
@@ -251,7 +275,7 @@ impl<const W: usize> Table<W> {
     /// Whether a key that has no entry would find room for one without growth beyond the census.
     pub(super) fn has_room(&self, census: &Census, place: Place, now: u64) -> bool {
         let (segment, _) = self.owner(census, self.root(place), place, now);
-        !census.is_full() || Self::survey(segment, place, now).vacant.is_some()
+        !census.is_full() || Self::survey(segment, place, 0, now).vacant.is_some()
     }
 
     /// Gives vacant entries up, some at each call, so that others have their room. Returns whether it found any, and the
@@ -268,7 +292,7 @@ impl<const W: usize> Table<W> {
             seen_lines += STRETCH;
             for index in start..start + STRETCH {
                 let index = index % lines;
-                let Some(segment) = self.segments.get(index / LINES).and_then(OnceLock::get) else {
+                let Some(segment) = self.segments.get(index / LINES).and_then(Slot::get) else {
                     continue;
                 };
                 let line = segment.line(index);
@@ -296,7 +320,7 @@ impl<const W: usize> Table<W> {
     /// The segment that the directory names: a key's own, or one from which its own was split off.
     #[inline]
     fn nearest(&self, place: Place) -> Option<&Segment<W>> {
-        let index = (place.hash >> (64 - self.depth)) as usize;
+        let index = place.hash.wrapping_shr(self.shift) as usize;
         let number = self.directory[index].load(Ordering::Acquire);
         self.segments[number as usize].get().map(|segment| &**segment)
     }
@@ -313,12 +337,7 @@ impl<const W: usize> Table<W> {
 
     /// The segment with this number, which is made if it is not there yet.
     fn segment(&self, number: u32, birth: u32, prefix: u32) -> &Segment<W> {
-        let slot = &self.segments[number as usize];
-        if slot.get().is_none() {
-            // Made outside of the slot, so that others wait for no more than its being put there. One may be too late.
-            let _ = slot.set(Box::new(Segment::new(birth, prefix)));
-        }
-        slot.get_or_init(|| Box::new(Segment::new(birth, prefix)))
+        self.segments[number as usize].get_or_make(|| Box::new(Segment::new(birth, prefix)))
     }
 
     /// A key's own segment, from one that it was split off from, or that one itself; and how many bits of the hash have
@@ -364,8 +383,11 @@ impl<const W: usize> Table<W> {
         None
     }
 
-    /// Looks over a key's lines for the key itself and for room.
-    fn survey(segment: &Segment<W>, place: Place, now: u64) -> Survey<'_, W> {
+    /// Looks over a key's lines for the key itself and for room for a state whose first word is this.
+    ///
+    /// An entry whose owner moved away with just this word is no room: a thread that decided on the owner's state, and
+    /// has not written it yet, would take the newcomer's state for it.
+    fn survey(segment: &Segment<W>, place: Place, word: u64, now: u64) -> Survey<'_, W> {
         let mut survey = Survey { own: None, vacant: None, unused: None, soonest: u64::MAX };
         for distance in 0..REACH {
             let line = segment.line(place.home + distance);
@@ -377,7 +399,9 @@ impl<const W: usize> Table<W> {
                 let status = tag.status();
                 match status {
                     Status::Unused | Status::Left => {
-                        survey.unused.get_or_insert((seen, distance, first));
+                        if first != word | FROZEN {
+                            survey.unused.get_or_insert((seen, distance, first));
+                        }
                     }
                     Status::Joining | Status::Member
                         if tag.is_of(place.hash, distance)
@@ -403,9 +427,9 @@ impl<const W: usize> Table<W> {
     /// Brings a key that has no entry, with its first state.
     ///
     /// A thread that joins claims an entry, then looks over the key's lines again. Of two that join with the same key, at
-    /// least one sees the other there, as both claim before they look; the one whose entry comes first stays. So the
-    /// entry that becomes a member is the only one. Likewise, a segment that is being split says so before it is looked
-    /// through: either the splitter sees the claim, or the claimant sees the split.
+    /// least one sees the other there, as both claim before they look, with a fence between; the one whose entry comes
+    /// first stays. So the entry that becomes a member is the only one. Likewise, that a segment is being split is written
+    /// before it is looked through: either whoever looks sees the claim, or the claimant sees the split.
     ///
     /// `moved` is the entry that the key has elsewhere if it only moves.
     ///
@@ -423,7 +447,7 @@ impl<const W: usize> Table<W> {
         let mut waits = 0;
         loop {
             let (segment, bits) = self.owner(census, from, place, now);
-            let Survey { own, vacant, unused, soonest } = Self::survey(segment, place, now);
+            let Survey { own, vacant, unused, soonest } = Self::survey(segment, place, words[0], now);
             if let Some(own) = own {
                 if own.tag.status() == Status::Member {
                     return Ok(Joined::Already);
@@ -464,6 +488,8 @@ impl<const W: usize> Table<W> {
                 }
             };
             let Some((own, distance, before)) = claimed else { continue };
+            // Claimed first, then looked: see above.
+            fence(Ordering::SeqCst);
             let stays = own.line.write_claimed(own.entry, before, words)
                 && self.still_owns(segment, bits, place)
                 && self.is_first(census, segment, place, &own, distance)

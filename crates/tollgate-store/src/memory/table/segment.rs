@@ -51,15 +51,14 @@ impl<const W: usize> Segment<W> {
 
     /// The number of the segment that was split off by this bit.
     pub(super) fn child(&self, bit: u32) -> Option<u32> {
-        // In one order with the tags: see `Table::join`.
-        let number = self.children.get(bit as usize)?.load(Ordering::SeqCst);
+        let number = self.children.get(bit as usize)?.load(Ordering::Acquire);
         (number != 0).then_some(number)
     }
 
     /// Names the segment that is split off by this bit. Returns the one that has been named.
     pub(super) fn adopt(&self, bit: u32, number: u32) -> u32 {
         let child = &self.children[bit as usize];
-        match child.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst) {
+        match child.compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => number,
             Err(earlier) => earlier,
         }

@@ -4,7 +4,7 @@ use super::line::{DEAD, FROZEN, LOCKED, Line, Status};
 use super::segment::{LINES, Segment};
 use super::{Place, REACH, Seen, Table};
 use crate::memory::census::Census;
-use crate::sync::{Ordering, pause};
+use crate::sync::{Ordering, fence, pause};
 
 impl<const W: usize> Table<W> {
     /// Splits a segment by a bit of the hash, or helps to. Returns whether there is room now.
@@ -25,6 +25,8 @@ impl<const W: usize> Table<W> {
             }
         };
         let child = self.child(segment, bit, number);
+        // The split was announced; what was claimed before is seen from here on. See `Table::join`.
+        fence(Ordering::SeqCst);
         let mut complete = true;
         for index in 0..LINES {
             let line = segment.line(index);
@@ -79,6 +81,8 @@ impl<const W: usize> Table<W> {
         place: Place,
         now: u64,
     ) {
+        // As in `split`.
+        fence(Ordering::SeqCst);
         for distance in 0..REACH {
             let line = segment.line(place.home + distance);
             for entry in 0..Line::<W>::ENTRIES {
