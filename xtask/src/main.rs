@@ -1,6 +1,7 @@
 //! The project's chores: `cargo xtask <chore>`.
 
 mod chores;
+mod peers;
 mod sample_log;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ Chores:
               tests, documentation examples, and the example programs
   ci          What a change must pass: format, lints, documentation, dependencies, and `test`
   bench       The benchmarks, as tables
+  bench peers Tollgate's limiter and those of other crates; see `bench peers --help`
   sample-log  Write samples/access.log anew
 ";
 
@@ -24,6 +26,11 @@ fn main() -> ExitCode {
         ["test"] => chores::test(),
         ["ci"] => chores::ci(),
         ["bench"] => chores::bench(),
+        ["bench", "peers", "--help" | "-h"] => {
+            print!("{}", peers::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        ["bench", "peers", options @ ..] => peers::bench(options),
         ["sample-log"] => sample_log::write(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

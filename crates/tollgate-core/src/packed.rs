@@ -26,15 +26,15 @@ use crate::algorithm::{FixedWindow, Refill, SlidingWindow, TokenBucket, Windows}
 use crate::limit::{Limit, State};
 use crate::time::{Nanos, Timestamp};
 
-/// The last moment that packed states count by, in the year 2189. A table's time stands still there, so that a clock
+/// The last moment that packed states count by, in the year 2097. A table's time stands still there, so that a clock
 /// gone mad grants nothing.
-pub const LAST_MOMENT: Timestamp = Timestamp::from_nanos((1 << 63) - (1 << 61));
+pub const LAST_MOMENT: Timestamp = Timestamp::from_nanos((1 << 62) - (1 << 59));
 
-/// The longest time, about 36 years, that a packed state may take to become as new.
-pub const LONGEST_SPAN: Nanos = Nanos::new(1 << 60);
+/// The longest time, about nine years, that a packed state may take to become as new.
+pub const LONGEST_SPAN: Nanos = Nanos::new(1 << 58);
 
-/// All packed first words are below this, so that a table can use the words above for marks of its own.
-pub const WORD_END: u64 = (1 << 63) - 2;
+/// All packed first words are below this, so that a table can use the two bits above for marks of its own.
+pub const WORD_END: u64 = (1 << 62) - 2;
 
 /// What a store must keep of a limit's states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

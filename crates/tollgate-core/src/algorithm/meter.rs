@@ -76,7 +76,7 @@ impl Meter {
     /// [short](Self::is_short), up to [`LAST_MOMENT`](crate::packed::LAST_MOMENT).
     #[inline]
     pub fn acquire_word(&self, full_at: u64, now: Timestamp, cost: u32) -> (WordAnswer, u64) {
-        // The span is at most 2^60 and the time below 2^63: no sum can pass 2^64.
+        // The span is at most 2^58 and the time below 2^62: no sum can pass 2^63.
         let (now, full) = (now.as_nanos().min(LAST_MOMENT.as_nanos()), self.short);
         let debt = full_at.saturating_sub(now).min(full);
         // What the meter cannot hold at all is longer than its span; no product of what it can hold is.

@@ -47,7 +47,6 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
     let store_options = MemoryOptions {
         capacity: usize::try_from(options.capacity).unwrap_or(usize::MAX),
         overflow: options.overflow.into(),
-        ..MemoryOptions::default()
     };
     let clock = match SystemClock::with_source(options.clock.into()) {
         Ok(clock) => clock,

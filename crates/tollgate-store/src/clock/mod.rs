@@ -93,9 +93,9 @@ pub enum ClockError {
 ///
 /// # Where it reads the time
 /// Asking the system for the time first waits for all memory that was asked for. A store with millions of keys feels
-/// that, for its decisions could otherwise overlap. Where an x86-64 processor under Linux has a time-stamp counter that the
-/// kernel keeps its own time by, this clock reads that counter itself, and does not wait: in a loop that takes 11 ns
-/// instead of 33, and among accesses to distant memory 50 ns instead of 200. Everywhere else it asks the system
+/// that, for its decisions could otherwise overlap. Where an x86-64 processor under Linux has a time-stamp counter that
+/// the kernel keeps its own time by, this clock reads that counter itself, and does not wait: in a loop that takes 11
+/// ns instead of 33, and among accesses to distant memory 50 ns instead of 200. Everywhere else it asks the system
 /// ([`Instant`]), also on aarch64, whose counter cannot be read without risk on all processors.
 /// [`with_source`](Self::with_source) lets you choose, and [`source`](Self::source) says what is in use.
 ///
@@ -106,12 +106,13 @@ pub enum ClockError {
 ///
 /// # How exact it is
 /// By the counter, the time is within a microsecond of the monotonic clock's (0.2 µs was the most in minutes on a busy
-/// virtual machine), and within about 50 µs while that clock is steered as hard as the kernel does it (500 ppm). It does not go backwards for a thread when the
-/// counter is compared. What remains is the processor's own doing:
+/// virtual machine), and within about 50 µs while that clock is steered as hard as the kernel does it (500 ppm). It
+/// does not go backwards for a thread when the counter is compared. What remains is the processor's own doing:
 ///
 /// * It may read the counter some tens of nanoseconds earlier than the program says, and the counters of its cores need
 ///   not be quite equal. A time that one thread hands to another may be that much ahead of what the other reads.
-/// * Should the counter itself be set back, the time goes with it, by a tenth of a second at most and for no longer.
+/// * Should the counter itself leap, forwards or backwards, the time may be wrong by a tenth of a second for as long, and
+///   go back by as much.
 ///
 /// Limits bear both: a time that steps back grants nothing.
 ///

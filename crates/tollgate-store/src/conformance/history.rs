@@ -78,8 +78,8 @@ const DAY: u64 = 86_400_000_000_000;
 
 impl History {
     pub(super) fn generate(random: &mut Random, kinds: &[Kind]) -> Self {
-        // Between two days after the epoch and the year 2100, so that neither end of the range is met.
-        let start = Timestamp::from_nanos(random.below(4_102_444_800_000_000_000).max(2 * DAY));
+        // Between two days after the epoch and the year 2060, so that neither end of the range is met.
+        let start = Timestamp::from_nanos(random.below(2_840_140_800_000_000_000).max(2 * DAY));
         let limits: Vec<Limit> = (0..=random.below(3)).map(|_| limit(random, kinds)).collect();
         let steps = (0..8 + random.below(24)).map(|_| step(random, kinds, &limits)).collect();
         Self { start, limits, steps }

@@ -2,6 +2,7 @@
 //!
 //! Keys are spread over shards by their hash; each shard has a lock of its own, held for one step.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tollgate_core::{KeyHash, Limit, State, Timestamp};
@@ -13,13 +14,18 @@ use super::shard::Shard;
 #[derive(Debug)]
 pub(super) struct Room {
     shards: Box<[Mutex<Shard>]>,
+    /// The shard at which the next sweep looks.
+    hand: AtomicUsize,
 }
 
 impl Room {
     pub(super) fn new(capacity: usize) -> Self {
         // Few keys need no shards.
         let shards = (capacity / 4_096).clamp(1, 64).next_power_of_two();
-        Self { shards: (0..shards).map(|_| Mutex::new(Shard::default())).collect() }
+        Self {
+            shards: (0..shards).map(|_| Mutex::new(Shard::default())).collect(),
+            hand: AtomicUsize::new(0),
+        }
     }
 
     /// See [`States::update`](super::states::States::update).
@@ -69,15 +75,13 @@ impl Room {
         }
     }
 
-    /// Makes room where something is idle. Returns whether it did, and the first moment at which something will be.
+    /// Makes room in one shard if something is idle there. Returns whether it did, and the first moment at which something
+    /// will be.
     pub(super) fn sweep(&self, census: &Census, now: Timestamp) -> (bool, u64) {
-        let (mut found, mut soonest) = (false, u64::MAX);
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            found |= shard.reclaim(census, now);
-            soonest = soonest.min(shard.free_at().map_or(u64::MAX, Timestamp::as_nanos));
-        }
-        (found, soonest)
+        // Relaxed: where a sweep looks is of no consequence.
+        let index = self.hand.fetch_add(1, Ordering::Relaxed) & (self.shards.len() - 1);
+        let mut shard = lock(&self.shards[index]);
+        (shard.reclaim(census, now), shard.free_at().map_or(u64::MAX, Timestamp::as_nanos))
     }
 
     fn shard(&self, key: KeyHash) -> MutexGuard<'_, Shard> {

@@ -187,7 +187,9 @@ fn change<const W: usize>(
         let next = words.map(|words| {
             let mut state = unpacked(limit, words);
             change(&mut state);
-            pack(limit, &state)
+            let next = pack(limit, &state);
+            table.note(next[0]);
+            next
         });
         ((), next)
     });

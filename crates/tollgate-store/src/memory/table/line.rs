@@ -4,15 +4,15 @@
 //!
 //! * A tag is, from the top, 55 bits of the key's hash, 3 bits for how many lines the entry lies behind the key's home,
 //!   2 bits for the [`Status`], 4 bits that count the entry's owners.
-//! * The first state word is a moment (see [`tollgate_core::packed`]): an entry whose moment has come is *vacant*. Words
-//!   with the top bit set are marks: [`DEAD`] for an entry that was given up, [`LOCKED`] for one whose three words are
-//!   being written, and any moment under [`FROZEN`] for one that moves to another segment.
+//! * The [`First`] state word is a moment (see [`tollgate_core::packed`]): an entry whose moment has come is *vacant*. Or
+//!   it is a mark: for an entry that was given up, that is being written, or that moves to another segment.
 //!
 //! The rules that keep it right:
 //!
 //! * A tag changes owners only while the state is dead or frozen, and both are final: no owner can use the entry
 //!   again. So a tag that is the same before and after the state was read says whose state it was.
-//! * An owner's state changes only by compare-and-swap from what was decided on.
+//! * An owner's state changes only by compare-and-swap from what was decided on. The word carries a bit of the tag's
+//!   count of owners, so that what was decided on one owner's state does not fit the next one's, even if it is the same.
 
 use std::hint::cold_path;
 
@@ -20,15 +20,59 @@ use tollgate_core::packed::WORD_END;
 
 use crate::sync::{AtomicU64, Ordering, pause};
 
-/// The bit of a state word that moves.
-pub(super) const FROZEN: u64 = 1 << 63;
-/// The first state word of an entry that was given up.
-pub(super) const DEAD: u64 = u64::MAX;
-/// The first state word of an entry that one thread writes to.
-pub(super) const LOCKED: u64 = u64::MAX - 1;
+/// The first word of a state: from the top, a bit for marks, a bit of the count of owners, and the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct First(u64);
 
-// No frozen moment looks like another mark.
-const _: () = assert!((WORD_END - 1) | FROZEN < LOCKED);
+impl First {
+    const MARK: u64 = 1 << 63;
+    const OWNER: u64 = 1 << 62;
+    /// Of an entry that was given up.
+    pub(super) const DEAD: Self = Self(u64::MAX);
+    /// Of an entry whose three words are being written.
+    const LOCKED: Self = Self(u64::MAX - 1);
+
+    /// The word of a state at this moment that belongs to a tag's owner.
+    const fn of(moment: u64, tag: Tag) -> Self {
+        Self(moment | (tag.0 & 1) << 62)
+    }
+
+    /// This owner's word at another moment.
+    const fn at(self, moment: u64) -> Self {
+        Self(moment | self.0 & Self::OWNER)
+    }
+
+    /// The word of the same state once it is about to move.
+    pub(super) const fn frozen(self) -> Self {
+        Self(self.0 | Self::MARK)
+    }
+
+    /// From when on the state is as new. Means nothing where the entry is dead or locked.
+    pub(super) const fn moment(self) -> u64 {
+        self.0 & (Self::OWNER - 1)
+    }
+
+    /// Whether the entry is dead, locked or about to move.
+    pub(super) const fn is_mark(self) -> bool {
+        self.0 >= Self::MARK
+    }
+
+    pub(super) fn is_dead(self) -> bool {
+        self == Self::DEAD
+    }
+
+    pub(super) fn is_locked(self) -> bool {
+        self == Self::LOCKED
+    }
+
+    /// Whether the state is as new.
+    pub(super) const fn is_vacant(self, now: u64) -> bool {
+        !self.is_mark() && self.moment() <= now
+    }
+}
+
+// No moment under marks looks like another mark.
+const _: () = assert!(WORD_END <= First::OWNER - 2);
 
 /// The bits of a tag below the hash.
 pub(super) const TAG_LOW_BITS: u32 = 9;
@@ -54,14 +98,10 @@ pub(super) enum Status {
 pub(super) struct Tag(u64);
 
 impl Tag {
-    /// The tag of a key's entry `distance` lines behind its home, for the owner that comes after `before`.
-    fn new(hash: u64, distance: usize, status: Status, before: Self) -> Self {
+    /// The tag of a key that claims an entry `distance` lines behind its home, as the next owner after `before`.
+    pub(super) const fn joining(hash: u64, distance: usize, before: Self) -> Self {
         let owner = before.0.wrapping_add(1) & OWNERS;
-        Self(hash | (distance as u64) << DISTANCE_SHIFT | (status as u64) << STATUS_SHIFT | owner)
-    }
-
-    pub(super) fn joining(hash: u64, distance: usize, before: Self) -> Self {
-        Self::new(hash, distance, Status::Joining, before)
+        Self(hash | (distance as u64) << DISTANCE_SHIFT | (Status::Joining as u64) << STATUS_SHIFT | owner)
     }
 
     /// The same owner's tag once it has joined.
@@ -70,8 +110,8 @@ impl Tag {
     }
 
     /// The tag after this owner has left.
-    pub(super) fn left(self) -> Self {
-        Self::new(0, 0, Status::Left, self)
+    pub(super) const fn left(self) -> Self {
+        Self((Status::Left as u64) << STATUS_SHIFT | self.0 & OWNERS)
     }
 
     pub(super) const fn status(self) -> Status {
@@ -149,45 +189,48 @@ impl<const W: usize> Line<W> {
         self.tag(Self::ENTRIES - 1).status() == Status::Unused
     }
 
-    /// The first state word, which may be a mark.
-    pub(super) fn first(&self, entry: usize) -> u64 {
-        self.word(entry, 0).load(Ordering::Acquire)
+    /// The first state word.
+    #[inline]
+    pub(super) fn first(&self, entry: usize) -> First {
+        First(self.word(entry, 0).load(Ordering::Acquire))
     }
 
     /// Changes the first state word, if it is still as it was read.
-    pub(super) fn swap_first(&self, entry: usize, from: u64, to: u64) -> bool {
-        self.word(entry, 0).compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    #[inline]
+    pub(super) fn swap_first(&self, entry: usize, from: First, to: First) -> bool {
+        self.word(entry, 0).compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// The words of an entry that is frozen: nobody writes them.
     pub(super) fn frozen_words(&self, entry: usize) -> [u64; W] {
-        let mut words = [0; W];
-        for (index, word) in words.iter_mut().enumerate() {
-            *word = self.word(entry, index).load(Ordering::Acquire);
+        let mut words = [self.first(entry).moment(); W];
+        for (index, word) in words.iter_mut().enumerate().skip(1) {
+            *word = self.word(entry, index).load(Ordering::Relaxed);
         }
-        words[0] &= !FROZEN;
         words
     }
 
-    /// Writes the state of an entry that was just claimed, whose first word was `before`. Returns whether it could.
-    pub(super) fn write_claimed(&self, entry: usize, before: u64, words: [u64; W]) -> bool {
+    /// Writes the state of an entry that was just claimed under `tag`, whose first word was `before`. Returns whether it
+    /// could.
+    pub(super) fn write_claimed(&self, entry: usize, tag: Tag, before: First, words: [u64; W]) -> bool {
+        let first = First::of(words[0], tag);
         if W == 1 {
-            return self.swap_first(entry, before, words[0]);
+            return self.swap_first(entry, before, first);
         }
         // Whoever else still believes to have claimed the entry cannot get behind the lock.
-        if !self.swap_first(entry, before, LOCKED) {
+        if !self.swap_first(entry, before, First::LOCKED) {
             return false;
         }
-        self.write_locked(entry, words);
+        self.write_locked(entry, first, words);
         true
     }
 
-    fn write_locked(&self, entry: usize, words: [u64; W]) {
+    fn write_locked(&self, entry: usize, first: First, words: [u64; W]) {
         for (index, word) in words.iter().enumerate().skip(1) {
             // Relaxed: published by the first word.
             self.word(entry, index).store(*word, Ordering::Relaxed);
         }
-        self.word(entry, 0).store(words[0], Ordering::Release);
+        self.word(entry, 0).store(first.0, Ordering::Release);
     }
 
     /// Runs a step on the state of a tag's owner: it gets the words, and says what they become if they change. Returns
@@ -203,17 +246,15 @@ impl<const W: usize> Line<W> {
             return self.step_locked(entry, tag, step);
         }
         loop {
-            let word = self.first(entry);
+            let first = self.first(entry);
             // The tag is looked at again, now that the state was read: if it is the same, the state was its owner's.
-            if word >= FROZEN || self.tag(entry) != tag {
+            if first.is_mark() || self.tag(entry) != tag {
                 cold_path();
                 return None;
             }
-            let mut words = [0; W];
-            words[0] = word;
-            let (result, next) = step(words);
+            let (result, next) = step([first.moment(); W]);
             match next {
-                Some(next) if !self.swap_first(entry, word, next[0]) => cold_path(),
+                Some(next) if !self.swap_first(entry, first, first.at(next[0])) => cold_path(),
                 _ => return Some(result),
             }
         }
@@ -230,14 +271,14 @@ impl<const W: usize> Line<W> {
         if self.tag(entry) != tag {
             return None;
         }
-        let mut words = [lock.first; W];
+        let mut words = [lock.first.moment(); W];
         for (index, word) in words.iter_mut().enumerate().skip(1) {
             // Relaxed: taking the lock has acquired them.
             *word = self.word(entry, index).load(Ordering::Relaxed);
         }
         let (result, next) = step(words);
         if let Some(next) = next {
-            self.write_locked(entry, next);
+            self.write_locked(entry, lock.first.at(next[0]), next);
             std::mem::forget(lock);
         }
         Some(result)
@@ -248,7 +289,7 @@ impl<const W: usize> Line<W> {
 struct Lock<'l, const W: usize> {
     line: &'l Line<W>,
     entry: usize,
-    first: u64,
+    first: First,
 }
 
 impl<'l, const W: usize> Lock<'l, W> {
@@ -256,14 +297,14 @@ impl<'l, const W: usize> Lock<'l, W> {
     fn take(line: &'l Line<W>, entry: usize) -> Option<Self> {
         for turn in 1.. {
             let first = line.first(entry);
-            if first < FROZEN && line.swap_first(entry, first, LOCKED) {
-                return Some(Self { line, entry, first });
-            }
-            if first >= FROZEN && first != LOCKED {
-                return None;
-            }
-            if first == LOCKED {
+            if !first.is_mark() {
+                if line.swap_first(entry, first, First::LOCKED) {
+                    return Some(Self { line, entry, first });
+                }
+            } else if first.is_locked() {
                 pause(turn);
+            } else {
+                return None;
             }
         }
         None
@@ -272,6 +313,6 @@ impl<'l, const W: usize> Lock<'l, W> {
 
 impl<const W: usize> Drop for Lock<'_, W> {
     fn drop(&mut self) {
-        self.line.word(self.entry, 0).store(self.first, Ordering::Release);
+        self.line.word(self.entry, 0).store(self.first.0, Ordering::Release);
     }
 }

@@ -23,6 +23,7 @@ mod line;
 mod models;
 mod segment;
 mod split;
+mod sweep;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -31,11 +32,12 @@ use std::hint::cold_path;
 use tollgate_core::KeyHash;
 use tollgate_core::packed::LAST_MOMENT;
 
-use self::line::{DEAD, FROZEN, Line, Status, TAG_LOW_BITS, Tag};
+use self::line::{First, Line, Status, TAG_LOW_BITS, Tag};
 use self::segment::{LINES, Segment};
+use self::sweep::Sweeper;
 use super::census::Census;
 use super::{Full, cpu};
-use crate::sync::{AtomicU32, AtomicUsize, Ordering, Slot, fence, pause};
+use crate::sync::{AtomicU32, Ordering, Slot, fence, pause};
 
 /// How many lines a key may lie in: its home and those after it.
 const REACH: usize = if LINES < 8 { LINES } else { 8 };
@@ -60,8 +62,7 @@ pub(super) struct Table<const W: usize> {
     made: AtomicU32,
     /// The number of a segment that was made and not needed; 0 if there is none.
     spare: AtomicU32,
-    /// The line at which the next sweep starts.
-    hand: AtomicUsize,
+    sweeper: Sweeper,
 }
 
 /// What the table knows of a key: 64 bits of its hash, of which 9 choose the line and the others are kept in the tag.
@@ -109,7 +110,7 @@ impl<const W: usize> Seen<'_, W> {
     }
 
     /// The first state word, if the entry is still whose it was.
-    fn first(&self) -> Option<u64> {
+    fn first(&self) -> Option<First> {
         let first = self.line.first(self.entry);
         self.is_unchanged().then_some(first)
     }
@@ -128,8 +129,8 @@ impl<const W: usize> Seen<'_, W> {
     }
 
     /// Gives the entry up, if its first state word is still this. Returns whether it did.
-    fn give_up(&self, census: &Census, first: u64) -> bool {
-        let dead = self.line.swap_first(self.entry, first, DEAD);
+    fn give_up(&self, census: &Census, first: First) -> bool {
+        let dead = self.line.swap_first(self.entry, first, First::DEAD);
         if dead {
             self.leave(census);
         }
@@ -160,7 +161,7 @@ impl<const W: usize> Table<W> {
             segments: (0..1_usize << depth).map(|_| Slot::empty()).collect(),
             made: AtomicU32::new(1),
             spare: AtomicU32::new(0),
-            hand: AtomicUsize::new(0),
+            sweeper: Sweeper::default(),
         }
     }
 
@@ -264,8 +265,8 @@ impl<const W: usize> Table<W> {
             let Some(seen) = Self::member(segment, place) else { return };
             match seen.first() {
                 // It is being written, or is about to move.
-                Some(first) if first >= FROZEN => pause(1),
-                Some(first) if first > until => return,
+                Some(first) if first.is_mark() => pause(1),
+                Some(first) if first.moment() > until => return,
                 Some(first) if seen.give_up(census, first) => return,
                 _ => {}
             }
@@ -275,46 +276,13 @@ impl<const W: usize> Table<W> {
     /// Whether a key that has no entry would find room for one without growth beyond the census.
     pub(super) fn has_room(&self, census: &Census, place: Place, now: u64) -> bool {
         let (segment, _) = self.owner(census, self.root(place), place, now);
-        !census.is_full() || Self::survey(segment, place, 0, now).vacant.is_some()
+        !census.is_full() || Self::survey(segment, place, now).vacant.is_some()
     }
 
-    /// Gives vacant entries up, some at each call, so that others have their room. Returns whether it found any, and the
-    /// first moment at which one of those that it saw will be vacant.
-    pub(super) fn sweep(&self, census: &Census, now: u64) -> (bool, u64) {
-        // How many entries that are in use end a sweep, and how many lines it looks at in one go.
-        const BUSY: usize = 64;
-        const STRETCH: usize = 16;
-        let lines = self.made.load(Ordering::Relaxed) as usize * LINES;
-        let (mut found, mut soonest, mut busy, mut seen_lines) = (false, u64::MAX, 0, 0);
-        while busy < BUSY && seen_lines < lines {
-            // Relaxed: where a sweep starts is of no consequence.
-            let start = self.hand.fetch_add(STRETCH, Ordering::Relaxed);
-            seen_lines += STRETCH;
-            for index in start..start + STRETCH {
-                let index = index % lines;
-                let Some(segment) = self.segments.get(index / LINES).and_then(Slot::get) else {
-                    continue;
-                };
-                let line = segment.line(index);
-                for entry in 0..Line::<W>::ENTRIES {
-                    let seen = Seen { line, entry, tag: line.tag(entry) };
-                    if seen.tag.status() != Status::Member {
-                        continue;
-                    }
-                    match seen.first() {
-                        // Whoever gave it up for another key did not take it.
-                        Some(DEAD) => found |= seen.leave(census),
-                        Some(first) if first <= now => found |= seen.give_up(census, first),
-                        Some(first) => {
-                            busy += 1;
-                            soonest = soonest.min(first & !FROZEN);
-                        }
-                        None => {}
-                    }
-                }
-            }
-        }
-        (found, soonest)
+    /// How many segments there may be.
+    fn made(&self) -> usize {
+        // Relaxed: who needs one of them finds it or not.
+        self.made.load(Ordering::Relaxed) as usize
     }
 
     /// The segment that the directory names: a key's own, or one from which its own was split off.
@@ -374,7 +342,7 @@ impl<const W: usize> Table<W> {
                 }
                 if tag.is_of(place.hash, distance)
                     && tag.status() == Status::Member
-                    && line.first(entry) != DEAD
+                    && !line.first(entry).is_dead()
                 {
                     return Some(Seen { line, entry, tag });
                 }
@@ -383,11 +351,8 @@ impl<const W: usize> Table<W> {
         None
     }
 
-    /// Looks over a key's lines for the key itself and for room for a state whose first word is this.
-    ///
-    /// An entry whose owner moved away with just this word is no room: a thread that decided on the owner's state, and
-    /// has not written it yet, would take the newcomer's state for it.
-    fn survey(segment: &Segment<W>, place: Place, word: u64, now: u64) -> Survey<'_, W> {
+    /// Looks over a key's lines for the key itself and for room.
+    fn survey(segment: &Segment<W>, place: Place, now: u64) -> Survey<'_, W> {
         let mut survey = Survey { own: None, vacant: None, unused: None, soonest: u64::MAX };
         for distance in 0..REACH {
             let line = segment.line(place.home + distance);
@@ -399,21 +364,19 @@ impl<const W: usize> Table<W> {
                 let status = tag.status();
                 match status {
                     Status::Unused | Status::Left => {
-                        if first != word | FROZEN {
-                            survey.unused.get_or_insert((seen, distance, first));
-                        }
+                        survey.unused.get_or_insert((seen, distance, first));
                     }
                     Status::Joining | Status::Member
                         if tag.is_of(place.hash, distance)
-                            && (first != DEAD || status == Status::Joining) =>
+                            && (!first.is_dead() || status == Status::Joining) =>
                     {
                         survey.own = Some(seen);
                         return survey;
                     }
-                    Status::Member if first <= now || first == DEAD => {
+                    Status::Member if first.is_vacant(now) || first.is_dead() => {
                         survey.vacant.get_or_insert((seen, distance, first));
                     }
-                    Status::Member => survey.soonest = survey.soonest.min(first & !FROZEN),
+                    Status::Member => survey.soonest = survey.soonest.min(first.moment()),
                     Status::Joining => {}
                 }
                 if status == Status::Unused {
@@ -447,7 +410,7 @@ impl<const W: usize> Table<W> {
         let mut waits = 0;
         loop {
             let (segment, bits) = self.owner(census, from, place, now);
-            let Survey { own, vacant, unused, soonest } = Self::survey(segment, place, words[0], now);
+            let Survey { own, vacant, unused, soonest } = Self::survey(segment, place, now);
             if let Some(own) = own {
                 if own.tag.status() == Status::Member {
                     return Ok(Joined::Already);
@@ -463,10 +426,10 @@ impl<const W: usize> Table<W> {
             let claimed = match (vacant, unused) {
                 (Some((seen, distance, first)), _) => {
                     // Nobody may use it any more before it becomes another's.
-                    if first != DEAD && !seen.line.swap_first(seen.entry, first, DEAD) {
+                    if !first.is_dead() && !seen.line.swap_first(seen.entry, first, First::DEAD) {
                         continue;
                     }
-                    claim(seen, distance, place).map(|seen| (seen, distance, DEAD))
+                    claim(seen, distance, place).map(|seen| (seen, distance, First::DEAD))
                 }
                 (None, Some((seen, distance, first))) => {
                     if moved.is_some() {
@@ -481,7 +444,7 @@ impl<const W: usize> Table<W> {
                     claimed.map(|seen| (seen, distance, first))
                 }
                 (None, None) => {
-                    if !self.split(census, segment, bits, now) {
+                    if !self.split(census, segment, now) {
                         return Err(Full { soonest });
                     }
                     None
@@ -490,11 +453,12 @@ impl<const W: usize> Table<W> {
             let Some((own, distance, before)) = claimed else { continue };
             // Claimed first, then looked: see above.
             fence(Ordering::SeqCst);
-            let stays = own.line.write_claimed(own.entry, before, words)
+            let stays = own.line.write_claimed(own.entry, own.tag, before, words)
                 && self.still_owns(segment, bits, place)
                 && self.is_first(census, segment, place, &own, distance)
                 && moved.is_none_or(Seen::is_unchanged);
             if stays && own.retag(own.tag.joined()) {
+                self.sweeper.note(words[0]);
                 return Ok(Joined::Yes);
             }
             // If it is no longer there, another thread has sent it away.
@@ -540,7 +504,7 @@ impl<const W: usize> Table<W> {
                         break;
                     }
                     if tag.status() == Status::Member {
-                        if line.first(entry) == DEAD {
+                        if line.first(entry).is_dead() {
                             break;
                         }
                         return false;
@@ -564,9 +528,9 @@ struct Survey<'s, const W: usize> {
     /// The key's own entry, a member or joining. If there is one, the others may not be known.
     own: Option<Seen<'s, W>>,
     /// The first entry that is vacant or dead, how far from home, and its first state word.
-    vacant: Option<(Seen<'s, W>, usize, u64)>,
+    vacant: Option<(Seen<'s, W>, usize, First)>,
     /// The first that is nobody's.
-    unused: Option<(Seen<'s, W>, usize, u64)>,
+    unused: Option<(Seen<'s, W>, usize, First)>,
     /// The first moment at which one of the others will be vacant.
     soonest: u64,
 }

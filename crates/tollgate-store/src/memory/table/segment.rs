@@ -64,9 +64,14 @@ impl<const W: usize> Segment<W> {
         }
     }
 
+    /// Up to which bit its splits are done: the next one is by this bit, or is under way.
+    pub(super) fn settled(&self) -> u32 {
+        self.settled.load(Ordering::Acquire)
+    }
+
     /// Whether entries may still have to move to the segment that was split off by this bit.
     pub(super) fn is_splitting(&self, bit: u32) -> bool {
-        self.settled.load(Ordering::Acquire) <= bit
+        self.settled() <= bit
     }
 
     /// Notes that all entries have moved.

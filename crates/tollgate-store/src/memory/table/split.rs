@@ -1,14 +1,17 @@
 //! Growth: a segment gives half of its keys to a new one.
 
-use super::line::{DEAD, FROZEN, LOCKED, Line, Status};
+use super::line::{First, Line, Status};
 use super::segment::{LINES, Segment};
 use super::{Place, REACH, Seen, Table};
 use crate::memory::census::Census;
 use crate::sync::{Ordering, fence, pause};
 
 impl<const W: usize> Table<W> {
-    /// Splits a segment by a bit of the hash, or helps to. Returns whether there is room now.
-    pub(super) fn split(&self, census: &Census, segment: &Segment<W>, bit: u32, now: u64) -> bool {
+    /// Splits a segment by the next bit of the hash, or helps to. Returns whether there may be room now.
+    ///
+    /// A split is done before the next begins: else an entry that has to move by both bits could go the wrong way.
+    pub(super) fn split(&self, census: &Census, segment: &Segment<W>, now: u64) -> bool {
+        let bit = segment.settled();
         if bit >= self.depth {
             return false;
         }
@@ -40,6 +43,8 @@ impl<const W: usize> Table<W> {
         if complete {
             segment.settle(bit);
             self.announce(number, child);
+        } else {
+            pause(1);
         }
         true
     }
@@ -128,20 +133,20 @@ impl<const W: usize> Table<W> {
         }
         loop {
             let first = seen.line.first(seen.entry);
-            if first == DEAD {
+            if first.is_dead() {
                 return leave();
             }
-            if first == LOCKED {
+            if first.is_locked() {
                 return false;
             }
-            if first & FROZEN != 0 {
+            if first.is_mark() {
                 break;
             }
-            // What is vacant need not move.
-            let mark = if first <= now { DEAD } else { first | FROZEN };
             if !seen.is_unchanged() {
                 return true;
             }
+            // What is vacant need not move.
+            let mark = if first.is_vacant(now) { First::DEAD } else { first.frozen() };
             seen.line.swap_first(seen.entry, first, mark);
         }
         let words = seen.line.frozen_words(seen.entry);
