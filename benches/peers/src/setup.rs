@@ -41,10 +41,12 @@ impl Allowance {
     ///
     /// What always passes has a large burst and a slow rate. A fast rate would do as well, but then a key would be as
     /// new again within a microsecond: limiters that forget such keys would be measured at inserting them anew, and those
-    /// that look for them at throwing them out. Here every key is under way as long as a measurement lasts.
+    /// that look for them at throwing them out. Here a key that came once is under way for three minutes, longer than any
+    /// measurement lasts. Nor is the rate as slow as it might be: the whole burst takes 5.7 years to come back, and Tollgate
+    /// keeps states of up to nine in a word, as it does for all limits that people set.
     pub(crate) const fn keyed(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Allowed => Self { count: 10, period: HOUR, burst: 1_000_000 },
+            Outcome::Allowed => Self { count: 20, period: HOUR, burst: 1_000_000 },
             Outcome::Denied => Self { count: 1, period: HOUR, burst: 1 },
         }
     }

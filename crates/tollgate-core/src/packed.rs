@@ -22,8 +22,8 @@ use crate::algorithm::fixed_window::WindowCount;
 use crate::algorithm::meter::{ArrivalTime, Meter};
 use crate::algorithm::sliding_window::WindowPair;
 use crate::algorithm::token_bucket::{Bucket, Deficit};
-use crate::algorithm::{FixedWindow, Refill, SlidingWindow, TokenBucket, Windows};
-use crate::limit::{Limit, State};
+use crate::algorithm::{Algorithm, FixedWindow, Refill, SlidingWindow, TokenBucket, Windows};
+use crate::limit::{Limit, State, Step};
 use crate::time::{Nanos, Timestamp};
 
 /// The last moment that packed states count by, in the year 2097. A table's time stands still there, so that a clock
@@ -139,6 +139,67 @@ impl Limit {
     }
 }
 
+/// An algorithm whose states are one word, if its numbers [fit](Self::fits).
+pub trait OneWord: Algorithm {
+    /// Whether a state is one word.
+    fn fits(&self) -> bool;
+
+    /// The word of a state.
+    fn to_word(&self, state: &Self::State) -> u64;
+
+    /// The state of a word.
+    fn from_word(&self, word: u64) -> Self::State;
+
+    /// The whole step on a word, or on a key that is new: what [`Limit::acquire`] does, for one algorithm alone. Returns
+    /// the step and the word after it.
+    #[inline]
+    fn acquire_word(&self, word: Option<u64>, now: Timestamp, cost: u32) -> (Step, u64) {
+        let mut state = match word.map(|word| self.from_word(word)) {
+            Some(state) if self.vacant_at(&state) > now => state,
+            _ => self.fresh(now),
+        };
+        self.settle(&mut state, now);
+        let decision = self.decide(&state, now, cost);
+        let grant = decision.allowed.then(|| self.take(&mut state, now, cost));
+        (Step { decision, grant }, self.to_word(&state).min(WORD_END - 1))
+    }
+}
+
+impl OneWord for FixedWindow {
+    #[inline]
+    fn fits(&self) -> bool {
+        self.packing().is_some() && length_of(self) <= LONGEST_SPAN
+    }
+
+    #[inline]
+    fn to_word(&self, state: &WindowCount) -> u64 {
+        let vacant_at = self.vacant_at(state).as_nanos();
+        if vacant_at == 0 { 0 } else { self.pack(*state, vacant_at)[0] }
+    }
+
+    #[inline]
+    fn from_word(&self, word: u64) -> WindowCount {
+        self.unpack([word, 0, 0])
+    }
+}
+
+impl OneWord for SlidingWindow {
+    #[inline]
+    fn fits(&self) -> bool {
+        self.packing().is_some() && self.length().as_nanos() <= LONGEST_SPAN.as_nanos() / 2
+    }
+
+    #[inline]
+    fn to_word(&self, state: &WindowPair) -> u64 {
+        if self.vacant_at(state) == Timestamp::EPOCH { 0 } else { self.pack(*state)[0] }
+    }
+
+    #[inline]
+    fn from_word(&self, word: u64) -> WindowPair {
+        self.unpack([word, 0, 0])
+    }
+}
+
 const fn length_of(window: &FixedWindow) -> Nanos {
     let Windows::Epoch { length } = window.windows();
     length
@@ -169,10 +230,12 @@ const fn end_in(word: u64, bits: u32, length: Nanos) -> u64 {
 
 impl FixedWindow {
     /// The number of bits for the count, if window and count fit a word.
+    #[inline]
     fn packing(&self) -> Option<u32> {
         room_for(bits(self.limit()), length_of(self))
     }
 
+    #[inline]
     fn pack(&self, count: WindowCount, end: u64) -> [u64; 3] {
         match self.packing() {
             // No more than the limit is ever taken.
@@ -181,6 +244,7 @@ impl FixedWindow {
         }
     }
 
+    #[inline]
     fn unpack(&self, words: [u64; 3]) -> WindowCount {
         match self.packing() {
             Some(bits) => WindowCount {
@@ -195,11 +259,13 @@ impl FixedWindow {
 
 impl SlidingWindow {
     /// The number of bits for each count, if window and counts fit a word.
+    #[inline]
     fn packing(&self) -> Option<u32> {
         let each = bits(self.limit());
         room_for(2 * each, self.length()).map(|_| each)
     }
 
+    #[inline]
     fn pack(&self, pair: WindowPair) -> [u64; 3] {
         let end = pair.start.saturating_add(self.length()).saturating_add(self.length()).as_nanos();
         let (previous, current) = (pair.previous.min(self.limit()), pair.current.min(self.limit()));
@@ -209,6 +275,7 @@ impl SlidingWindow {
         }
     }
 
+    #[inline]
     fn unpack(&self, words: [u64; 3]) -> WindowPair {
         let (end, previous, current) = match self.packing() {
             Some(bits) => {
@@ -268,6 +335,28 @@ mod tests {
                 assert!(words[0] >= limit.vacant_at(&state).as_nanos());
             }
         }
+    }
+
+    #[test]
+    fn a_step_on_a_word_is_the_step_on_the_state() {
+        fn check(algorithm: &impl OneWord, limit: Limit) {
+            assert!(algorithm.fits());
+            let mut word = None;
+            let mut state = limit.fresh(Timestamp::EPOCH);
+            for step in 0..2_000_u64 {
+                // Mostly forwards, at times a second back, at times over two windows.
+                let now = 1_763_700_000_000 + step * 77 - step % 7 / 6 * 1_000 + step / 100 * 2_500;
+                let (now, cost) = (Timestamp::from_nanos(now * 1_000_000), (step % 5) as u32);
+                let (short, next) = algorithm.acquire_word(word, now, cost);
+                assert_eq!(short, limit.acquire(&mut state, now, cost), "{step}");
+                assert_eq!(next, limit.pack(&state)[0], "{step}");
+                word = Some(next);
+            }
+        }
+        let quota = Quota::per_second(20);
+        let (fixed, sliding) = (FixedWindow::new(quota).unwrap(), SlidingWindow::new(quota).unwrap());
+        check(&fixed, Limit::from(fixed));
+        check(&sliding, Limit::from(sliding));
     }
 
     #[test]

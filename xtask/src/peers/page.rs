@@ -24,7 +24,7 @@ const READING: &str = "\
   its key. They arrive in an order that is written out beforehand, one key after the other in one piece of memory, as
   requests come off a socket. *Uniform*: each equally often. *Zipf*: the n-th most frequent one n times less often than the
   first, drawn exactly.
-* *Allowed*: each key may come 1,000,000 times at once and gets 10 an hour back, so that everything passes and no key is as new
+* *Allowed*: each key may come 1,000,000 times at once and gets 20 an hour back, so that everything passes and no key is as new
   while it is measured. *Denied*: one an hour, spent beforehand. A run in which less than 99 % pass, or are denied, is an error.
 * `empty` is no limiter: what the harness itself costs. Nothing is subtracted anywhere.
 ";
@@ -44,6 +44,7 @@ const LIMITERS: &str = "\
 | `naive-dashmap`, `naive-moka` | a token bucket of a double and an instant, in a `DashMap` and, behind a `Mutex`, in a cache of moka |
 | `tollgate` | `KeyedLimiter::<str>::check`, with GCRA, in a store with room for a quarter more keys than come |
 | `tollgate-batch-16` | the same, sixteen keys at a time |
+| `tollgate-odd-rate` | the same at a rate whose interval is no whole number of nanoseconds, such as 7 a second has |
 | `tollgate-store-one`, `-three` | one limit, or three that must all pass, of the same key, asked through the store |
 ";
 
@@ -59,6 +60,8 @@ const FAIRNESS: &str = "\
 * An answer of `tollgate` says whether the request passes, what is left, when to retry and when the limit is whole again.
   `governor` says whether it passes and can be asked when to retry; `flux-limiter`, `skp-ratelimit` and `throttlecrab` say about as
   much as `tollgate`, `ratelimit` when to retry, `leaky-bucket` and the naive ones only whether it passes.
+* `tollgate` keeps one word of a key's state wherever the time between two permits is a whole number of nanoseconds and the limit is
+  whole again within nine years, as here and for nearly all rates that people write. `tollgate-odd-rate` shows the others.
 * `skp-ratelimit` counts time in milliseconds. `throttlecrab` is given a burst of 2 where the others are denied by 1: with a burst
   of 1 it forgets each key at once.
 * Loops are hot: nothing but decisions happens, and all of a processor's caches belong to the limiter. A program that does anything

@@ -21,6 +21,7 @@ const fn single(name: &'static str) -> Contender {
 const EMPTY: Contender = single("empty");
 const GOVERNOR: Contender = single("governor");
 const TOLLGATE: Contender = single("tollgate");
+const TOLLGATE_ODD: Contender = single("tollgate-odd-rate");
 const TOLLGATE_BATCH: Contender = Contender { name: "tollgate-batch-16", peer: "tollgate", batch: 16 };
 
 /// Texts as keys.
@@ -54,8 +55,9 @@ const DIRECT: [Contender; 5] = [
 ];
 
 /// Tollgate's other rules.
-const RULES: [Contender; 4] = [
+const RULES: [Contender; 5] = [
     TOLLGATE,
+    TOLLGATE_ODD,
     single("tollgate-token-bucket"),
     single("tollgate-fixed-window"),
     single("tollgate-sliding-window"),
@@ -65,7 +67,7 @@ const RULES: [Contender; 4] = [
 const TOGETHER: [Contender; 2] = [single("tollgate-store-one"), single("tollgate-store-three")];
 
 /// Those that start empty. Of limiters that differ in nothing that counts here, one.
-const GROWING: [Contender; 10] = [
+const GROWING: [Contender; 11] = [
     EMPTY,
     GOVERNOR,
     single("flux-limiter"),
@@ -76,6 +78,7 @@ const GROWING: [Contender; 10] = [
     single("naive-dashmap"),
     single("naive-moka"),
     TOLLGATE,
+    TOLLGATE_ODD,
 ];
 
 /// The names that `--only` knows.

@@ -48,7 +48,7 @@ pub(crate) type KeyOf<P> = <<P as Peer>::Stream as KeyStream>::Key;
 pub(crate) type Measure = fn(&Arguments) -> Result<Line, Error>;
 
 /// All peers, by the names that the command line takes.
-const PEERS: [(&str, Measure); 26] = [
+const PEERS: [(&str, Measure); 27] = [
     ("empty", measure::run::<empty::Empty>),
     ("empty-direct", measure::run::<empty::EmptyDirect>),
     ("governor", measure::run::<governor::Governor>),
@@ -70,6 +70,7 @@ const PEERS: [(&str, Measure); 26] = [
     ("tollgate", measure::run::<tollgate::Tollgate<tollgate::Gcra>>),
     ("tollgate-u64", measure::run::<tollgate::TollgateNumbers>),
     ("tollgate-direct", measure::run::<tollgate::TollgateDirect>),
+    ("tollgate-odd-rate", measure::run::<tollgate::Tollgate<tollgate::OddGcra>>),
     ("tollgate-fixed-window", measure::run::<tollgate::Tollgate<tollgate::FixedWindow>>),
     ("tollgate-sliding-window", measure::run::<tollgate::Tollgate<tollgate::SlidingWindow>>),
     ("tollgate-token-bucket", measure::run::<tollgate::Tollgate<tollgate::TokenBucket>>),

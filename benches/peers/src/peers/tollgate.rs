@@ -40,6 +40,21 @@ impl Rule for Gcra {
     }
 }
 
+/// The same rule, but an interval that is no whole number of nanoseconds: what is then kept of a key is more than a word.
+#[derive(Debug)]
+pub(crate) struct OddGcra;
+
+impl Rule for OddGcra {
+    fn limit(allowance: Allowance) -> Result<Limit, Error> {
+        // All but the same rate.
+        const FACTOR: u32 = 7;
+        let period = (allowance.period * FACTOR).saturating_sub(Duration::from_nanos(1));
+        let rate = quota(allowance.count * FACTOR, period)?;
+        Limit::gcra_with_burst(rate, u64::from(allowance.burst))
+            .map_err(|error| Error::refused("tollgate", error))
+    }
+}
+
 /// A window has no burst of its own: the burst is its count.
 #[derive(Debug)]
 pub(crate) struct FixedWindow;

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use tollgate_core::packed::LAST_MOMENT;
 use tollgate_core::{
     Answer, Decision, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Previous, Retry, Timestamp, combined,
 };
@@ -229,11 +230,11 @@ async fn replay<S: Subject>(
             remembered.forgettable |= vacant_at <= i128::from(now.as_nanos());
         }
         match step {
-            Step::Forward(by) => now = now.saturating_add(*by),
+            Step::Forward(by) => now = later(now, *by),
             Step::Backward(by) => now = now.saturating_sub(*by).max(Timestamp::from_secs(86_400)),
             Step::Retry { early } => {
                 let wait: Nanos = retry_after.take().unwrap_or(Nanos::ZERO);
-                now = now.saturating_add(Nanos::new(wait.as_nanos().saturating_sub(u64::from(*early))));
+                now = later(now, Nanos::new(wait.as_nanos().saturating_sub(u64::from(*early))));
             }
             Step::Reset(slot) => {
                 let slot = &slots[*slot];
@@ -284,6 +285,12 @@ async fn replay<S: Subject>(
         }
     }
     Ok(())
+}
+
+/// A later moment, unless it lies beyond those that stores can count by: then time stands still.
+fn later(now: Timestamp, by: Nanos) -> Timestamp {
+    let later = now.saturating_add(by);
+    if later > LAST_MOMENT { now } else { later }
 }
 
 /// The model's own answer that equals the store's: one for each choice of states that the store may have forgotten.

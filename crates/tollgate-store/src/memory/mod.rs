@@ -22,6 +22,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tollgate_core::packed::{LAST_MOMENT, OneWord};
 use tollgate_core::{
     Answer, Clock, Decision, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Outcome, Previous, Retry,
     Source, Timestamp,
@@ -151,6 +152,16 @@ impl<C: Clock> MemoryStore<C> {
         cost: u32,
         previous: Option<&Previous<'_>>,
     ) -> Outcome {
+        if previous.is_none() {
+            let outcome = match limit {
+                Limit::FixedWindow(window) => self.acquire_window(window, now, key, cost),
+                Limit::SlidingWindow(window) => self.acquire_window(window, now, key, cost),
+                _ => None,
+            };
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+        }
         let hit = &Hit { id, key, limit, cost, previous: previous.copied() };
         self.carry_over(now, hit);
         let step = |states: &States, key| {
@@ -178,6 +189,22 @@ impl<C: Clock> MemoryStore<C> {
         }
         let decision = turned_away(hit, Full { soonest: full.soonest.min(soonest) }, now);
         Outcome { decision, grant: None, source: Source::Overflow }
+    }
+
+    /// Decides by a window whose states are one word, unless there is no room.
+    fn acquire_window(
+        &self,
+        window: &impl OneWord,
+        now: Timestamp,
+        key: KeyHash,
+        cost: u32,
+    ) -> Option<Outcome> {
+        if !window.fits() {
+            return None;
+        }
+        let now = now.min(LAST_MOMENT);
+        let step = self.own.update_word(key, now, move |word| window.acquire_word(word, now, cost)).ok()?;
+        Some(Outcome { decision: step.decision, grant: step.grant, source: Source::Memory })
     }
 
     /// Moves what is left of a key whose limit was changed to the key of the new limit.
@@ -229,8 +256,10 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
         let cost = hit.cost;
         if let Some(meter) = hit.limit.word_meter()
             && hit.previous.is_none()
-            && let Ok(answer) =
-                self.own.update_word(hit.key, now, move |word| meter.acquire_word(word, now, cost))
+            // A key that has no entry is at its fullest.
+            && let Ok(answer) = self.own.update_word(hit.key, now, move |word| {
+                meter.acquire_word(word.unwrap_or(0), now, cost)
+            })
         {
             let grant = answer.is_allowed().then_some(Grant { stamp: now, cost });
             return Outcome { decision: meter.decision(answer, cost), grant, source: Source::Memory };

@@ -38,26 +38,21 @@ impl States {
         self.words.prefetch(Place::of(key));
     }
 
-    /// Asks for a cost of a key whose state is the word of a [`Meter`](tollgate_core::algorithm::meter::Meter), as most
-    /// are: the short way.
+    /// Runs a step on a key's state that is one word, or on none: the short way.
     #[inline]
     pub(super) fn update_word<R>(
         &self,
         key: KeyHash,
         now: Timestamp,
-        step: impl Fn(u64) -> (R, u64) + Copy,
+        step: impl Fn(Option<u64>) -> (R, u64) + Copy,
     ) -> Result<R, Full> {
         let at = moment(now);
-        self.words.update(&self.census, Place::of(key), at, move |words| match words {
-            Some([word]) => {
-                let (result, next) = step(word);
-                (result, (next != word).then_some([next]))
-            }
-            None => {
-                // A key that has no entry is at its fullest, and needs none as long as it is.
-                let (result, next) = step(at);
-                (result, (next > at).then_some([next]))
-            }
+        self.words.update(&self.census, Place::of(key), at, move |words| {
+            let word = words.map(|[word]| word);
+            let (result, next) = step(word);
+            // What is as new needs no entry.
+            let changed = word.map_or(next > at, |word| next != word);
+            (result, changed.then_some([next]))
         })
     }
 
