@@ -30,6 +30,8 @@ pub(crate) fn test() -> Done {
     step("tests, and the examples in the documentation")?;
     // Not `--all-targets`: that would build the example programs as tests, and one test runs one of them.
     cargo(&["test", "--workspace", "--all-features"], &[])?;
+    models()?;
+    interpret()?;
     step("benchmarks, once each")?;
     cargo(&["test", "--package", "tollgate-policy", "--bench", "matching"], &[])?;
     step("example programs")?;
@@ -38,6 +40,47 @@ pub(crate) fn test() -> Done {
     }
     // The axum example serves until it is stopped; a test of its own drives it (crates/tollgate/tests).
     Ok(())
+}
+
+/// The races of the memory table, in every interleaving: a build of its own, with the model checker's atomics.
+pub(crate) fn models() -> Done {
+    step("models: the table's races in every interleaving")?;
+    let flags = format!("{} --cfg loom", std::env::var("RUSTFLAGS").unwrap_or_default());
+    let target = root().join("target/loom");
+    cargo(
+        &["test", "--release", "--package", "tollgate-store", "--lib", "--", "models"],
+        &[("RUSTFLAGS", flags.trim()), ("CARGO_TARGET_DIR", &target.to_string_lossy())],
+    )
+}
+
+/// The table and the clock under Miri, which finds undefined behaviour and data races. It needs a nightly toolchain,
+/// which not every machine can get.
+pub(crate) fn interpret() -> Done {
+    step("Miri: undefined behaviour and data races")?;
+    let works = || {
+        let version = Command::new("cargo").args(["+nightly", "miri", "--version"]).output();
+        version.is_ok_and(|output| output.status.success())
+    };
+    if !works() {
+        println!("Miri is not installed; installing it");
+        let install =
+            ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "miri,rust-src"];
+        // If this does not work, it is said below.
+        let _ = Command::new("rustup").args(install).status();
+    }
+    if !works() {
+        println!(
+            "NOT CHECKED: no Miri here; run `rustup toolchain install nightly --component miri,rust-src`, then \
+             `cargo xtask miri`"
+        );
+        return Ok(());
+    }
+    let target = root().join("target/miri");
+    cargo(
+        &["+nightly", "miri", "test", "--package", "tollgate-store", "--lib", "--", "memory::table", "clock"],
+        // The tests start threads and read the clock.
+        &[("MIRIFLAGS", "-Zmiri-disable-isolation"), ("CARGO_TARGET_DIR", &target.to_string_lossy())],
+    )
 }
 
 pub(crate) fn ci() -> Done {

@@ -14,6 +14,8 @@ Usage: cargo xtask <CHORE>
 Chores:
   test        Everything that proves the project right: unit, property, conformance and end-to-end
               tests, documentation examples, and the example programs
+  models      The races of the memory table, in every interleaving
+  miri        The memory table and the clock under Miri
   ci          What a change must pass: format, lints, documentation, dependencies, and `test`
   bench       The benchmarks, as tables
   bench peers Tollgate's limiter and those of other crates; see `bench peers --help`
@@ -25,6 +27,8 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["test"] => chores::test(),
         ["ci"] => chores::ci(),
+        ["models"] => chores::models(),
+        ["miri"] => chores::interpret(),
         ["bench"] => chores::bench(),
         ["bench", "peers", "--help" | "-h"] => {
             print!("{}", peers::USAGE);

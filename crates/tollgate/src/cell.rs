@@ -22,15 +22,9 @@ impl Cell {
         }
     }
 
-    /// Runs a step on a state that is a word, as those of a limit with a
-    /// [`word_meter`](tollgate_core::Limit::word_meter) are. It may be run several times; the last run counts.
-    #[inline]
-    pub(crate) fn update_word<R>(&self, step: impl Fn(u64) -> (R, u64)) -> R {
-        let word = match self {
-            Self::Word(word) => word,
-            // Not reached: such limits have words.
-            Self::State(_) => &AtomicU64::new(0),
-        };
+    /// Runs a step on a state that is a word. It may be run several times; the last run counts.
+    #[inline(always)]
+    pub(crate) fn update_word<R>(word: &AtomicU64, step: impl Fn(u64) -> (R, u64)) -> R {
         // Relaxed: the word is all there is, and nothing else is published with it.
         let mut before = word.load(Ordering::Relaxed);
         loop {
@@ -48,7 +42,7 @@ impl Cell {
     /// Runs a step on the state. It may be run several times; the last run counts.
     pub(crate) fn update<R>(&self, limit: &Limit, step: impl Fn(&mut State) -> R) -> R {
         match self {
-            Self::Word(_) => self.update_word(|word| {
+            Self::Word(word) => Self::update_word(word, |word| {
                 let mut state = limit.unpack([word, 0, 0]);
                 let result = step(&mut state);
                 (result, limit.pack(&state)[0])

@@ -55,21 +55,21 @@ impl<C: Clock> Limiter<C> {
     }
 
     /// Asks for 1, and takes it if it is there.
-    #[inline]
+    #[inline(always)]
     pub fn check(&self) -> Decision {
         self.check_n(1)
     }
 
     /// Asks for `cost` units, and takes them if all are there. 0 only looks.
-    #[inline]
+    #[inline(always)]
     pub fn check_n(&self, cost: u32) -> Decision {
         let now = self.now();
-        match self.limit.word_meter() {
-            Some(meter) => {
-                let answer = self.state.update_word(|word| meter.acquire_word(word, now, cost));
+        match (self.limit.word_meter(), &self.state) {
+            (Some(meter), Cell::Word(word)) => {
+                let answer = Cell::update_word(word, |word| meter.acquire_word(word, now, cost));
                 meter.decision(answer, cost)
             }
-            None => self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost).decision),
+            _ => self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost).decision),
         }
     }
 

@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 use tollgate_core::{
-    Answer, Clock, Decision, Grant, Group, Hit, KeyHash, Outcome, Outcomes, Source, State, Timestamp,
-    combined,
+    Answer, Clock, Combine, Decision, Grant, Group, Hit, KeyHash, Outcome, Outcomes, Source, State,
+    Timestamp, combined,
 };
 
 use super::states::States;
 use super::{Full, MemoryStore, Overflow, shared_key, turned_away};
+use crate::store::LocalStore;
 
 /// Where a hit's state is.
 #[derive(Clone, Copy)]
@@ -43,6 +44,9 @@ impl<C: Clock> MemoryStore<C> {
         for hit in hits(groups) {
             self.own.prefetch(hit.key);
         }
+        if let Some(answer) = self.acquire_all(now, groups) {
+            return answer;
+        }
         for hit in hits(groups) {
             self.carry_over(now, hit);
         }
@@ -73,6 +77,39 @@ impl<C: Clock> MemoryStore<C> {
         answer
     }
 
+    /// The short way for what most requests are: limits that must all admit, and do.
+    fn acquire_all(&self, now: Timestamp, groups: &[Group<'_>]) -> Option<Answer> {
+        let all = |group: &Group<'_>| group.combine == Combine::All && !group.shadow;
+        let admits = |hit: &Hit<'_>| {
+            hit.previous.is_none()
+                && hits(groups).filter(|other| other.key == hit.key).count() == 1
+                && self.own.admits(hit, now)
+        };
+        if self.own.is_full() || !groups.iter().all(all) || !hits(groups).all(admits) {
+            return None;
+        }
+        let mut outcomes = Outcomes::new();
+        for hit in hits(groups) {
+            let outcome = self.acquire_one_at(now, hit);
+            if outcome.source != Source::Memory || outcome.grant.is_none() {
+                // Another request came between.
+                if outcome.source == Source::Overflow
+                    && let Some(grant) = outcome.grant
+                {
+                    self.shared.give_back(shared_key(hit.id), hit.limit, now, grant);
+                }
+                for (hit, outcome) in hits(groups).zip(&outcomes) {
+                    if let Some(grant) = outcome.grant {
+                        self.own.give_back(hit.key, hit.limit, now, grant);
+                    }
+                }
+                return None;
+            }
+            outcomes.push(outcome);
+        }
+        Some(Answer { allowed: true, outcomes })
+    }
+
     pub(super) fn peek_together(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
         let outcomes: Outcomes = hits(groups)
             .map(|hit| {
@@ -100,7 +137,7 @@ impl<C: Clock> MemoryStore<C> {
 
     /// Where a hit's state is, or would be.
     fn whereabouts(&self, hit: &Hit<'_>, now: Timestamp) -> Whereabouts<'_> {
-        if self.own.look(hit.key, hit.limit, now).is_some() {
+        if !self.own.is_full() || self.own.look(hit.key, hit.limit, now).is_some() {
             return Whereabouts::In(&self.own, hit.key, Source::Memory);
         }
         match self.own.room_for(hit.key, hit.limit, now) {

@@ -1,7 +1,7 @@
 //! The states of many keys, each kept where its limit's states belong.
 
 use tollgate_core::packed::Footprint;
-use tollgate_core::{Grant, KeyHash, Limit, State, Timestamp};
+use tollgate_core::{Grant, Hit, KeyHash, Limit, State, Timestamp};
 
 use super::Full;
 use super::census::Census;
@@ -32,6 +32,26 @@ impl States {
         self.census.present()
     }
 
+    /// Whether no new key has room, but in place of one that is idle.
+    pub(super) fn is_full(&self) -> bool {
+        self.census.is_full()
+    }
+
+    /// Whether a hit's limit admits it by itself.
+    pub(super) fn admits(&self, hit: &Hit<'_>, now: Timestamp) -> bool {
+        if let Some(meter) = hit.limit.word_meter() {
+            let look = |words: Option<[u64; 1]>| (words, None);
+            let words = self.words.update(&self.census, Place::of(hit.key), moment(now), look);
+            // Nothing joins, so there is room.
+            let word = words.unwrap_or_default().map_or(0, |[word]| word);
+            return meter.acquire_word(word, now, hit.cost).0.is_allowed();
+        }
+        match self.look(hit.key, hit.limit, now) {
+            Some(state) => hit.limit.decide(&state, now, hit.cost).allowed,
+            None => hit.limit.decide_settled(&hit.limit.fresh(now), now, hit.cost).allowed,
+        }
+    }
+
     /// Brings a key's state near, if it is where most states are.
     #[inline]
     pub(super) fn prefetch(&self, key: KeyHash) {
@@ -39,7 +59,7 @@ impl States {
     }
 
     /// Runs a step on a key's state that is one word, or on none: the short way.
-    #[inline]
+    #[inline(always)]
     pub(super) fn update_word<R>(
         &self,
         key: KeyHash,

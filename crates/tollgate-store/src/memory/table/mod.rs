@@ -180,7 +180,7 @@ impl<const W: usize> Table<W> {
     ///
     /// # Errors
     /// If the key would need an entry and there is no room; then nothing has changed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn update<R>(
         &self,
         census: &Census,
