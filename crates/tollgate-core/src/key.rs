@@ -94,6 +94,8 @@ impl std::fmt::Debug for KeyBuilder {
     }
 }
 
+// All of it is inlined always: only then the state stays in registers.
+//
 // The hash is written out here, although there are crates for it, because it is the larger half of a decision in memory:
 // as all parts are whole words, it needs no buffer for bytes left over, and takes about half the instructions.
 impl KeyBuilder {
@@ -111,13 +113,13 @@ impl KeyBuilder {
     }
 
     /// Adds a typed part.
-    #[inline]
+    #[inline(always)]
     pub fn push<K: Key + ?Sized>(&mut self, part: &K) {
         part.write(self);
     }
 
     /// Adds a part of the kind `tag`. Kinds below 16 are used by the implementations of [`Key`] in this crate.
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&mut self, tag: u8, bytes: &[u8]) {
         self.begin();
         let (words, rest) = bytes.as_chunks::<8>();
@@ -131,7 +133,7 @@ impl KeyBuilder {
     }
 
     /// Adds a part of the kind `tag` that fits a word.
-    #[inline]
+    #[inline(always)]
     pub fn word(&mut self, tag: u8, word: u64) {
         self.begin();
         self.absorb(word);
@@ -139,7 +141,7 @@ impl KeyBuilder {
     }
 
     /// The hash of all parts.
-    #[inline]
+    #[inline(always)]
     pub fn finish(&self) -> KeyHash {
         let mut hash = self.clone();
         // The last word of the string holds its length in the top byte: whole words, and seven bytes of the label.
@@ -151,21 +153,21 @@ impl KeyBuilder {
         KeyHash(u128::from(hash.output()) << 64 | u128::from(low))
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self) {
         if self.words & 1 == 1 {
             self.absorb(self.label);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(&mut self, tag: u8, length: u64) {
         // No slice is as long as 2^48 bytes.
         self.label = u64::from(tag) << 48 | length & ((1 << 48) - 1);
         self.words |= 1;
     }
 
-    #[inline]
+    #[inline(always)]
     fn absorb(&mut self, word: u64) {
         self.state[3] ^= word;
         self.round();
@@ -173,7 +175,7 @@ impl KeyBuilder {
         self.words = self.words.wrapping_add(2);
     }
 
-    #[inline]
+    #[inline(always)]
     fn output(&mut self) -> u64 {
         for _ in 0..3 {
             self.round();
@@ -182,7 +184,7 @@ impl KeyBuilder {
         a ^ b ^ c ^ d
     }
 
-    #[inline]
+    #[inline(always)]
     fn round(&mut self) {
         let [mut a, mut b, mut c, mut d] = self.state;
         a = a.wrapping_add(b);
@@ -198,7 +200,7 @@ impl KeyBuilder {
 }
 
 /// The last one to seven bytes of `bytes`, which are `rest`, as a word padded with zeros.
-#[inline]
+#[inline(always)]
 fn padded(bytes: &[u8], rest: &[u8]) -> u64 {
     // Two reads that overlap instead of a loop over the bytes.
     if let Some(last) = bytes.last_chunk::<8>() {

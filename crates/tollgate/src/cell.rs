@@ -7,7 +7,11 @@ use tollgate_core::packed::Footprint;
 use tollgate_core::{Limit, State, Timestamp};
 
 /// A state: a word that is changed by compare-and-swap, or anything under a lock.
+///
+/// It has cache lines of its own: what lies beside it is read at each decision, and must not move from core to core with
+/// it.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) enum Cell {
     Word(AtomicU64),
     State(Mutex<State>),

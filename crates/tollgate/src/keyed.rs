@@ -79,19 +79,19 @@ impl<K: Key + ?Sized, S> KeyedLimiter<K, S> {
         &self.store
     }
 
-    #[inline]
+    #[inline(always)]
     fn hash(&self, key: &K) -> KeyHash {
         let mut builder = self.hasher.clone();
         key.write(&mut builder);
         builder.finish()
     }
 
-    #[inline]
+    #[inline(always)]
     fn hit(&self, key: &K, cost: u32) -> Hit<'_> {
         self.hit_of(self.hash(key), cost)
     }
 
-    #[inline]
+    #[inline(always)]
     fn hit_of(&self, key: KeyHash, cost: u32) -> Hit<'_> {
         Hit::new(ONLY, key, &self.limit).with_cost(cost)
     }
@@ -151,10 +151,9 @@ impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
                 *hash = self.hash(key);
                 self.store.prefetch(*hash);
             }
-            let hashes = &hashes[..keys.len()];
-            decisions.extend(
-                hashes.iter().map(|hash| self.store.acquire_one_at(now, &self.hit_of(*hash, 1)).decision),
-            );
+            for hash in &hashes[..keys.len()] {
+                decisions.push(self.store.acquire_one_at(now, &self.hit_of(*hash, 1)).decision);
+            }
         }
         decisions
     }
