@@ -145,7 +145,7 @@ impl KeyBuilder {
     pub fn finish(&self) -> KeyHash {
         let mut hash = self.clone();
         // The last word of the string holds its length in the top byte: whole words, and seven bytes of the label.
-        let length = (self.words & !1) << 2 | (self.words & 1) * 7;
+        let length = ((self.words & !1) << 2) | ((self.words & 1) * 7);
         hash.absorb(self.label | length << 56);
         hash.state[2] ^= 0xee;
         let low = hash.output();

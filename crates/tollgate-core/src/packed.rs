@@ -115,9 +115,9 @@ impl Limit {
     pub fn unpack(&self, words: [u64; 3]) -> State {
         let [vacant_at, second, third] = words;
         let word = self.footprint() == Footprint::Word;
-        let arrival = || match word {
-            true => ArrivalTime { nanos: vacant_at, fraction: 0 },
-            false => ArrivalTime { nanos: second, fraction: third },
+        let arrival = || {
+            let (nanos, fraction) = if word { (vacant_at, 0) } else { (second, third) };
+            ArrivalTime { nanos, fraction }
         };
         match self {
             Self::Gcra(_) | Self::LeakyBucket(_) => State::Arrival(arrival()),
@@ -145,23 +145,23 @@ pub trait OneWord: Algorithm {
     fn fits(&self) -> bool;
 
     /// The word of a state.
-    fn to_word(&self, state: &Self::State) -> u64;
+    fn pack_word(&self, state: &Self::State) -> u64;
 
     /// The state of a word.
-    fn from_word(&self, word: u64) -> Self::State;
+    fn unpack_word(&self, word: u64) -> Self::State;
 
     /// The whole step on a word, or on a key that is new: what [`Limit::acquire`] does, for one algorithm alone. Returns
     /// the step and the word after it.
     #[inline]
     fn acquire_word(&self, word: Option<u64>, now: Timestamp, cost: u32) -> (Step, u64) {
-        let mut state = match word.map(|word| self.from_word(word)) {
+        let mut state = match word.map(|word| self.unpack_word(word)) {
             Some(state) if self.vacant_at(&state) > now => state,
             _ => self.fresh(now),
         };
         self.settle(&mut state, now);
         let decision = self.decide(&state, now, cost);
         let grant = decision.allowed.then(|| self.take(&mut state, now, cost));
-        (Step { decision, grant }, self.to_word(&state).min(WORD_END - 1))
+        (Step { decision, grant }, self.pack_word(&state).min(WORD_END - 1))
     }
 }
 
@@ -172,13 +172,13 @@ impl OneWord for FixedWindow {
     }
 
     #[inline]
-    fn to_word(&self, state: &WindowCount) -> u64 {
+    fn pack_word(&self, state: &WindowCount) -> u64 {
         let vacant_at = self.vacant_at(state).as_nanos();
         if vacant_at == 0 { 0 } else { self.pack(*state, vacant_at)[0] }
     }
 
     #[inline]
-    fn from_word(&self, word: u64) -> WindowCount {
+    fn unpack_word(&self, word: u64) -> WindowCount {
         self.unpack([word, 0, 0])
     }
 }
@@ -190,12 +190,12 @@ impl OneWord for SlidingWindow {
     }
 
     #[inline]
-    fn to_word(&self, state: &WindowPair) -> u64 {
+    fn pack_word(&self, state: &WindowPair) -> u64 {
         if self.vacant_at(state) == Timestamp::EPOCH { 0 } else { self.pack(*state)[0] }
     }
 
     #[inline]
-    fn from_word(&self, word: u64) -> WindowPair {
+    fn unpack_word(&self, word: u64) -> WindowPair {
         self.unpack([word, 0, 0])
     }
 }

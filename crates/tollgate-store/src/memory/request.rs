@@ -30,9 +30,8 @@ impl Whereabouts<'_> {
     }
 }
 
-/// How a request ended in one round.
-enum Round {
-    Decided(Answer),
+/// Why a round decided nothing.
+enum Undecided {
     /// The hit with this index was refused while others had already taken; what they took was given back.
     Refused,
     /// The hit with this index found no room.
@@ -55,9 +54,9 @@ impl<C: Clock> MemoryStore<C> {
         // Each round but the last was ended by another request's success, or found a key without room.
         let answer = loop {
             match round(now, groups, &whereabouts) {
-                Round::Decided(answer) => break answer,
-                Round::Refused => {}
-                Round::NoRoom(index) => {
+                Ok(answer) => break answer,
+                Err(Undecided::Refused) => {}
+                Err(Undecided::NoRoom(index)) => {
                     if let Some(hit) = hits(groups).nth(index) {
                         whereabouts[index] = match whereabouts[index] {
                             Whereabouts::In(_, _, Source::Memory) => {
@@ -156,7 +155,7 @@ impl<C: Clock> MemoryStore<C> {
 }
 
 /// Looks at all states, and takes if the request passes.
-fn round(now: Timestamp, groups: &[Group<'_>], whereabouts: &[Whereabouts<'_>]) -> Round {
+fn round(now: Timestamp, groups: &[Group<'_>], whereabouts: &[Whereabouts<'_>]) -> Result<Answer, Undecided> {
     let mut outcomes = Outcomes::new();
     let mut admits: SmallVec<[bool; 8]> = SmallVec::new();
     for (index, hit) in hits(groups).enumerate() {
@@ -187,7 +186,7 @@ fn round(now: Timestamp, groups: &[Group<'_>], whereabouts: &[Whereabouts<'_>]) 
             }
             refused => {
                 give_back(now, groups, whereabouts, &outcomes);
-                return if refused.is_ok() { Round::Refused } else { Round::NoRoom(index) };
+                return Err(if refused.is_ok() { Undecided::Refused } else { Undecided::NoRoom(index) });
             }
         }
     }
@@ -203,7 +202,7 @@ fn round(now: Timestamp, groups: &[Group<'_>], whereabouts: &[Whereabouts<'_>]) 
             outcomes[index].decision = decision;
         }
     }
-    Round::Decided(Answer { allowed, outcomes })
+    Ok(Answer { allowed, outcomes })
 }
 
 /// Gives back what was taken in a round.

@@ -71,7 +71,8 @@ impl Shard {
         }
         // Slots are numbered by u32.
         let Ok(last) = u32::try_from(self.slots.len()) else { return false };
-        if !census.enter() && !(self.reclaim(census, now) && census.enter()) {
+        let has_room = census.enter() || (self.reclaim(census, now) && census.enter());
+        if !has_room {
             return false;
         }
         let slot = |generation| Slot { key, state, vacant_at, queued_at: vacant_at, generation };

@@ -176,7 +176,7 @@ fn packed<R, const W: usize>(
     step: impl Fn(&mut State) -> R,
 ) -> Result<R, Full> {
     let at = moment(now);
-    table.update(census, Place::of(key), at, &|words: Option<[u64; W]>| {
+    let step = |words: Option<[u64; W]>| {
         let mut state = match words {
             Some(words) => unpacked(limit, words),
             None => limit.fresh(Timestamp::from_nanos(at)),
@@ -186,7 +186,10 @@ fn packed<R, const W: usize>(
         // What is as new needs no entry.
         let changed = if words.is_some() { words != Some(next) } else { next[0] > at };
         (result, changed.then_some(next))
-    })
+    };
+    // By reference: what is captured need not be copied.
+    let step = &step;
+    table.update(census, Place::of(key), at, step)
 }
 
 /// Changes a packed state, if there is one.
@@ -198,7 +201,7 @@ fn change<const W: usize>(
     at: u64,
     change: impl Fn(&mut State),
 ) {
-    let changed = table.update(census, place, at, &|words: Option<[u64; W]>| {
+    let step = |words: Option<[u64; W]>| {
         let next = words.map(|words| {
             let mut state = unpacked(limit, words);
             change(&mut state);
@@ -207,9 +210,10 @@ fn change<const W: usize>(
             next
         });
         ((), next)
-    });
+    };
+    let step = &step;
     // What is there has room.
-    changed.unwrap_or_default();
+    table.update(census, place, at, step).unwrap_or_default();
 }
 
 fn pack<const W: usize>(limit: &Limit, state: &State) -> [u64; W] {

@@ -152,11 +152,11 @@ impl<const W: usize> Line<W> {
     pub(super) const ENTRIES: usize = 8 / (1 + W);
 
     fn word(&self, entry: usize, word: usize) -> &AtomicU64 {
-        &self.0[(1 + word) * Self::ENTRIES + entry & 7]
+        &self.0[((1 + word) * Self::ENTRIES + entry) & 7]
     }
 
     // Acquire and release: the state of a member was written before it became one. Where two threads must see each
-    // other, they put a fence between their writing and their reading (`Table::join`).
+    // other, they put a fence between their writing and their reading (`join`).
 
     #[inline]
     pub(super) fn tag(&self, entry: usize) -> Tag {

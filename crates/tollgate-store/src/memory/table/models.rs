@@ -2,6 +2,8 @@
 //!
 //! A segment has one line here, so that the fifth key makes it grow.
 
+use std::time::Duration;
+
 use loom::sync::Arc;
 use loom::thread;
 use tollgate_core::{Limit, Quota, State, Timestamp};
@@ -66,11 +68,22 @@ fn check_growth(model: impl Fn() + Sync + Send + 'static) {
     check_up_to(2, model);
 }
 
+/// Where all threads make the table grow, or there are three of them, as many interleavings as twenty seconds allow.
+fn check_some(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = builder(1);
+    builder.max_duration = Some(Duration::from_secs(20));
+    builder.check(model);
+}
+
 fn check_up_to(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    builder(preemptions).check(model);
+}
+
+fn builder(preemptions: usize) -> loom::model::Builder {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 20_000;
-    builder.check(model);
+    builder
 }
 
 /// Runs what each thread does, and returns what each found.
@@ -112,7 +125,7 @@ fn two_bring_the_same_key_of_three_words() {
 
 #[test]
 fn three_bring_the_same_key() {
-    check_up_to(2, || {
+    check_some(|| {
         let world = World::<1>::new(16, 2);
         let taken = together(&world, [|world| world.take(5), |world| world.take(5), |world| world.take(5)]);
         assert_eq!(taken.iter().filter(|taken| **taken).count(), 2);
@@ -235,7 +248,7 @@ fn one_makes_it_grow_while_another_uses_a_key_of_three_words_that_moves() {
 
 #[test]
 fn two_make_it_grow_with_the_same_key() {
-    check_growth(|| {
+    check_some(|| {
         let world = full::<1>(2);
         let taken = together(&world, [|world| world.take(5), |world| world.take(5)]);
         assert_eq!(taken, [true; 2]);
@@ -245,7 +258,7 @@ fn two_make_it_grow_with_the_same_key() {
 
 #[test]
 fn two_make_it_grow_with_different_keys() {
-    check_growth(|| {
+    check_some(|| {
         let world = full::<1>(2);
         let taken = together(&world, [|world| world.take(4), |world| world.take(5)]);
         assert_eq!(taken, [true; 2]);

@@ -5,10 +5,15 @@ use super::line::Line;
 use crate::sync::{AtomicU32, Ordering};
 
 /// How many lines a segment has: 32 KiB of entries. Splitting one takes a few microseconds.
-#[cfg(not(loom))]
-pub(super) const LINES: usize = 512;
-#[cfg(loom)]
-pub(super) const LINES: usize = 1;
+///
+/// Fewer where each step is slow, under the model checker and the interpreter.
+pub(super) const LINES: usize = if cfg!(loom) {
+    1
+} else if cfg!(miri) {
+    16
+} else {
+    512
+};
 
 #[derive(Debug)]
 pub(super) struct Segment<const W: usize> {

@@ -15,20 +15,19 @@ impl<const W: usize> Table<W> {
         if bit >= self.depth {
             return false;
         }
-        let number = match segment.child(bit) {
-            Some(number) => number,
-            None => {
-                let Some(number) = self.number() else { return false };
-                let adopted = segment.adopt(bit, number);
-                if adopted != number {
-                    // Another thread was first. Of two spare numbers one is lost, which leaves room for one segment less.
-                    self.spare.store(number, Ordering::Relaxed);
-                }
-                adopted
+        let number = if let Some(number) = segment.child(bit) {
+            number
+        } else {
+            let Some(number) = self.number() else { return false };
+            let adopted = segment.adopt(bit, number);
+            if adopted != number {
+                // Another thread was first. Of two spare numbers one is lost, which leaves room for one segment less.
+                self.spare.store(number, Ordering::Relaxed);
             }
+            adopted
         };
         let child = self.child(segment, bit, number);
-        // The split was announced; what was claimed before is seen from here on. See `Table::join`.
+        // The split was announced; what was claimed before is seen from here on. See `join`.
         fence(Ordering::SeqCst);
         let mut complete = true;
         for index in 0..LINES {

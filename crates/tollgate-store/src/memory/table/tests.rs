@@ -10,6 +10,9 @@ const NOW: u64 = 1_000_000_000_000_000_000;
 /// Live for all of a test.
 const LATER: u64 = NOW + 1_000_000_000_000;
 
+// Counts are far below 2^32.
+#![allow(clippy::cast_possible_truncation)]
+
 fn scaled(count: u64) -> u64 {
     if cfg!(miri) { count / 100 } else { count }
 }
@@ -33,7 +36,7 @@ fn add<const W: usize>(table: &Table<W>, census: &Census, key: u64, count: u64) 
 
 fn grows<const W: usize>() {
     let count = scaled(200_000);
-    let (table, census) = (Table::<W>::new(200_000), Census::new(200_000));
+    let (table, census) = (Table::<W>::new(count as usize), Census::new(count as usize));
     for key in 0..count {
         assert_eq!(add(&table, &census, key, key + 1), Ok(0), "{key}");
     }
@@ -41,6 +44,9 @@ fn grows<const W: usize>() {
         assert_eq!(add(&table, &census, key, 0), Ok(key + 1), "{key}");
     }
     assert_eq!(census.present() as u64, count);
+    if cfg!(miri) {
+        return;
+    }
     // Not more segments than twice what the entries need.
     let entries = table.made() * LINES * Line::<W>::ENTRIES;
     assert!(entries as u64 <= (count * 2).max((LINES * Line::<W>::ENTRIES) as u64 * 2), "{entries}");
@@ -60,17 +66,17 @@ fn triples_stay_as_it_grows() {
 /// twice.
 fn counts_while_growing<const W: usize>() {
     let (rounds, keys, strangers) = (scaled(2_000), 50, scaled(40_000));
-    let (table, census) = (Table::<W>::new(400_000), Census::new(400_000));
+    let (table, census) = (Table::<W>::new(20 * strangers as usize), Census::new(20 * strangers as usize));
     thread::scope(|scope| {
         for thread in 0..4_u64 {
             let (table, census) = (&table, &census);
             scope.spawn(move || {
                 for round in 0..rounds {
                     for key in 0..keys {
-                        add(table, census, key, 1).unwrap();
+                        assert!(add(table, census, key, 1).is_ok());
                         if key % 10 == thread {
                             let stranger = 1_000 + (round * keys + key) % strangers;
-                            add(table, census, stranger, 1).unwrap();
+                            assert!(add(table, census, stranger, 1).is_ok());
                         }
                     }
                 }
@@ -136,8 +142,8 @@ fn vacant_entries_are_used_again_by_many_threads() {
 #[test]
 fn small_numbers_for_hashes_are_different_keys() {
     let places: std::collections::HashSet<_> =
-        (0..20_000_u128).map(|key| Place::of(KeyHash(key))).map(|place| (place.hash, place.home)).collect();
-    assert_eq!(places.len(), 20_000);
+        (0..u128::from(scaled(20_000))).map(|key| Place::of(KeyHash(key))).map(|place| (place.hash, place.home)).collect();
+    assert_eq!(places.len() as u64, scaled(20_000));
 }
 
 #[test]
@@ -152,7 +158,7 @@ fn a_forgotten_key_is_new() {
 
 #[test]
 fn the_census_bounds_it() {
-    let (table, census) = (Table::<1>::new(1_000_000), Census::new(100));
+    let (table, census) = (Table::<1>::new(10_000), Census::new(100));
     let admitted = (0..scaled(100_000).max(200)).filter(|key| add(&table, &census, *key, 1).is_ok()).count();
     assert_eq!((admitted, census.present()), (100, 100));
     assert_eq!(add(&table, &census, 3, 1), Ok(1));
