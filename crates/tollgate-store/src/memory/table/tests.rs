@@ -1,6 +1,9 @@
 //! The table alone: growth, reuse and races, on real threads. The interpreter for undefined behaviour runs these too,
 //! with smaller numbers.
 
+// Counts are far below 2^32.
+#![allow(clippy::cast_possible_truncation)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -9,9 +12,6 @@ use super::*;
 const NOW: u64 = 1_000_000_000_000_000_000;
 /// Live for all of a test.
 const LATER: u64 = NOW + 1_000_000_000_000;
-
-// Counts are far below 2^32.
-#![allow(clippy::cast_possible_truncation)]
 
 fn scaled(count: u64) -> u64 {
     if cfg!(miri) { count / 100 } else { count }
@@ -141,8 +141,10 @@ fn vacant_entries_are_used_again_by_many_threads() {
 
 #[test]
 fn small_numbers_for_hashes_are_different_keys() {
-    let places: std::collections::HashSet<_> =
-        (0..u128::from(scaled(20_000))).map(|key| Place::of(KeyHash(key))).map(|place| (place.hash, place.home)).collect();
+    let places: std::collections::HashSet<_> = (0..u128::from(scaled(20_000)))
+        .map(|key| Place::of(KeyHash(key)))
+        .map(|place| (place.hash, place.home))
+        .collect();
     assert_eq!(places.len() as u64, scaled(20_000));
 }
 
