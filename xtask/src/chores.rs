@@ -105,6 +105,10 @@ pub(crate) fn ci() -> Done {
             &[],
         )?;
     }
+    step("the benchmarks against peers: format and lints")?;
+    let peers = ["--manifest-path", "benches/peers/Cargo.toml"];
+    cargo(&[&["fmt", "--check"][..], &peers].concat(), &[])?;
+    cargo(&[&["clippy", "--all-targets"][..], &peers, &["--", "--deny", "warnings"]].concat(), &[])?;
     step("documentation")?;
     cargo(&["doc", "--workspace", "--all-features", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])?;
     step("dependencies")?;

@@ -52,7 +52,7 @@
 //! exactly when to retry.
 //!
 //! # What a decision costs
-//! Nothing here spawns threads, reads files or talks to the network. Memory is bounded: see [`MemoryOptions`].
+//! No decision spawns threads, reads files or talks to the network. Memory is bounded: see [`MemoryOptions`].
 
 mod cell;
 #[cfg(feature = "policy")]
