@@ -73,7 +73,7 @@ impl Meter {
     /// [answer](Self::decision) and the state after it.
     ///
     /// It comes to what [`Limit::acquire`](crate::Limit::acquire) does, in 64-bit arithmetic. It is for meters that are
-    /// [short](Self::is_short), up to [`LAST_MOMENT`](crate::packed::LAST_MOMENT).
+    /// [short](Self::is_short), up to [`LAST_MOMENT`].
     #[inline]
     pub fn acquire_word(&self, full_at: u64, now: Timestamp, cost: u32) -> (WordAnswer, u64) {
         // The span is at most 2^58 and the time below 2^62: no sum can pass 2^63.

@@ -14,7 +14,7 @@ const NOW: u64 = 1_000_000_000_000_000_000;
 const LATER: u64 = NOW + 1_000_000_000_000;
 
 fn scaled(count: u64) -> u64 {
-    if cfg!(miri) { count / 100 } else { count }
+    if cfg!(miri) { count / 500 } else { count }
 }
 
 fn place(key: u64) -> Place {
