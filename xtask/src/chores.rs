@@ -58,7 +58,7 @@ pub(crate) fn models() -> Done {
 pub(crate) fn interpret() -> Done {
     step("Miri: undefined behaviour and data races")?;
     let works = || {
-        let version = Command::new("cargo").args(["+nightly", "miri", "--version"]).output();
+        let version = Command::new("rustup").args(["run", "nightly", "cargo", "miri", "--version"]).output();
         version.is_ok_and(|output| output.status.success())
     };
     if !works() {
@@ -76,11 +76,17 @@ pub(crate) fn interpret() -> Done {
         return Ok(());
     }
     let target = root().join("target/miri");
-    cargo(
-        &["+nightly", "miri", "test", "--package", "tollgate-store", "--lib", "--", "memory::table", "clock"],
-        // The tests start threads and read the clock.
-        &[("MIRIFLAGS", "-Zmiri-disable-isolation"), ("CARGO_TARGET_DIR", &target.to_string_lossy())],
-    )
+    let tests = ["test", "--package", "tollgate-store", "--lib", "--", "memory::table", "clock"];
+    let arguments = [&["run", "nightly", "cargo", "miri"][..], &tests].concat();
+    // The tests start threads and read the clock.
+    let environment =
+        [("MIRIFLAGS", "-Zmiri-disable-isolation"), ("CARGO_TARGET_DIR", &*target.to_string_lossy())];
+    let mut rustup = Command::new("rustup");
+    // Those of the toolchain that runs this would be taken for the other's.
+    for variable in ["CARGO", "RUSTC", "RUSTDOC"] {
+        rustup.env_remove(variable);
+    }
+    run(rustup, &format!("rustup {}", arguments.join(" ")), &arguments, &environment)
 }
 
 pub(crate) fn ci() -> Done {
@@ -198,20 +204,23 @@ fn step(name: &str) -> Done {
 
 fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Done {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let shown = format!("cargo {}", arguments.join(" "));
+    run(Command::new(program), &format!("cargo {}", arguments.join(" ")), arguments, environment)
+}
+
+fn run(mut program: Command, shown: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
     println!("$ {shown}");
     let started = Instant::now();
-    let status = Command::new(program)
+    let status = program
         .args(arguments)
         .envs(environment.iter().copied())
         .current_dir(root())
         .status()
-        .map_err(|error| ChoreError::Io(shown.clone(), error))?;
+        .map_err(|error| ChoreError::Io(shown.to_owned(), error))?;
     if status.success() {
         println!("done in {:.0?}", started.elapsed());
         Ok(())
     } else {
-        Err(ChoreError::Failed(shown))
+        Err(ChoreError::Failed(shown.to_owned()))
     }
 }
 
