@@ -17,7 +17,7 @@ use super::tally::KeyTallies;
 use super::timeline::TimelineCounter;
 
 /// More keys than are under way at once in any log: a replay must not turn keys away that a server would not.
-const CAPACITY: usize = 1 << 26;
+const CAPACITY: usize = 1 << 23;
 
 /// Policies, a store, and what was seen.
 pub(super) struct Engine {
