@@ -50,8 +50,8 @@ pub struct MemoryOptions {
     /// The most keys that are remembered at once; at least 1, at most about three billion.
     ///
     /// Memory is taken as keys come, 18 to 37 bytes for each key (twice that for limits whose interval is not a whole
-    /// number of nanoseconds, such as 7 a second), and kept. The directory takes 20 bytes for every thousand keys of the
-    /// capacity, whether they come or not.
+    /// number of nanoseconds, such as 7 a second), and kept. The directory takes about a hundred bytes for every thousand
+    /// keys of the capacity, whether they come or not.
     pub capacity: usize,
     /// What a full store does with a new key.
     pub overflow: Overflow,
@@ -210,13 +210,7 @@ impl<C: Clock> MemoryStore<C> {
     /// Moves what is left of a key whose limit was changed to the key of the new limit.
     fn carry_over(&self, now: Timestamp, hit: &Hit<'_>) {
         let Some(previous) = hit.previous else { return };
-        if hit.limit.footprint() == tollgate_core::packed::Footprint::None
-            || self.own.look(hit.key, hit.limit, now).is_some()
-        {
-            return;
-        }
-        let Some(former) = self.own.look(previous.key, previous.limit, now) else { return };
-        let carried = hit.limit.carried_over(previous.limit, &former, now);
+        let Some(carried) = self.carried_over(hit, now) else { return };
         let fresh = hit.limit.fresh(now);
         // Another thread may have been here first; what it has begun goes on.
         let moved = self.own.update(hit.key, hit.limit, now, |state| {

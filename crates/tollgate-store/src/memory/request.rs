@@ -125,7 +125,7 @@ impl<C: Clock> MemoryStore<C> {
     }
 
     /// What a key that has no state will get from that of the limit before a change.
-    fn carried_over(&self, hit: &Hit<'_>, now: Timestamp) -> Option<State> {
+    pub(super) fn carried_over(&self, hit: &Hit<'_>, now: Timestamp) -> Option<State> {
         let previous = hit.previous?;
         if self.own.look(hit.key, hit.limit, now).is_some() {
             return None;

@@ -28,34 +28,29 @@ impl<const W: usize> Table<W> {
     /// Looks over a key's lines for the key itself and for room.
     pub(super) fn survey(segment: &Segment<W>, place: Place, now: u64) -> Survey<'_, W> {
         let mut survey = Survey { own: None, vacant: None, unused: None, soonest: u64::MAX };
-        for distance in 0..REACH {
-            let line = segment.line(place.home + distance);
-            for entry in 0..Line::<W>::ENTRIES {
-                // The tag is read before the state: where the state is already another's, the tag cannot be claimed.
-                let tag = line.tag(entry);
-                let first = line.first(entry);
-                let seen = Seen { line, entry, tag };
-                let status = tag.status();
-                match status {
-                    Status::Unused | Status::Left => {
-                        survey.unused.get_or_insert((seen, distance, first));
-                    }
-                    Status::Joining | Status::Member
-                        if tag.is_of(place.hash, distance)
-                            && (!first.is_dead() || status == Status::Joining) =>
-                    {
-                        survey.own = Some(seen);
-                        return survey;
-                    }
-                    Status::Member if first.is_vacant(now) || first.is_dead() => {
-                        survey.vacant.get_or_insert((seen, distance, first));
-                    }
-                    Status::Member => survey.soonest = survey.soonest.min(first.moment()),
-                    Status::Joining => {}
+        for (distance, seen) in Self::entries(segment, place) {
+            // The state is read after the tag: where it is already another's, the tag cannot be claimed.
+            let first = seen.line.first(seen.entry);
+            let status = seen.tag.status();
+            match status {
+                Status::Unused | Status::Left => {
+                    survey.unused.get_or_insert((seen, distance, first));
                 }
-                if status == Status::Unused {
+                Status::Joining | Status::Member
+                    if seen.tag.is_of(place.hash, distance)
+                        && (!first.is_dead() || status == Status::Joining) =>
+                {
+                    survey.own = Some(seen);
                     return survey;
                 }
+                Status::Member if first.is_vacant(now) || first.is_dead() => {
+                    survey.vacant.get_or_insert((seen, distance, first));
+                }
+                Status::Member => survey.soonest = survey.soonest.min(first.moment()),
+                Status::Joining => {}
+            }
+            if status == Status::Unused {
+                return survey;
             }
         }
         survey

@@ -324,24 +324,24 @@ impl<const W: usize> Table<W> {
         (segment, bits)
     }
 
-    /// A key's member entry within its segment, dead or alive.
+    /// A key's member entry within its segment, unless it was given up.
     fn member(segment: &Segment<W>, place: Place) -> Option<Seen<'_, W>> {
-        for distance in 0..REACH {
+        Self::entries(segment, place)
+            .take_while(|(_, seen)| seen.tag.status() != Status::Unused)
+            .find(|(distance, seen)| {
+                seen.tag.is_of(place.hash, *distance)
+                    && seen.tag.status() == Status::Member
+                    && !seen.line.first(seen.entry).is_dead()
+            })
+            .map(|(_, seen)| seen)
+    }
+
+    /// The entries of a key's lines, from its home on, each as it is when it comes up, and how far from home it lies.
+    fn entries(segment: &Segment<W>, place: Place) -> impl Iterator<Item = (usize, Seen<'_, W>)> {
+        (0..REACH).flat_map(move |distance| {
             let line = segment.line(place.home + distance);
-            for entry in 0..Line::<W>::ENTRIES {
-                let tag = line.tag(entry);
-                if tag.status() == Status::Unused {
-                    return None;
-                }
-                if tag.is_of(place.hash, distance)
-                    && tag.status() == Status::Member
-                    && !line.first(entry).is_dead()
-                {
-                    return Some(Seen { line, entry, tag });
-                }
-            }
-        }
-        None
+            (0..Line::<W>::ENTRIES).map(move |entry| (distance, Seen { line, entry, tag: line.tag(entry) }))
+        })
     }
 }
 
