@@ -9,12 +9,14 @@ use crate::limit::Limit;
 pub struct LimitId(pub u64);
 
 /// One limit, one key, one cost.
+///
+/// Where a hit is alone its key may still be on the way to its hash; see [`HashedKey`](crate::HashedKey).
 #[derive(Clone, Copy, Debug)]
-pub struct Hit<'a> {
+pub struct Hit<'a, K = KeyHash> {
     /// Which limit this is. A store that is full may count new keys of one limit together.
     pub id: LimitId,
     /// Whose state is meant. It names the limit as well: no two limits share a key.
-    pub key: KeyHash,
+    pub key: K,
     /// The rule.
     pub limit: &'a Limit,
     /// How much is asked for. 0 only looks.
@@ -35,9 +37,9 @@ pub struct Previous<'a> {
     pub limit: &'a Limit,
 }
 
-impl<'a> Hit<'a> {
+impl<'a, K: Copy> Hit<'a, K> {
     /// A hit of cost 1 on a limit that was never changed.
-    pub const fn new(id: LimitId, key: KeyHash, limit: &'a Limit) -> Self {
+    pub const fn new(id: LimitId, key: K, limit: &'a Limit) -> Self {
         Self { id, key, limit, cost: 1, previous: None }
     }
 
@@ -46,6 +48,12 @@ impl<'a> Hit<'a> {
     pub const fn with_cost(mut self, cost: u32) -> Self {
         self.cost = cost;
         self
+    }
+
+    /// The same hit with another key.
+    #[inline(always)]
+    pub const fn with_key<L>(&self, key: L) -> Hit<'a, L> {
+        Hit { id: self.id, key, limit: self.limit, cost: self.cost, previous: self.previous }
     }
 
     /// The same hit on a limit that was changed.

@@ -62,6 +62,44 @@ impl KeyHash {
     }
 }
 
+/// A key's hash, or all that is needed to finish it.
+///
+/// Half of the hash is half of the work, and a store that finds a key by that half never asks for the other.
+pub trait HashedKey: Copy {
+    /// The lower half of the [hash](Self::hash).
+    fn low(&self) -> u64;
+
+    /// The whole hash.
+    fn hash(&self) -> KeyHash;
+}
+
+impl HashedKey for KeyHash {
+    #[inline(always)]
+    // The lower half.
+    #[allow(clippy::cast_possible_truncation)]
+    fn low(&self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn hash(&self) -> KeyHash {
+        *self
+    }
+}
+
+/// The key of all parts so far.
+impl HashedKey for KeyBuilder {
+    #[inline(always)]
+    fn low(&self) -> u64 {
+        self.halves().0
+    }
+
+    #[inline(always)]
+    fn hash(&self) -> KeyHash {
+        self.finish()
+    }
+}
+
 /// Collects the parts of a key.
 ///
 /// ```
@@ -77,7 +115,7 @@ impl KeyHash {
 /// assert_eq!(key("a", "bc"), key("a", "bc"));
 /// assert_ne!(key("a", "bc"), key("ab", "c"));
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct KeyBuilder {
     /// The state of SipHash.
     state: [u64; 4],
@@ -143,14 +181,19 @@ impl KeyBuilder {
     /// The hash of all parts.
     #[inline(always)]
     pub fn finish(&self) -> KeyHash {
-        let mut hash = self.clone();
+        let (low, high) = self.halves();
+        KeyHash(u128::from(high) << 64 | u128::from(low))
+    }
+
+    #[inline(always)]
+    fn halves(mut self) -> (u64, u64) {
         // The last word of the string holds its length in the top byte: whole words, and seven bytes of the label.
         let length = ((self.words & !1) << 2) | ((self.words & 1) * 7);
-        hash.absorb(self.label | length << 56);
-        hash.state[2] ^= 0xee;
-        let low = hash.output();
-        hash.state[1] ^= 0xdd;
-        KeyHash(u128::from(hash.output()) << 64 | u128::from(low))
+        self.absorb(self.label | length << 56);
+        self.state[2] ^= 0xee;
+        let low = self.output();
+        self.state[1] ^= 0xdd;
+        (low, self.output())
     }
 
     #[inline(always)]
@@ -247,49 +290,49 @@ const TAG_SOME: u8 = 8;
 const TAG_BOOL: u8 = 9;
 
 impl Key for str {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         key.bytes(TAG_TEXT, self.as_bytes());
     }
 }
 
 impl Key for String {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         self.as_str().write(key);
     }
 }
 
 impl Key for [u8] {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         key.bytes(TAG_BYTES, self);
     }
 }
 
 impl Key for Vec<u8> {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         self.as_slice().write(key);
     }
 }
 
 impl Key for Ipv4Addr {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         key.word(TAG_IPV4, u64::from(self.to_bits()));
     }
 }
 
 impl Key for Ipv6Addr {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         key.bytes(TAG_IPV6, &self.octets());
     }
 }
 
 impl Key for IpAddr {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         match self {
             Self::V4(address) => address.write(key),
@@ -299,14 +342,14 @@ impl Key for IpAddr {
 }
 
 impl Key for bool {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         key.word(TAG_BOOL, u64::from(*self));
     }
 }
 
 impl<K: Key> Key for Option<K> {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         match self {
             None => key.word(TAG_NONE, 0),
@@ -319,7 +362,7 @@ impl<K: Key> Key for Option<K> {
 }
 
 impl<K: Key + ?Sized> Key for &K {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         (**self).write(key);
     }
@@ -328,7 +371,7 @@ impl<K: Key + ?Sized> Key for &K {
 macro_rules! integer_keys {
     ($tag:ident: $($type:ty),+) => {$(
         impl Key for $type {
-            #[inline]
+            #[inline(always)]
             fn write(&self, key: &mut KeyBuilder) {
                 key.bytes($tag, &self.to_le_bytes());
             }
@@ -339,14 +382,14 @@ integer_keys!(TAG_UNSIGNED: u8, u16, u32, u128);
 integer_keys!(TAG_SIGNED: i8, i16, i32, i64, i128, isize);
 
 impl Key for u64 {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         key.word(TAG_UNSIGNED, *self);
     }
 }
 
 impl Key for usize {
-    #[inline]
+    #[inline(always)]
     fn write(&self, key: &mut KeyBuilder) {
         // No machine's usize is wider.
         key.word(TAG_UNSIGNED, *self as u64);
@@ -356,7 +399,7 @@ impl Key for usize {
 macro_rules! tuple_keys {
     ($(($($name:ident $index:tt),+))+) => {$(
         impl<$($name: Key),+> Key for ($($name,)+) {
-            #[inline]
+            #[inline(always)]
             fn write(&self, key: &mut KeyBuilder) {
                 $(self.$index.write(key);)+
             }

@@ -179,7 +179,7 @@ impl PolicySet {
         let compiled = &self.policies[candidate.policy as usize];
         let Some(variant) = compiled.variant_for(request, path, now) else { return };
         let CompiledVariant { prefix, limits } = &compiled.variants[variant];
-        let mut builder = prefix.clone();
+        let mut builder = *prefix;
         for part in &compiled.key {
             // Without what it counts by, a policy does not apply: there is no shared bucket for the anonymous.
             if self.push_part(&mut builder, part, candidate, request, path).is_none() {

@@ -25,7 +25,7 @@
 
 mod clock;
 pub mod conformance;
-mod cpu;
+mod machine;
 mod memory;
 mod seed;
 mod store;

@@ -2,7 +2,9 @@
 
 use std::future::{Future, ready};
 
-use tollgate_core::{Answer, Decision, Grant, Group, Hit, KeyHash, Limit, Outcome, Source, Timestamp};
+use tollgate_core::{
+    Answer, Decision, Grant, Group, HashedKey, Hit, KeyHash, Limit, Outcome, Source, Timestamp,
+};
 
 /// Something to give back.
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +41,32 @@ pub trait LocalStore: Send + Sync {
     fn acquire_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer;
 
     /// Decides a request of one hit, which is what most are: [`acquire_at`](Self::acquire_at), without the list.
-    fn acquire_one_at(&self, now: Timestamp, hit: &Hit<'_>) -> Outcome {
-        let answer = self.acquire_at(now, &[Group::all(std::slice::from_ref(hit))]);
+    #[inline]
+    fn acquire_one_at<K: HashedKey>(&self, now: Timestamp, hit: &Hit<'_, K>) -> Outcome
+    where
+        Self: Sized,
+    {
+        let answer = self.acquire_at(now, &[Group::all(&[hit.with_key(hit.key.hash())])]);
         // A store that answers with nothing denies.
         let denied = Outcome { decision: Decision::deny_all(), grant: None, source: Source::Memory };
         answer.outcomes.first().copied().unwrap_or(denied)
+    }
+
+    /// Decides a request of one hit for each of these keys, in their order, and tells `each` the outcomes. But for its
+    /// key, each hit is like `hit`.
+    #[inline]
+    fn acquire_each_at<K: HashedKey>(
+        &self,
+        now: Timestamp,
+        hit: &Hit<'_, ()>,
+        keys: impl Iterator<Item = K>,
+        mut each: impl FnMut(Outcome),
+    ) where
+        Self: Sized,
+    {
+        for key in keys {
+            each(self.acquire_one_at(now, &hit.with_key(key)));
+        }
     }
 
     /// Announces that a key will be asked for soon, so that its state can be brought near meanwhile.
@@ -67,7 +90,10 @@ pub trait LocalStore: Send + Sync {
 
     /// [`acquire_one_at`](Self::acquire_one_at) the present.
     #[inline(always)]
-    fn acquire_one(&self, hit: &Hit<'_>) -> Outcome {
+    fn acquire_one<K: HashedKey>(&self, hit: &Hit<'_, K>) -> Outcome
+    where
+        Self: Sized,
+    {
         self.acquire_one_at(self.now(), hit)
     }
 

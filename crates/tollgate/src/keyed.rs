@@ -79,21 +79,20 @@ impl<K: Key + ?Sized, S> KeyedLimiter<K, S> {
         &self.store
     }
 
+    /// The key on its way to its hash.
     #[inline(always)]
-    fn hash(&self, key: &K) -> KeyHash {
-        let mut builder = self.hasher.clone();
+    fn hashed(&self, key: &K) -> KeyBuilder {
+        let mut builder = self.hasher;
         key.write(&mut builder);
-        builder.finish()
+        builder
     }
 
-    #[inline(always)]
+    fn hash(&self, key: &K) -> KeyHash {
+        self.hashed(key).finish()
+    }
+
     fn hit(&self, key: &K, cost: u32) -> Hit<'_> {
-        self.hit_of(self.hash(key), cost)
-    }
-
-    #[inline(always)]
-    fn hit_of(&self, key: KeyHash, cost: u32) -> Hit<'_> {
-        Hit::new(ONLY, key, &self.limit).with_cost(cost)
+        Hit::new(ONLY, self.hash(key), &self.limit).with_cost(cost)
     }
 
     fn reservation(&self, key: KeyHash, outcome: &Outcome) -> Result<Reservation, Decision> {
@@ -108,10 +107,7 @@ fn only(answer: &Answer) -> Outcome {
 }
 
 /// What a limiter says of several keys, in their order; on the stack while there are few.
-pub type Decisions = SmallVec<[Decision; BATCH]>;
-
-/// How many keys' states are brought near at once: about as many memory accesses as a core has under way.
-const BATCH: usize = 16;
+pub type Decisions = SmallVec<[Decision; 16]>;
 
 impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
     /// Asks for 1, and takes it if it is there.
@@ -123,7 +119,7 @@ impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
     /// Asks for `cost` units, and takes them if all are there. 0 only looks.
     #[inline(always)]
     pub fn check_n(&self, key: &K, cost: u32) -> Decision {
-        self.store.acquire_one(&self.hit(key, cost)).decision
+        self.store.acquire_one(&Hit::new(ONLY, self.hashed(key), &self.limit).with_cost(cost)).decision
     }
 
     /// Asks for 1 of each of several keys, and says what [`check`](Self::check) would say of one after the other. It is
@@ -144,17 +140,9 @@ impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
     #[inline]
     pub fn check_many(&self, keys: &[&K]) -> Decisions {
         let mut decisions = Decisions::with_capacity(keys.len());
-        let now = self.store.now();
-        for keys in keys.chunks(BATCH) {
-            let mut hashes = [KeyHash(0); BATCH];
-            for (hash, key) in hashes.iter_mut().zip(keys) {
-                *hash = self.hash(key);
-                self.store.prefetch(*hash);
-            }
-            for hash in &hashes[..keys.len()] {
-                decisions.push(self.store.acquire_one_at(now, &self.hit_of(*hash, 1)).decision);
-            }
-        }
+        let hashed = keys.iter().map(|key| self.hashed(key));
+        let push = |outcome: Outcome| decisions.push(outcome.decision);
+        self.store.acquire_each_at(self.store.now(), &Hit::new(ONLY, (), &self.limit), hashed, push);
         decisions
     }
 

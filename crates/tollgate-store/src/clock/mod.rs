@@ -18,7 +18,7 @@ use std::time::{Instant, SystemTime};
 use tollgate_core::{Clock, Nanos, Timestamp};
 
 use self::timeline::{Hardware, Timeline};
-use crate::cpu;
+use crate::machine::cpu;
 
 /// What a [`SystemClock`] reads to know how much time has passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use super::ClockError;
-use crate::cpu;
+use crate::machine::cpu;
 
 /// Where Linux says by what it keeps its own time.
 pub(super) const KERNELS_CHOICE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";

@@ -24,13 +24,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tollgate_core::packed::{LAST_MOMENT, OneWord};
 use tollgate_core::{
-    Answer, Clock, Decision, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Outcome, Previous, Retry,
+    Answer, Clock, Decision, Grant, Group, HashedKey, Hit, KeyHash, Limit, LimitId, Nanos, Outcome, Retry,
     Source, Timestamp,
 };
 
 use self::states::States;
+use self::table::Place;
 use crate::clock::SystemClock;
-use crate::cpu;
 use crate::store::{LocalStore, Refund};
 
 /// What a full store does with a new key.
@@ -83,6 +83,9 @@ pub struct MemoryStore<C = SystemClock> {
     overflow: Overflow,
     overflowed: AtomicU64,
 }
+
+/// How many keys' states are brought near at once: about as many memory accesses as a core has under way.
+const BATCH: usize = 16;
 
 /// The most limits whose overflow shares a state; keys of further ones are denied.
 const SHARED_LIMITS_MAX: usize = 4_096;
@@ -140,29 +143,35 @@ impl<C: Clock> MemoryStore<C> {
         &self.clock
     }
 
+    /// Decides a hit that is alone, whose key has this place in the tables, if its state is one word and has room.
+    #[inline(always)]
+    fn acquire_word<K>(&self, now: Timestamp, place: Place, hit: &Hit<'_, K>) -> Option<Outcome> {
+        let Hit { limit, cost, previous: None, .. } = *hit else { return None };
+        let meter = limit.word_meter()?;
+        // A key that has no entry is at its fullest.
+        let step = move |word: Option<u64>| meter.acquire_word(word.unwrap_or(0), now, cost);
+        let answer = self.own.update_word(place, now, step).ok()?;
+        let grant = answer.is_allowed().then_some(Grant { stamp: now, cost });
+        Some(Outcome { decision: meter.decision(answer, cost), grant, source: Source::Memory })
+    }
+
     /// Decides a hit that is alone, whatever its limit and however full the store.
-    ///
-    /// It takes the hit in parts, so that a caller which hardly ever comes here can keep it in registers.
     #[inline(never)]
-    fn acquire_any(
-        &self,
-        now: Timestamp,
-        (id, key): (LimitId, KeyHash),
-        limit: &Limit,
-        cost: u32,
-        previous: Option<&Previous<'_>>,
-    ) -> Outcome {
-        if previous.is_none() {
-            let outcome = match limit {
-                Limit::FixedWindow(window) => self.acquire_window(window, now, key, cost),
-                Limit::SlidingWindow(window) => self.acquire_window(window, now, key, cost),
+    fn acquire_any<K: HashedKey>(&self, now: Timestamp, place: Place, hit: Hit<'_, K>) -> Outcome {
+        if hit.previous.is_none() {
+            let outcome = match hit.limit {
+                Limit::FixedWindow(window) => self.acquire_window(window, now, place, hit.cost),
+                Limit::SlidingWindow(window) => self.acquire_window(window, now, place, hit.cost),
                 _ => None,
             };
             if let Some(outcome) = outcome {
                 return outcome;
             }
         }
-        let hit = &Hit { id, key, limit, cost, previous: previous.copied() };
+        self.acquire_full(now, &hit.with_key(hit.key.hash()))
+    }
+
+    fn acquire_full(&self, now: Timestamp, hit: &Hit<'_>) -> Outcome {
         self.carry_over(now, hit);
         let step = |states: &States, key| {
             states.update(key, hit.limit, now, |state| hit.limit.acquire(state, now, hit.cost))
@@ -196,14 +205,14 @@ impl<C: Clock> MemoryStore<C> {
         &self,
         window: &impl OneWord,
         now: Timestamp,
-        key: KeyHash,
+        place: Place,
         cost: u32,
     ) -> Option<Outcome> {
         if !window.fits() {
             return None;
         }
         let now = now.min(LAST_MOMENT);
-        let step = self.own.update_word(key, now, move |word| window.acquire_word(word, now, cost)).ok()?;
+        let step = self.own.update_word(place, now, move |word| window.acquire_word(word, now, cost)).ok()?;
         Some(Outcome { decision: step.decision, grant: step.grant, source: Source::Memory })
     }
 
@@ -246,24 +255,46 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
     }
 
     #[inline(always)]
-    fn acquire_one_at(&self, now: Timestamp, hit: &Hit<'_>) -> Outcome {
-        let cost = hit.cost;
-        if let Some(meter) = hit.limit.word_meter()
-            && hit.previous.is_none()
-            // A key that has no entry is at its fullest.
-            && let Ok(answer) = self.own.update_word(hit.key, now, move |word| {
-                meter.acquire_word(word.unwrap_or(0), now, cost)
-            })
-        {
-            let grant = answer.is_allowed().then_some(Grant { stamp: now, cost });
-            return Outcome { decision: meter.decision(answer, cost), grant, source: Source::Memory };
+    fn acquire_one_at<K: HashedKey>(&self, now: Timestamp, hit: &Hit<'_, K>) -> Outcome {
+        let place = Place::of(&hit.key);
+        match self.acquire_word(now, place, hit) {
+            Some(outcome) => outcome,
+            // A copy, so that a caller which hardly ever comes here can keep its own in registers.
+            None => self.acquire_any(now, place, *hit),
         }
-        self.acquire_any(now, (hit.id, hit.key), hit.limit, hit.cost, hit.previous.as_ref())
+    }
+
+    #[inline(always)]
+    fn acquire_each_at<K: HashedKey>(
+        &self,
+        now: Timestamp,
+        hit: &Hit<'_, ()>,
+        keys: impl Iterator<Item = K>,
+        mut each: impl FnMut(Outcome),
+    ) {
+        let mut keys = keys.fuse();
+        while let Some(first) = keys.next() {
+            let mut near = [(Place::of(&first), first); BATCH];
+            self.own.prefetch(near[0].0);
+            let mut count = 1;
+            for (near, key) in near[1..].iter_mut().zip(&mut keys) {
+                *near = (Place::of(&key), key);
+                self.own.prefetch(near.0);
+                count += 1;
+            }
+            for (place, key) in &near[..count] {
+                // Told in two places, so that the outcome need not be where the other way puts its own.
+                match self.acquire_word(now, *place, hit) {
+                    Some(outcome) => each(outcome),
+                    None => each(self.acquire_any(now, *place, hit.with_key(*key))),
+                }
+            }
+        }
     }
 
     #[inline]
     fn prefetch(&self, key: KeyHash) {
-        self.own.prefetch(key);
+        self.own.prefetch(Place::of(&key));
     }
 
     fn peek_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {

@@ -9,6 +9,7 @@ use tollgate_core::{
 };
 
 use super::states::States;
+use super::table::Place;
 use super::{Full, MemoryStore, Overflow, shared_key, turned_away};
 use crate::store::LocalStore;
 
@@ -41,7 +42,7 @@ enum Undecided {
 impl<C: Clock> MemoryStore<C> {
     pub(super) fn acquire_together(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
         for hit in hits(groups) {
-            self.own.prefetch(hit.key);
+            self.own.prefetch(Place::of(&hit.key));
         }
         if let Some(answer) = self.acquire_all(now, groups) {
             return answer;

@@ -41,7 +41,7 @@ impl States {
     pub(super) fn admits(&self, hit: &Hit<'_>, now: Timestamp) -> bool {
         if let Some(meter) = hit.limit.word_meter() {
             let look = |words: Option<[u64; 1]>| (words, None);
-            let words = self.words.update(&self.census, Place::of(hit.key), moment(now), look);
+            let words = self.words.update(&self.census, Place::of(&hit.key), moment(now), look);
             // Nothing joins, so there is room.
             let word = words.unwrap_or_default().map_or(0, |[word]| word);
             return meter.acquire_word(word, now, hit.cost).0.is_allowed();
@@ -54,20 +54,20 @@ impl States {
 
     /// Brings a key's state near, if it is where most states are.
     #[inline]
-    pub(super) fn prefetch(&self, key: KeyHash) {
-        self.words.prefetch(Place::of(key));
+    pub(super) fn prefetch(&self, place: Place) {
+        self.words.prefetch(place);
     }
 
     /// Runs a step on a key's state that is one word, or on none: the short way.
     #[inline(always)]
     pub(super) fn update_word<R>(
         &self,
-        key: KeyHash,
+        place: Place,
         now: Timestamp,
         step: impl Fn(Option<u64>) -> (R, u64) + Copy,
     ) -> Result<R, Full> {
         let at = moment(now);
-        self.words.update(&self.census, Place::of(key), at, move |words| {
+        self.words.update(&self.census, place, at, move |words| {
             let word = words.map(|[word]| word);
             let (result, next) = step(word);
             // What is as new needs no entry.
@@ -97,7 +97,7 @@ impl States {
 
     /// Gives back what was taken from a key. One that was forgotten has recovered it already.
     pub(super) fn give_back(&self, key: KeyHash, limit: &Limit, now: Timestamp, grant: Grant) {
-        let (place, at) = (Place::of(key), moment(now));
+        let (place, at) = (Place::of(&key), moment(now));
         let give_back = |state: &mut State| limit.give_back(state, now, grant);
         match limit.footprint() {
             Footprint::None => {}
@@ -115,7 +115,7 @@ impl States {
 
     /// A key's state, if it has one.
     pub(super) fn look(&self, key: KeyHash, limit: &Limit, now: Timestamp) -> Option<State> {
-        let (place, at) = (Place::of(key), moment(now));
+        let (place, at) = (Place::of(&key), moment(now));
         match limit.footprint() {
             Footprint::None => Some(State::Nothing),
             Footprint::Word => self.words.look(&self.census, place, at).map(|words| unpacked(limit, words)),
@@ -128,15 +128,15 @@ impl States {
 
     /// Forgets a key.
     pub(super) fn forget(&self, key: KeyHash) {
-        self.words.give_up(&self.census, Place::of(key), 0, u64::MAX);
-        self.triples.give_up(&self.census, Place::of(key), 0, u64::MAX);
+        self.words.give_up(&self.census, Place::of(&key), 0, u64::MAX);
+        self.triples.give_up(&self.census, Place::of(&key), 0, u64::MAX);
         self.room.forget(&self.census, key);
     }
 
     /// Whether a new key would find room, if need be that of what is idle; else the first moment, of those known, at
     /// which there may be room.
     pub(super) fn room_for(&self, key: KeyHash, limit: &Limit, now: Timestamp) -> Result<(), Full> {
-        let (place, at) = (Place::of(key), moment(now));
+        let (place, at) = (Place::of(&key), moment(now));
         let mut has_room = match limit.footprint() {
             Footprint::Word => self.words.has_room(&self.census, place, at),
             Footprint::Words => self.triples.has_room(&self.census, place, at),
@@ -189,7 +189,7 @@ fn packed<R, const W: usize>(
     };
     // By reference: what is captured need not be copied.
     let step = &step;
-    table.update(census, Place::of(key), at, step)
+    table.update(census, Place::of(&key), at, step)
 }
 
 /// Changes a packed state, if there is one.

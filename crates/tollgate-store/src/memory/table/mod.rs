@@ -30,15 +30,17 @@ mod tests;
 
 use std::hint::cold_path;
 
-use tollgate_core::KeyHash;
+use tollgate_core::HashedKey;
 use tollgate_core::packed::LAST_MOMENT;
 
 use self::join::Joined;
 use self::line::{First, Line, Status, TAG_LOW_BITS, Tag};
 use self::segment::{LINES, Segment};
 use self::sweep::Sweeper;
+use super::Full;
 use super::census::Census;
-use super::{Full, cpu};
+use crate::machine::cpu;
+use crate::machine::pages::{Housed, Pages};
 use crate::sync::{AtomicU32, Ordering, Slot, pause};
 
 /// How many lines a key may lie in: its home and those after it.
@@ -56,7 +58,8 @@ pub(super) struct Table<const W: usize> {
     depth: u32,
     /// By how much the hash is shifted to leave them.
     shift: u32,
-    segments: Box<[Slot<Box<Segment<W>>>]>,
+    segments: Box<[Slot<Housed<Segment<W>>>]>,
+    pages: Pages,
     /// How many segments were made; numbers from here on are free.
     made: AtomicU32,
     /// The number of a segment that was made and not needed; 0 if there is none.
@@ -64,7 +67,8 @@ pub(super) struct Table<const W: usize> {
     sweeper: Sweeper,
 }
 
-/// What the table knows of a key: 64 bits of its hash, of which 9 choose the line and the others are kept in the tag.
+/// What the table knows of a key: the lower 64 bits of its hash, of which 9 choose the line and the others are kept in
+/// the tag. Not the upper ones, so that whoever decides at once need not have computed them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// The bits of the tag, in their place; the top ones choose the segment.
@@ -74,14 +78,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    #[inline]
-    // The two halves of the hash.
+    #[inline(always)]
+    // A line is chosen by the lowest bits.
     #[allow(clippy::cast_possible_truncation)]
-    pub(super) const fn of(key: KeyHash) -> Self {
-        let (high, low) = ((key.0 >> 64) as u64, key.0 as u64);
-        // Hashed keys need no more mixing; but small numbers that someone passes for hashes must not all share a tag.
-        // The factor is odd, so numbers that differ anywhere below 2^64 differ in the tag or in the line.
-        let mixed = high.wrapping_add(low.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    pub(super) fn of(key: &impl HashedKey) -> Self {
+        let low = key.low();
+        // Hashed keys need no more mixing; but small numbers that someone passes for hashes must not all share a
+        // segment. The factor is odd, so different numbers differ in what the tag takes from the top, or in the line.
+        let mixed = low.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Self { hash: mixed >> TAG_LOW_BITS << TAG_LOW_BITS, home: low as usize & (LINES - 1) }
     }
 
@@ -150,6 +154,7 @@ impl<const W: usize> Table<W> {
             depth,
             shift: 64 - depth,
             segments: (0..1_usize << depth).map(|_| Slot::empty()).collect(),
+            pages: Pages::default(),
             made: AtomicU32::new(1),
             spare: AtomicU32::new(0),
             sweeper: Sweeper::default(),
@@ -298,7 +303,7 @@ impl<const W: usize> Table<W> {
 
     /// The segment with this number, which is made if it is not there yet.
     fn segment(&self, number: u32, birth: u32, prefix: u32) -> &Segment<W> {
-        self.segments[number as usize].get_or_make(|| Box::new(Segment::new(birth, prefix)))
+        self.segments[number as usize].get_or_make(|| self.pages.house(Segment::new(birth, prefix)))
     }
 
     /// A key's own segment, from one that it was split off from, or that one itself; and how many bits of the hash have

@@ -1,5 +1,4 @@
-//! What only the processor itself can say or do. All unsafe code of this crate is here.
-#![allow(unsafe_code)]
+//! What only the processor itself can say or do.
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use std::arch::x86_64 as arch;
