@@ -108,7 +108,7 @@ impl<const W: usize> Table<W> {
                     claimed.map(|seen| (seen, distance, first))
                 }
                 (None, None) => {
-                    if !self.split(census, segment, now) {
+                    if !self.split(census, segment, place, now) {
                         return Err(Full { soonest });
                     }
                     None

@@ -13,8 +13,9 @@
 //!   that its own state names, so what is idle needs no sweeping: it is reused in place. Two threads that bring the
 //!   same key at once see each other (see [`join`]), so that a key never has two entries.
 //! * **Growth**: when a key's lines hold no room, its segment splits by the next bit of the hash: the entries where it is
-//!   set move to a new segment, a few microseconds' work. While it is done, others decide in both halves, and move the
-//!   entry that they need. Nothing else in the table notices.
+//!   set move to a new segment. This is done in stretches of a few microseconds, each by whoever needs room there or does
+//!   not find its key; others decide in both halves meanwhile, and move the entry that they need. Nothing else in the
+//!   table notices.
 //!
 //! Segments are never freed, only filled anew, so there is nothing to reclaim, and all of this is safe code.
 
@@ -226,6 +227,7 @@ impl<const W: usize> Table<W> {
         if let Some(result) = self.update_near(place, step) {
             return Ok(result);
         }
+        self.help(census, self.root(place), now);
         loop {
             let (segment, _) = self.owner(census, self.root(place), place, now);
             if let Some(seen) = Self::member(segment, place) {

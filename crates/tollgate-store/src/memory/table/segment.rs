@@ -4,7 +4,7 @@ use super::DEPTH_MAX;
 use super::line::Line;
 use crate::sync::{AtomicU32, Ordering};
 
-/// How many lines a segment has: 32 KiB of entries. Splitting one takes a few microseconds.
+/// How many lines a segment has: 32 KiB of entries.
 ///
 /// Fewer where each step is slow, under the model checker and the interpreter.
 pub(super) const LINES: usize = if cfg!(loom) {
@@ -15,6 +15,18 @@ pub(super) const LINES: usize = if cfg!(loom) {
     512
 };
 
+/// In how many stretches a segment is split, so that nobody who needs room waits for more than one or two: each takes
+/// a few microseconds.
+pub(super) const STRETCHES: usize = if LINES < 16 { 1 } else { 16 };
+
+/// How many lines that is.
+pub(super) const STRETCH: usize = LINES / STRETCHES;
+
+const ALL_STRETCHES: u32 = (1 << STRETCHES) - 1;
+
+// Both parts of the progress fit a word.
+const _: () = assert!(DEPTH_MAX < 1 << (32 - STRETCHES));
+
 #[derive(Debug)]
 pub(super) struct Segment<const W: usize> {
     lines: [Line<W>; LINES],
@@ -22,8 +34,8 @@ pub(super) struct Segment<const W: usize> {
     birth: u32,
     /// The first of the directory's places that are the segment's.
     prefix: u32,
-    /// Up to which bit its splits are done.
-    settled: AtomicU32,
+    /// By which bit it is being split, or will be next, and below that a bit for each stretch that is done.
+    progress: AtomicU32,
     /// For each bit of the hash the number of the segment to which the keys belong where it is set; 0 where the segment
     /// was not split by it. From the birth on without a gap.
     children: [AtomicU32; DEPTH_MAX as usize],
@@ -35,7 +47,7 @@ impl<const W: usize> Segment<W> {
             lines: std::array::from_fn(|_| Line::default()),
             birth,
             prefix,
-            settled: AtomicU32::new(birth),
+            progress: AtomicU32::new(birth << STRETCHES),
             children: std::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
@@ -71,7 +83,7 @@ impl<const W: usize> Segment<W> {
 
     /// Up to which bit its splits are done: the next one is by this bit, or is under way.
     pub(super) fn settled(&self) -> u32 {
-        self.settled.load(Ordering::Acquire)
+        self.progress.load(Ordering::Acquire) >> STRETCHES
     }
 
     /// Whether entries may still have to move to the segment that was split off by this bit.
@@ -79,8 +91,25 @@ impl<const W: usize> Segment<W> {
         self.settled() <= bit
     }
 
-    /// Notes that all entries have moved.
-    pub(super) fn settle(&self, bit: u32) {
-        self.settled.fetch_max(bit + 1, Ordering::AcqRel);
+    /// The stretches from which entries may still have to move, a bit for each; none if the split by this bit is done.
+    pub(super) fn stretches_left(&self, bit: u32) -> u32 {
+        let progress = self.progress.load(Ordering::Acquire);
+        if progress >> STRETCHES == bit { !progress & ALL_STRETCHES } else { 0 }
+    }
+
+    /// Notes that all entries of a stretch that had to move have moved. Returns whether that was the last one, so that the
+    /// split by this bit is done.
+    pub(super) fn finish(&self, bit: u32, stretch: usize) -> bool {
+        let finish = |progress: u32| {
+            if progress >> STRETCHES != bit {
+                return None;
+            }
+            let progress = progress | 1 << stretch;
+            let is_last = progress & ALL_STRETCHES == ALL_STRETCHES;
+            Some(if is_last { (bit + 1) << STRETCHES } else { progress })
+        };
+        self.progress
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, finish)
+            .is_ok_and(|before| finish(before) == Some((bit + 1) << STRETCHES))
     }
 }

@@ -1,16 +1,17 @@
 //! Growth: a segment gives half of its keys to a new one.
 
 use super::line::{First, Line, Status};
-use super::segment::{LINES, Segment};
+use super::segment::{LINES, STRETCH, STRETCHES, Segment};
 use super::{Place, REACH, Seen, Table};
 use crate::memory::census::Census;
 use crate::sync::{Ordering, fence, pause};
 
 impl<const W: usize> Table<W> {
-    /// Splits a segment by the next bit of the hash, or helps to. Returns whether there may be room now.
+    /// Splits a segment by the next bit of the hash, or helps to: first where this key looks for room. Returns whether
+    /// there may be room now; if not there, others are to be split off by calling again.
     ///
     /// A split is done before the next begins: else an entry that has to move by both bits could go the wrong way.
-    pub(super) fn split(&self, census: &Census, segment: &Segment<W>, now: u64) -> bool {
+    pub(super) fn split(&self, census: &Census, segment: &Segment<W>, place: Place, now: u64) -> bool {
         let bit = segment.settled();
         if bit >= self.depth {
             return false;
@@ -26,26 +27,62 @@ impl<const W: usize> Table<W> {
             }
             adopted
         };
+        let left = segment.stretches_left(bit);
+        let reach = [place.home, place.home + REACH - 1].map(|line| 1 << (line % LINES / STRETCH));
+        let near = left & (reach[0] | reach[1]);
+        // The lowest of all, if these are done.
+        self.move_stretches(
+            census,
+            segment,
+            (bit, number),
+            if near > 0 { near } else { left & left.wrapping_neg() },
+            now,
+        );
+        true
+    }
+
+    /// Does a part of a split that is under way, so that it comes to an end even if nobody needs room there.
+    pub(super) fn help(&self, census: &Census, segment: &Segment<W>, now: u64) {
+        let bit = segment.settled();
+        // Where there is only one stretch, whoever began is at it.
+        if STRETCHES > 1
+            && let Some(number) = segment.child(bit)
+        {
+            let left = segment.stretches_left(bit);
+            self.move_stretches(census, segment, (bit, number), left & left.wrapping_neg(), now);
+        }
+    }
+
+    /// Moves what has to move out of some stretches of a segment, to the one with this number that is split off by this
+    /// bit.
+    fn move_stretches(
+        &self,
+        census: &Census,
+        segment: &Segment<W>,
+        (bit, number): (u32, u32),
+        stretches: u32,
+        now: u64,
+    ) {
         let child = self.child(segment, bit, number);
         // The split was announced; what was claimed before is seen from here on. See `join`.
         fence(Ordering::SeqCst);
-        let mut complete = true;
-        for index in 0..LINES {
-            let line = segment.line(index);
-            for entry in 0..Line::<W>::ENTRIES {
-                let tag = line.tag(entry);
-                if Place::of_entry(tag, index).bit(bit) {
-                    complete &= self.move_entry(census, child, &Seen { line, entry, tag }, index, now);
+        for stretch in (0..STRETCHES).filter(|stretch| stretches >> stretch & 1 == 1) {
+            let mut complete = true;
+            for index in stretch * STRETCH..(stretch + 1) * STRETCH {
+                let line = segment.line(index);
+                for entry in 0..Line::<W>::ENTRIES {
+                    let tag = line.tag(entry);
+                    if Place::of_entry(tag, index).bit(bit) {
+                        complete &= self.move_entry(census, child, &Seen { line, entry, tag }, index, now);
+                    }
                 }
             }
+            if !complete {
+                pause(1);
+            } else if segment.finish(bit, stretch) {
+                self.announce(number, child);
+            }
         }
-        if complete {
-            segment.settle(bit);
-            self.announce(number, child);
-        } else {
-            pause(1);
-        }
-        true
     }
 
     /// A number that no segment has.
