@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tollgate_core::packed::Footprint;
+use tollgate_core::packed::{Footprint, Meter};
 use tollgate_core::{Limit, State, Timestamp};
 
 /// A state: a word that is changed by compare-and-swap, or anything under a lock.
@@ -13,6 +13,8 @@ use tollgate_core::{Limit, State, Timestamp};
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) enum Cell {
+    /// The limit's own meter lies beside the word, so that what most limits are is found at the first look.
+    Metered(Meter, AtomicU64),
     Word(AtomicU64),
     State(Mutex<State>),
 }
@@ -20,8 +22,12 @@ pub(crate) enum Cell {
 impl Cell {
     pub(crate) fn new(limit: &Limit, now: Timestamp) -> Self {
         let fresh = limit.fresh(now);
+        let word = || AtomicU64::new(limit.pack(&fresh)[0]);
+        if let Some(meter) = limit.word_meter() {
+            return Self::Metered(*meter, word());
+        }
         match limit.footprint() {
-            Footprint::Word => Self::Word(AtomicU64::new(limit.pack(&fresh)[0])),
+            Footprint::Word => Self::Word(word()),
             Footprint::None | Footprint::Words | Footprint::State => Self::State(Mutex::new(fresh)),
         }
     }
@@ -46,7 +52,7 @@ impl Cell {
     /// Runs a step on the state. It may be run several times; the last run counts.
     pub(crate) fn update<R>(&self, limit: &Limit, step: impl Fn(&mut State) -> R) -> R {
         match self {
-            Self::Word(word) => Self::update_word(word, |word| {
+            Self::Metered(_, word) | Self::Word(word) => Self::update_word(word, |word| {
                 let mut state = limit.unpack([word, 0, 0]);
                 let result = step(&mut state);
                 (result, limit.pack(&state)[0])
@@ -57,7 +63,7 @@ impl Cell {
 
     pub(crate) fn read(&self, limit: &Limit) -> State {
         match self {
-            Self::Word(word) => limit.unpack([word.load(Ordering::Relaxed), 0, 0]),
+            Self::Metered(_, word) | Self::Word(word) => limit.unpack([word.load(Ordering::Relaxed), 0, 0]),
             Self::State(state) => lock(state).clone(),
         }
     }

@@ -63,14 +63,20 @@ impl<C: Clock> Limiter<C> {
     /// Asks for `cost` units, and takes them if all are there. 0 only looks.
     #[inline(always)]
     pub fn check_n(&self, cost: u32) -> Decision {
-        let now = self.now();
-        match (self.limit.word_meter(), &self.state) {
-            (Some(meter), Cell::Word(word)) => {
-                let answer = Cell::update_word(word, |word| meter.acquire_word(word, now, cost));
-                meter.decision(answer, cost)
-            }
-            _ => self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost).decision),
+        if let Cell::Metered(meter, word) = &self.state {
+            let now = self.clock.now();
+            let answer = Cell::update_word(word, |word| meter.acquire_word(word, now, cost));
+            meter.decision(answer, cost)
+        } else {
+            self.check_any(cost)
         }
+    }
+
+    /// [`check_n`](Self::check_n), whatever the limit. Not inlined, so that it burdens no caller that hardly comes here.
+    #[inline(never)]
+    fn check_any(&self, cost: u32) -> Decision {
+        let now = self.now();
+        self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost).decision)
     }
 
     /// Like [`check_n`](Self::check_n), with a receipt by which the cost can be given back.

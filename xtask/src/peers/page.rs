@@ -26,7 +26,8 @@ const READING: &str = "\
   first, drawn exactly.
 * *Allowed*: each key may come 1,000,000 times at once and gets 20 an hour back, so that everything passes and no key is as new
   while it is measured. *Denied*: one an hour, spent beforehand. A run in which less than 99 % pass, or are denied, is an error.
-* `empty` is no limiter: what the harness itself costs. Nothing is subtracted anywhere.
+* `empty` is no limiter: what the harness itself costs. `empty-memory` is none either, and writes one word in a cache line that the
+  key chooses: what memory costs. Nothing is subtracted anywhere.
 ";
 
 const LIMITERS: &str = "\

@@ -68,7 +68,8 @@ it grew. Keys are denied on their next request, so that no limiter may forget th
         "\
 How long a decision may take because the limiter makes room: one thread inserts every key into a limiter that starts empty.
 Each number is the median of the rounds. *Undisturbed* leaves out the decisions during which the system took the thread off
-its processor; the host of a virtual machine may have done so all the same, as `empty` shows.",
+its processor; the host of a virtual machine may have done so all the same, as `empty` and `empty-memory` show, in which
+nothing grows.",
     ),
     (
         "Instructions",

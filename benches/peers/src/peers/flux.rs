@@ -27,6 +27,7 @@ impl Peer for Flux {
         limiter(setup.allowance).map(Self)
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &str) -> bool {
         self.0.check_request(key.to_owned()).is_ok_and(|decision| decision.allowed)
     }
@@ -44,6 +45,7 @@ impl Peer for FluxNumbers {
         limiter(setup.allowance).map(Self)
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &u64) -> bool {
         self.0.check_request(*key).is_ok_and(|decision| decision.allowed)
     }

@@ -34,6 +34,7 @@ impl Peer for Governor {
         Ok(Self(RateLimiter::dashmap(quota(setup.allowance)?)))
     }
 
+    #[inline(always)]
     fn check(&self, scratch: &mut String, key: &str) -> bool {
         scratch.clear();
         scratch.push_str(key);
@@ -60,6 +61,7 @@ impl Peer for GovernorTuned {
         Ok(Self(RateLimiter::dashmap_with_clock_and_hasher(quota, clock, QuickHash::new())))
     }
 
+    #[inline(always)]
     fn check(&self, scratch: &mut String, key: &str) -> bool {
         scratch.clear();
         scratch.push_str(key);
@@ -79,6 +81,7 @@ impl Peer for GovernorNumbers {
         Ok(Self(RateLimiter::dashmap(quota(setup.allowance)?)))
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &u64) -> bool {
         self.0.check_key(key).is_ok()
     }
@@ -96,6 +99,7 @@ impl Peer for GovernorDirect {
         Ok(Self(RateLimiter::direct(quota(setup.allowance)?)))
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), _key: &()) -> bool {
         self.0.check().is_ok()
     }

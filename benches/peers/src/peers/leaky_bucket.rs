@@ -33,6 +33,7 @@ impl Peer for LeakyBucketMap {
         Ok(Self { buckets: DashMap::new(), allowance: setup.allowance })
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &str) -> bool {
         if let Some(bucket) = self.buckets.get(key) {
             return bucket.try_acquire(1);
@@ -53,6 +54,7 @@ impl Peer for LeakyBucketDirect {
         Ok(Self(bucket(setup.allowance)))
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), _key: &()) -> bool {
         self.0.try_acquire(1)
     }

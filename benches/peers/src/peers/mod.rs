@@ -48,8 +48,9 @@ pub(crate) type KeyOf<P> = <<P as Peer>::Stream as KeyStream>::Key;
 pub(crate) type Measure = fn(&Arguments) -> Result<Line, Error>;
 
 /// All peers, by the names that the command line takes.
-const PEERS: [(&str, Measure); 27] = [
+const PEERS: [(&str, Measure); 28] = [
     ("empty", measure::run::<empty::Empty>),
+    ("empty-memory", measure::run::<empty::EmptyMemory>),
     ("empty-direct", measure::run::<empty::EmptyDirect>),
     ("governor", measure::run::<governor::Governor>),
     ("governor-tuned", measure::run::<governor::GovernorTuned>),

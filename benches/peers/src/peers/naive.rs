@@ -64,6 +64,7 @@ impl Peer for NaiveMap {
         Ok(Self { buckets: DashMap::new(), rule: setup.allowance.into() })
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &str) -> bool {
         if let Some(mut bucket) = self.buckets.get_mut(key) {
             return bucket.take(self.rule);
@@ -89,6 +90,7 @@ impl Peer for NaiveCache {
         Ok(Self { buckets: Cache::new(room as u64), rule: setup.allowance.into() })
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &str) -> bool {
         let bucket = self.buckets.get_with_by_ref(key, || Arc::new(Mutex::new(Bucket::full(self.rule))));
         let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);

@@ -33,6 +33,7 @@ impl Peer for RatelimitMap {
         Ok(Self { buckets: DashMap::new(), allowance: setup.allowance })
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &str) -> bool {
         if let Some(bucket) = self.buckets.get(key) {
             return bucket.try_wait().is_ok();
@@ -54,6 +55,7 @@ impl Peer for RatelimitDirect {
         bucket(setup.allowance).map(Self)
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), _key: &()) -> bool {
         self.0.try_wait().is_ok()
     }

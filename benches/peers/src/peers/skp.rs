@@ -35,6 +35,7 @@ impl Peer for Skp {
         Ok(Self { storage: MemoryStorage::with_gc(GcConfig::manual()), algorithm: GCRA::new(), quota })
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &str) -> bool {
         let answer = at_once(self.algorithm.check_and_record(&self.storage, key, &self.quota));
         matches!(answer, Some(Ok(decision)) if decision.is_allowed())

@@ -67,6 +67,7 @@ impl<S: Kept> Peer for Throttlecrab<S> {
         })
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &str) -> bool {
         let now = SystemTime::now();
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);

@@ -105,10 +105,12 @@ impl<R: Rule> Peer for Tollgate<R> {
         Ok(Self { limiter: limiter::<str, R>(setup)?, rule: PhantomData })
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &str) -> bool {
         self.limiter.check(key).is_allowed()
     }
 
+    #[inline(always)]
     fn check_many(&self, _scratch: &mut (), keys: &[&str]) -> usize {
         decide_batch(&self.limiter, keys)
     }
@@ -131,6 +133,7 @@ impl Peer for TollgateNumbers {
         limiter::<u64, Gcra>(setup).map(Self)
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &u64) -> bool {
         self.0.check(key).is_allowed()
     }
@@ -148,6 +151,7 @@ impl Peer for TollgateDirect {
         Ok(Self(Limiter::new(Gcra::limit(setup.allowance)?)))
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), _key: &()) -> bool {
         self.0.check().is_allowed()
     }
@@ -176,6 +180,7 @@ impl<const LIMITS: usize> Peer for TollgateStore<LIMITS> {
         Ok(Self { store: store(setup.keys * LIMITS), limits, hasher: KeyBuilder::new(&random_seed()) })
     }
 
+    #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &str) -> bool {
         let mut hasher = self.hasher.clone();
         hasher.push(key);

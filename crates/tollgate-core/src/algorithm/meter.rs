@@ -8,6 +8,8 @@
 //! number of 1/q ns, and the arithmetic is exact at every rate: nothing is rounded, so nothing drifts. Where `q = 1`
 //! (100 a minute, 1,000 an hour, 1,000,000 a second) the fraction is always zero and the state is one 64-bit word.
 
+use std::hint::cold_path;
+
 use crate::decision::{Decision, Grant, Retry};
 use crate::packed::{LAST_MOMENT, LONGEST_SPAN};
 use crate::quota::{MAX_PERIOD, Quota};
@@ -77,8 +79,17 @@ impl Meter {
     #[inline]
     pub fn acquire_word(&self, full_at: u64, now: Timestamp, cost: u32) -> (WordAnswer, u64) {
         // The span is at most 2^58 and the time below 2^62: no sum can pass 2^63.
-        let (now, full) = (now.as_nanos().min(LAST_MOMENT.as_nanos()), self.short);
-        let debt = full_at.saturating_sub(now).min(full);
+        let (mut now, full) = (now.as_nanos(), self.short);
+        // Branches that are hardly ever taken, so that nothing waits for what they compare.
+        if now > LAST_MOMENT.as_nanos() {
+            cold_path();
+            now = LAST_MOMENT.as_nanos();
+        }
+        let mut debt = full_at.saturating_sub(now);
+        if debt > full {
+            cold_path();
+            debt = full;
+        }
         // What the meter cannot hold at all is longer than its span; no product of what it can hold is.
         let asked = if u64::from(cost) <= self.capacity { self.asked(cost) } else { full + 1 };
         let after = debt + asked;

@@ -17,7 +17,7 @@ use std::time::{Instant, SystemTime};
 
 use tollgate_core::{Clock, Nanos, Timestamp};
 
-use self::timeline::{Hardware, Timeline};
+use self::timeline::{Hardware, Timeline, rarely};
 use crate::machine::cpu;
 
 /// What a [`SystemClock`] reads to know how much time has passed.
@@ -122,21 +122,19 @@ pub enum ClockError {
 /// counter share what is known about it. Nothing waits: the counter is measured while the first millisecond passes, and
 /// until then the monotonic clock is read.
 #[derive(Clone, Copy)]
-pub struct SystemClock {
-    started_at: Timestamp,
-    carrier: Carrier,
-}
+pub struct SystemClock(Carrier);
 
 /// What carries the time on from the start.
 #[derive(Clone, Copy)]
 enum Carrier {
     Counter {
         timeline: &'static Timeline<Machine>,
-        /// The timeline's nanoseconds at the start.
-        started: u64,
+        /// The time of day at which the timeline began, as far as it was known when the clock was made.
+        origin: Timestamp,
     },
     Monotonic {
         started: Instant,
+        started_at: Timestamp,
     },
 }
 
@@ -161,20 +159,19 @@ impl SystemClock {
     /// The source in use: [`Counter`](ClockSource::Counter) or [`Monotonic`](ClockSource::Monotonic). It can change from
     /// the one to the other when the counter is given up.
     pub fn source(&self) -> ClockSource {
-        match self.carrier {
+        match self.0 {
             Carrier::Counter { timeline, .. } if !timeline.is_retired() => ClockSource::Counter,
             Carrier::Counter { .. } | Carrier::Monotonic { .. } => ClockSource::Monotonic,
         }
     }
 
     fn counting(timeline: &'static Timeline<Machine>) -> Self {
-        let carrier = Carrier::Counter { timeline, started: timeline.nanos() };
-        Self { started_at: time_of_day(), carrier }
+        let origin = time_of_day().saturating_sub(Nanos::new(timeline.nanos()));
+        Self(Carrier::Counter { timeline, origin })
     }
 
     fn monotonic() -> Self {
-        let carrier = Carrier::Monotonic { started: Instant::now() };
-        Self { started_at: time_of_day(), carrier }
+        Self(Carrier::Monotonic { started: Instant::now(), started_at: time_of_day() })
     }
 }
 
@@ -187,20 +184,19 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[inline]
     fn now(&self) -> Timestamp {
-        let elapsed = match self.carrier {
-            Carrier::Counter { timeline, started } => Nanos::new(timeline.nanos().saturating_sub(started)),
-            Carrier::Monotonic { started } => elapsed(started),
-        };
-        self.started_at.saturating_add(elapsed)
+        match self.0 {
+            Carrier::Counter { timeline, origin } => {
+                let (nanos, is_too_late) = origin.as_nanos().overflowing_add(timeline.nanos());
+                Timestamp::from_nanos(if is_too_late { rarely(u64::MAX) } else { nanos })
+            }
+            Carrier::Monotonic { started, started_at } => started_at.saturating_add(elapsed(started)),
+        }
     }
 }
 
 impl fmt::Debug for SystemClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SystemClock")
-            .field("source", &self.source())
-            .field("started_at", &self.started_at)
-            .finish_non_exhaustive()
+        f.debug_struct("SystemClock").field("source", &self.source()).finish_non_exhaustive()
     }
 }
 

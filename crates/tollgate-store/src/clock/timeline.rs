@@ -92,8 +92,17 @@ impl Published {
     #[inline]
     fn floored(&self, nanos: u64) -> u64 {
         // Relaxed: a thread sees at least what it entered itself, or what it was told of.
-        nanos.max(self.floor.load(Ordering::Relaxed))
+        let floor = self.floor.load(Ordering::Relaxed);
+        if nanos < floor { rarely(floor) } else { nanos }
     }
+}
+
+/// The same. Out of the way, so that choosing between this and something else is a branch that is foretold, and not
+/// an instruction that waits for both.
+#[cold]
+#[inline(never)]
+pub(super) const fn rarely(nanos: u64) -> u64 {
+    nanos
 }
 
 impl<H: Hardware> Timeline<H> {

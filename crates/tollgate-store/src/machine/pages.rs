@@ -11,9 +11,10 @@ use std::fs;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
+use std::time::Duration;
 
 /// How much memory one page is; smaller under the interpreter, where each byte costs.
 const SIZE: usize = if cfg!(miri) { 1 << 14 } else { 1 << 21 };
@@ -254,7 +255,7 @@ fn builder() -> Option<&'static SyncSender<Weak<Mailbox>>> {
 }
 
 fn build(asked: &Receiver<Weak<Mailbox>>) {
-    for mailbox in asked {
+    while let Some(mailbox) = next(asked) {
         // Whoever is gone needs none.
         if mailbox.strong_count() > 0
             && let Some(page) = Page::new()
@@ -263,6 +264,24 @@ fn build(asked: &Receiver<Weak<Mailbox>>) {
             mailbox.put(page);
         }
     }
+}
+
+/// The next one who asks.
+///
+/// Who needs one page will soon need more, and to wake a sleeper can take a quarter of a millisecond on a virtual machine. So for a
+/// while nobody is made to: the thread looks by itself.
+fn next(asked: &Receiver<Weak<Mailbox>>) -> Option<Weak<Mailbox>> {
+    const LOOKS: u32 = 1_000;
+    const BETWEEN: Duration = Duration::from_millis(1);
+
+    for _ in 0..LOOKS {
+        match asked.try_recv() {
+            Ok(mailbox) => return Some(mailbox),
+            Err(TryRecvError::Empty) => thread::sleep(BETWEEN),
+            Err(TryRecvError::Disconnected) => return None,
+        }
+    }
+    asked.recv().ok()
 }
 
 /// Whether the system has huge pages for who asks.
