@@ -50,7 +50,9 @@ pub struct MemoryOptions {
     /// The most keys that are remembered at once; at least 1, at most about three billion.
     ///
     /// Memory is taken as keys come, 18 to 37 bytes for each key (twice that for limits whose interval is not a whole
-    /// number of nanoseconds, such as 7 a second), and kept. The directory takes about a hundred bytes for every thousand
+    /// number of nanoseconds, such as 7 a second), and kept. From about fifteen thousand keys on, where Linux has huge
+    /// pages for who asks, it comes in pages of 2 MiB, one more than are needed, which a thread of this process
+    /// (`tollgate-pages`) makes ready. The directory takes about a hundred bytes for every thousand
     /// keys of the capacity, whether they come or not.
     pub capacity: usize,
     /// What a full store does with a new key.
