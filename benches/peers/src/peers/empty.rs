@@ -57,7 +57,7 @@ impl Peer for EmptyMemory {
         let hash = words.into_iter().flatten().fold(0_u64, |hash, word| {
             (hash.rotate_left(29) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
         });
-        let line = (u128::from(hash) * self.lines.len() as u128 >> 64) as usize;
+        let line = ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize;
         self.lines[line][0].fetch_add(1, Ordering::Relaxed);
         black_box(self.answer)
     }

@@ -182,7 +182,7 @@ impl<const LIMITS: usize> Peer for TollgateStore<LIMITS> {
 
     #[inline(always)]
     fn check(&self, _scratch: &mut (), key: &str) -> bool {
-        let mut hasher = self.hasher.clone();
+        let mut hasher = self.hasher;
         hasher.push(key);
         let hash = hasher.finish();
         let hits: [Hit<'_>; LIMITS] = array::from_fn(|index| {
