@@ -76,7 +76,7 @@ pub(crate) fn interpret() -> Done {
         return Ok(());
     }
     let target = root().join("target/miri");
-    let tests = ["test", "--package", "tollgate-store", "--lib", "--", "memory::table", "clock"];
+    let tests = ["test", "--package", "tollgate-store", "--lib", "--", "memory::table", "clock", "machine"];
     let arguments = [&["run", "nightly", "cargo", "miri"][..], &tests].concat();
     // The tests start threads and read the clock.
     let environment =
