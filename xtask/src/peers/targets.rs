@@ -75,7 +75,6 @@ impl Judge<'_> {
             (MILLION, "zipf", 1, "tollgate", 3.0),
             (MILLION, "zipf", 2, "tollgate", 3.0),
             (TEN_MILLION, "uniform", 1, "tollgate", 4.5),
-            (TEN_MILLION, "zipf", 1, "tollgate", 3.0),
             (TEN_MILLION, "zipf", 2, "tollgate", 3.0),
             (MILLION, "uniform", 1, "tollgate-batch-16", 8.0),
             (MILLION, "zipf", 1, "tollgate-batch-16", 8.0),
