@@ -9,6 +9,8 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) enum ChoreError {
     Failed(String),
+    /// Something that only a person can put right.
+    Missing(String),
     Io(String, io::Error),
 }
 
@@ -16,17 +18,20 @@ impl std::fmt::Display for ChoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Failed(what) => write!(f, "`{what}` failed"),
+            Self::Missing(what) => f.write_str(what),
             Self::Io(what, error) => write!(f, "`{what}`: {error}"),
         }
     }
 }
 
-type Done = Result<(), ChoreError>;
+pub(crate) type Done = Result<(), ChoreError>;
 
 /// The example programs, each a crate and a name, that run to their end by themselves.
 const EXAMPLES: [(&str, &str); 2] = [("tollgate", "library"), ("tollgate", "custom_clock")];
 
 pub(crate) fn test() -> Done {
+    step("servers for the tests")?;
+    crate::servers::ready()?;
     step("tests, and the examples in the documentation")?;
     // Not `--all-targets`: that would build the example programs as tests, and one test runs one of them.
     cargo(&["test", "--workspace", "--all-features"], &[])?;
@@ -95,7 +100,7 @@ pub(crate) fn ci() -> Done {
     step("lints")?;
     cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"], &[])?;
     // Each feature of the library must stand by itself.
-    for features in ["", "policy", "tower"] {
+    for features in ["", "policy", "redis", "tower"] {
         cargo(
             &[
                 "clippy",

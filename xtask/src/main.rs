@@ -3,6 +3,7 @@
 mod chores;
 mod peers;
 mod sample_log;
+mod servers;
 
 use std::process::ExitCode;
 
@@ -13,7 +14,8 @@ Usage: cargo xtask <CHORE>
 
 Chores:
   test        Everything that proves the project right: unit, property, conformance and end-to-end
-              tests, documentation examples, and the example programs
+              tests, documentation examples, and the example programs; installs the servers that
+              they need through apt where it may
   models      The races of the memory table, in every interleaving
   miri        The memory table and the clock under Miri
   ci          What a change must pass: format, lints, documentation, dependencies, and `test`

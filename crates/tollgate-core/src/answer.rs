@@ -26,6 +26,10 @@ pub enum Source {
     Memory,
     /// The rule for a full store, as the key is new and there is no room for it.
     Overflow,
+    /// The state of the key in Redis, which other nodes share.
+    Redis,
+    /// This node alone, as the store that nodes share could not be asked.
+    Fallback,
 }
 
 impl Source {
@@ -34,6 +38,8 @@ impl Source {
         match self {
             Self::Memory => "memory",
             Self::Overflow => "overflow",
+            Self::Redis => "redis",
+            Self::Fallback => "fallback",
         }
     }
 }

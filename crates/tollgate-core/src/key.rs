@@ -22,6 +22,11 @@ impl KeySeed {
         Self(bytes)
     }
 
+    /// Its 16 bytes: as secret as the seed itself.
+    pub const fn to_bytes(&self) -> [u8; 16] {
+        self.0
+    }
+
     const fn words(&self) -> [u64; 2] {
         let both = u128::from_le_bytes(self.0);
         // The two halves.

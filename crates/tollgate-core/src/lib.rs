@@ -43,6 +43,7 @@ pub mod key;
 pub mod limit;
 pub mod packed;
 pub mod quota;
+pub mod share;
 pub mod time;
 
 pub use answer::{Answer, Outcome, Outcomes, Source, combined};
@@ -52,4 +53,5 @@ pub use hit::{Group, Hit, LimitId, Previous};
 pub use key::{HashedKey, Key, KeyBuilder, KeyHash, KeySeed};
 pub use limit::{Limit, LimitError, State, Step};
 pub use quota::{ParseQuotaError, Quota, QuotaError};
+pub use share::Share;
 pub use time::{Clock, ManualClock, Nanos, Timestamp};

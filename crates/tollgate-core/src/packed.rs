@@ -19,8 +19,7 @@
 //! room, and rounded down to a multiple of the length when it is read.
 
 use crate::algorithm::fixed_window::WindowCount;
-use crate::algorithm::meter::ArrivalTime;
-pub use crate::algorithm::meter::Meter;
+use crate::algorithm::meter::{ArrivalTime, Meter};
 use crate::algorithm::sliding_window::WindowPair;
 use crate::algorithm::token_bucket::{Bucket, Deficit};
 use crate::algorithm::{Algorithm, FixedWindow, Refill, SlidingWindow, TokenBucket, Windows};

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tollgate::{ClockSource, Config, LoadError, Overflow};
@@ -22,7 +23,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Answer rate-limit questions over HTTP
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Try a policy file on access logs: what would have been denied?
     Replay(Box<ReplayOptions>),
     /// Check policy files and show every problem
@@ -53,6 +54,9 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "RULE", env = "TOLLGATE_OVERFLOW", value_enum, default_value_t = OverflowRule::Shared)]
     pub(crate) overflow: OverflowRule,
 
+    #[command(flatten)]
+    pub(crate) store: StoreOptions,
+
     /// What to tell the time by
     #[arg(long, value_name = "SOURCE", env = "TOLLGATE_CLOCK", value_enum, default_value_t = ClockChoice::Auto)]
     pub(crate) clock: ClockChoice,
@@ -60,6 +64,81 @@ pub(crate) struct ServeOptions {
     /// What to log: a level, or levels by part as in `info,tollgate::serve=debug`
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = "info")]
     pub(crate) log: String,
+}
+
+/// Where the state is, and what happens when it cannot be reached.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Many nodes")]
+pub(crate) struct StoreOptions {
+    /// Where to keep the state: `memory`, or what nodes can share: redis://[user:password@]host[:port][/database],
+    /// rediss:// for TLS, redis+unix:///path, redis+sentinel://host:port,host:port/service
+    #[arg(
+        long,
+        value_name = "STORE",
+        env = "TOLLGATE_STORE",
+        default_value = "memory",
+        hide_env_values = true
+    )]
+    pub(crate) store: String,
+
+    /// What the names of all keys in the store begin with
+    #[arg(long, value_name = "TEXT", env = "TOLLGATE_STORE_PREFIX", default_value = "tollgate:")]
+    pub(crate) store_prefix: String,
+
+    /// The certificates of those who vouch for a store with TLS (PEM); without, those that the system believes
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_STORE_CA")]
+    pub(crate) store_ca: Option<PathBuf>,
+
+    /// The certificate by which this server says who it is to a store with TLS (PEM)
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_STORE_CERT", requires = "store_key")]
+    pub(crate) store_cert: Option<PathBuf>,
+
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_STORE_KEY", requires = "store_cert")]
+    pub(crate) store_key: Option<PathBuf>,
+
+    /// How long a decision of the store may take, as in 20ms
+    #[arg(long, value_name = "LENGTH", env = "TOLLGATE_STORE_DEADLINE", default_value = "20ms", value_parser = length)]
+    pub(crate) store_deadline: Duration,
+
+    /// The secret that keys are hashed under, the same on all nodes: 32 hexadecimal digits. Without one, nodes agree
+    /// on one in the store, and have to reach it to start
+    #[arg(long, value_name = "DIGITS", env = "TOLLGATE_KEY_SEED", hide_env_values = true)]
+    pub(crate) key_seed: Option<String>,
+
+    /// Who decides while the store cannot be reached
+    #[arg(long, value_name = "CHOICE", env = "TOLLGATE_ON_STORE_FAILURE", value_enum,
+          default_value_t = FailureChoice::Local)]
+    pub(crate) on_store_failure: FailureChoice,
+
+    /// How many nodes share the store: each decides by one part in so many while it is alone
+    #[arg(long, value_name = "N", env = "TOLLGATE_NODES", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) nodes: u32,
+
+    /// The number of this node, from 0: what cannot be divided goes to the first
+    #[arg(long, value_name = "NUMBER", env = "TOLLGATE_NODE", default_value_t = 0)]
+    pub(crate) node: u32,
+
+    /// With `--on-store-failure allow`: for how long, from the first failure on, as in 30s
+    #[arg(long, value_name = "LENGTH", env = "TOLLGATE_GRACE", default_value = "30s", value_parser = length)]
+    pub(crate) grace: Duration,
+}
+
+/// Who decides while the store is away, as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailureChoice {
+    /// This node, by its share of each limit
+    Local,
+    /// Everything passes for a while, then as with `deny`
+    Allow,
+    /// Nobody: requests are answered with an error (503)
+    Deny,
+}
+
+/// A length of time, as policy files write it.
+fn length(text: &str) -> Result<Duration, tollgate::ParseQuotaError> {
+    tollgate::quota::parse_length(text).map(|length| Duration::from_nanos(length.as_nanos()))
 }
 
 /// The rule for a full store, as the command line names it.

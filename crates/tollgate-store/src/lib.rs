@@ -5,6 +5,7 @@
 //! * [`LocalStore`]: a store in this process, which answers at once, and [`Store`]: any store, which may have to be
 //!   waited for. Every local store is a store.
 //! * [`MemoryStore`]: the store that needs nothing else.
+//! * `RedisStore` (with the feature `redis`): one that many nodes share.
 //! * [`conformance`]: a model of every algorithm and a generator of histories, against which any store can be run.
 //!
 //! A store never reads configuration: it is given hits (a limit, a key, a cost), in groups that decide together.
@@ -25,11 +26,17 @@
 
 mod clock;
 pub mod conformance;
+#[cfg(feature = "redis")]
+pub mod guard;
 mod machine;
 mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod seed;
 mod store;
 mod sync;
+#[cfg(feature = "redis")]
+mod together;
 
 pub use clock::{ClockError, ClockSource, SystemClock};
 pub use memory::{MemoryOptions, MemoryStore, Overflow};

@@ -1,6 +1,8 @@
-//! The secret of a process.
+//! What is random: the secret of a process, and pauses.
 
 use std::hash::{BuildHasher, RandomState};
+#[cfg(feature = "redis")]
+use std::time::Duration;
 
 use tollgate_core::KeySeed;
 
@@ -13,6 +15,14 @@ pub fn random_seed() -> KeySeed {
     bytes[..8].copy_from_slice(&hasher.hash_one(0_u8).to_le_bytes());
     bytes[8..].copy_from_slice(&hasher.hash_one(1_u8).to_le_bytes());
     KeySeed::new(bytes)
+}
+
+/// A length between nothing and this: full jitter, so that those who fail together do not come back together.
+#[cfg(feature = "redis")]
+pub(crate) fn random_below(most: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8);
+    let nanos = (u128::from(random) * most.as_nanos()) >> 64;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tollgate_core::packed::{Footprint, Meter};
+use tollgate_core::algorithm::meter::Meter;
+use tollgate_core::packed::Footprint;
 use tollgate_core::{Limit, State, Timestamp};
 
 /// A state: a word that is changed by compare-and-swap, or anything under a lock.

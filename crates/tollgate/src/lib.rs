@@ -6,6 +6,7 @@
 //! | limit each of many: addresses, users, jobs | [`KeyedLimiter`] |
 //! | limit by a policy file | `Gate` (feature `policy`, on by default) |
 //! | limit an axum or hyper service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
+//! | count over many nodes | `redis::RedisStore`, with `guard::Guarded` for when it is away (feature `redis`) |
 //! | test code that is limited | [`ManualClock`] |
 //!
 //! # Three lines
@@ -68,13 +69,16 @@ pub use limiter::{LimitOrQuota, Limiter};
 pub use reservation::Reservation;
 pub use tollgate_core::{
     Answer, Clock, Combine, Decision, Grant, Group, Hit, Key, KeyBuilder, KeyHash, KeySeed, Limit,
-    LimitError, LimitId, ManualClock, Nanos, Outcome, ParseQuotaError, Quota, QuotaError, Retry, Source,
-    State, Timestamp, algorithm, quota,
+    LimitError, LimitId, ManualClock, Nanos, Outcome, ParseQuotaError, Quota, QuotaError, Retry, Share,
+    Source, State, Timestamp, algorithm, quota,
 };
 pub use tollgate_store::{
     ClockError, ClockSource, LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError,
     SystemClock, conformance, random_seed,
 };
+
+#[cfg(feature = "redis")]
+pub use tollgate_store::{guard, redis};
 
 #[cfg(feature = "policy")]
 pub use gate::Gate;

@@ -46,6 +46,18 @@ impl Log {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+
+    /// The moments, oldest first, with what was admitted at each.
+    pub fn entries(&self) -> impl Iterator<Item = (Timestamp, u64)> {
+        self.entries.iter().copied()
+    }
+}
+
+/// A log of moments in order, each once, with what was admitted at it, at least 1.
+impl FromIterator<(Timestamp, u64)> for Log {
+    fn from_iter<I: IntoIterator<Item = (Timestamp, u64)>>(entries: I) -> Self {
+        Self { entries: entries.into_iter().collect() }
+    }
 }
 
 impl SlidingLog {

@@ -15,9 +15,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tollgate::http::HeaderOptions;
-use tollgate::{Gate, Verdict};
+use tollgate::{Clock, Gate, StoreError, SystemClock, Verdict};
 
 use super::metrics::Metrics;
+use super::store::ServerStore;
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
 
 /// The largest question, and the largest batch of them.
@@ -29,7 +30,8 @@ const BATCH_MAX: usize = 1_000;
 /// What the routes share.
 #[derive(Debug)]
 pub(super) struct App {
-    pub(super) gate: Gate,
+    pub(super) gate: Gate<ServerStore>,
+    pub(super) clock: SystemClock,
     pub(super) metrics: Metrics,
     pub(super) started: Instant,
     pub(super) capacity: usize,
@@ -65,7 +67,10 @@ async fn check(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respo
         Ok(question) => question,
         Err(refusal) => return refusal,
     };
-    let verdict = decide(&app, question);
+    let verdict = match decide(&app, question).await {
+        Ok(verdict) => verdict,
+        Err(error) => return undecided(&error),
+    };
     let status = if verdict.is_allowed() { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
     let mut response = json(status, &Answer::new(&verdict));
     let unix_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
@@ -88,28 +93,62 @@ async fn check_batch(State(app): Shared, body: Result<Bytes, BytesRejection>) ->
         let message = format!("a batch holds at most {BATCH_MAX} requests, not {}", batch.requests.len());
         return refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
     }
-    let verdicts: Vec<Verdict> = batch.requests.into_iter().map(|question| decide(&app, question)).collect();
+    let mut verdicts = Vec::with_capacity(batch.requests.len());
+    if app.gate.store().is_available().is_none() {
+        for question in batch.requests {
+            verdicts.push(decide(&app, question).await);
+        }
+    } else {
+        // All at once, so that they travel together.
+        let ask = |question| {
+            let app = Arc::clone(&app);
+            tokio::spawn(async move { decide(&app, question).await })
+        };
+        let asked: Vec<_> = batch.requests.into_iter().map(ask).collect();
+        for task in asked {
+            let ended = |error| Err(StoreError::Unavailable(format!("the request was not decided: {error}")));
+            verdicts.push(task.await.unwrap_or_else(ended));
+        }
+    }
+    let verdicts: Vec<Verdict> = match verdicts.into_iter().collect() {
+        Ok(verdicts) => verdicts,
+        Err(error) => return undecided(&error),
+    };
     json(StatusCode::OK, &Results { results: verdicts.iter().map(Answer::new).collect() })
 }
 
-fn decide(app: &App, question: Question) -> Verdict {
+async fn decide(app: &App, question: Question) -> Result<Verdict, StoreError> {
     let cost = question.cost;
     let request = question.into_request();
     let started = Instant::now();
-    let verdict = match cost {
-        Some(cost) => app.gate.check_n(&request, cost),
-        None => app.gate.check(&request),
-    };
-    app.metrics.decided(&verdict, started.elapsed());
+    let verdict = app.gate.check_async(app.clock.now(), &request, cost).await;
+    match &verdict {
+        Ok(verdict) => app.metrics.decided(verdict, started.elapsed()),
+        Err(error) => {
+            app.metrics.failed();
+            tracing::debug!(%error, "a request was not decided");
+        }
+    }
     verdict
+}
+
+/// The answer to a question that the store did not decide: no denial.
+fn undecided(error: &StoreError) -> Response {
+    if let StoreError::Unavailable(_) = error {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", error);
+    }
+    tracing::error!(%error, "the store refused what it was asked");
+    refusal(StatusCode::INTERNAL_SERVER_ERROR, "STORE_DEFECT", error)
 }
 
 async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
     match read::<Question>(&app, body) {
         Ok(question) => {
             let cost = question.cost;
-            let verdict = app.gate.peek(&question.into_request(), cost);
-            json(StatusCode::OK, &Answer::new(&verdict))
+            match app.gate.peek_async(app.clock.now(), &question.into_request(), cost).await {
+                Ok(verdict) => json(StatusCode::OK, &Answer::new(&verdict)),
+                Err(error) => undecided(&error),
+            }
         }
         Err(refusal) => refusal,
     }
@@ -130,20 +169,26 @@ async fn reset(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respo
         let message = "there is no policy of this name; GET /v1/policies lists them";
         return refusal(StatusCode::NOT_FOUND, "UNKNOWN_POLICY", message);
     }
-    let reset = app.gate.reset(&question.request.into_request(), policy.flatten());
+    let request = question.request.into_request();
+    let reset = match app.gate.reset_async(app.clock.now(), &request, policy.flatten()).await {
+        Ok(reset) => reset,
+        Err(error) => return undecided(&error),
+    };
     tracing::info!(policies = ?reset, "reset a key");
     json(StatusCode::OK, &Done { reset })
 }
 
 async fn status(State(app): Shared) -> Response {
     let statistics = app.gate.status();
+    let store = app.gate.store();
     let store = StoreStatus {
-        backend: "memory",
-        available: statistics.store_available,
-        consecutive_failures: statistics.consecutive_failures,
-        keys: app.gate.store().len(),
+        backend: store.backend(),
+        available: store.is_available().unwrap_or(true),
+        consecutive_failures: store.consecutive_failures(),
+        trouble: store.trouble(),
+        keys: store.local().len(),
         capacity: app.capacity,
-        overflowed: app.gate.store().overflowed(),
+        overflowed: store.local().overflowed(),
     };
     let draining = *app.draining.borrow();
     json(StatusCode::OK, &Status::new(statistics, store, app.started.elapsed().as_secs(), draining))
@@ -162,7 +207,7 @@ async fn ready(State(app): Shared) -> Response {
 }
 
 async fn metrics(State(app): Shared) -> Response {
-    let text = app.metrics.render(app.gate.store().len(), app.gate.store().overflowed());
+    let text = app.metrics.render(app.gate.store());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

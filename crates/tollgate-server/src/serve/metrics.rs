@@ -13,8 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tollgate::{PolicySet, Verdict};
 
-/// The only backend there is without a distributed store.
-const BACKEND: &str = "memory";
+use super::store::ServerStore;
 
 /// The most series of one metric; policies beyond share the series `other`.
 const SERIES_MAX: usize = 1_000;
@@ -52,6 +51,9 @@ pub(super) struct Metrics {
     policy_denied: Vec<Counter>,
     keys: Gauge,
     overflowed: Gauge,
+    /// Where there is a Redis to be asked.
+    redis_available: Option<Gauge>,
+    failures: Gauge,
 }
 
 /// Says that there is such a metric, and that no Redis is asked: an alert on its value must not fire.
@@ -72,7 +74,8 @@ impl Collector for NoRedis {
 }
 
 impl Metrics {
-    pub(super) fn new(policies: &PolicySet) -> Self {
+    pub(super) fn new(policies: &PolicySet, store: &ServerStore) -> Self {
+        let backend = store.backend();
         let mut registry = Registry::default();
         let requests = Family::<ResultLabels, Counter>::default();
         registry.register("rate_limiter_requests", "Requests decided, by result", requests.clone());
@@ -84,19 +87,26 @@ impl Metrics {
             "Time to decide a request",
             durations.clone(),
         );
-        registry.register_collector(Box::new(NoRedis));
+        let mut redis_available = None;
+        if store.is_available().is_some() {
+            let available = Family::<InstanceLabels, Gauge>::default();
+            registry.register("rate_limiter_redis_available", "Whether Redis answers", available.clone());
+            redis_available = Some(available.get_or_create(&InstanceLabels { instance: backend }).clone());
+        } else {
+            registry.register_collector(Box::new(NoRedis));
+        }
         let failures = Family::<InstanceLabels, Gauge>::default();
         registry.register(
             "rate_limiter_consecutive_failures",
             "Failures of the store in a row",
             failures.clone(),
         );
-        failures.get_or_create(&InstanceLabels { instance: BACKEND }).set(0);
+        let failures = failures.get_or_create(&InstanceLabels { instance: backend }).clone();
         let active = Family::<InstanceLabels, Gauge>::default();
         registry.register("rate_limiter_active_policies", "Policies that are switched on", active.clone());
         let enabled = policies.policies().filter(|policy| policy.is_enabled()).count();
         active
-            .get_or_create(&InstanceLabels { instance: BACKEND })
+            .get_or_create(&InstanceLabels { instance: backend })
             .set(i64::try_from(enabled).unwrap_or(i64::MAX));
 
         let hits = Family::<PolicyLabels, Counter>::default();
@@ -122,16 +132,18 @@ impl Metrics {
             "Hits for which the store had no room",
             overflowed.clone(),
         );
-        let result = |result| requests.get_or_create(&ResultLabels { backend: BACKEND, result }).clone();
+        let result = |result| requests.get_or_create(&ResultLabels { backend, result }).clone();
         Self {
             allowed: result("allowed"),
             denied: result("denied"),
             errors: result("error"),
-            duration: durations.get_or_create(&BackendLabels { backend: BACKEND }).clone(),
+            duration: durations.get_or_create(&BackendLabels { backend }).clone(),
             policy_hits: of_each(&hits),
             policy_denied: of_each(&denied),
             keys,
             overflowed,
+            redis_available,
+            failures,
             registry,
         }
     }
@@ -155,10 +167,19 @@ impl Metrics {
         self.errors.inc();
     }
 
+    /// Counts a question that the store did not decide.
+    pub(super) fn failed(&self) {
+        self.errors.inc();
+    }
+
     /// All metrics in the OpenMetrics text format.
-    pub(super) fn render(&self, keys: usize, overflowed: u64) -> String {
-        self.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
-        self.overflowed.set(i64::try_from(overflowed).unwrap_or(i64::MAX));
+    pub(super) fn render(&self, store: &ServerStore) -> String {
+        self.keys.set(i64::try_from(store.local().len()).unwrap_or(i64::MAX));
+        self.overflowed.set(i64::try_from(store.local().overflowed()).unwrap_or(i64::MAX));
+        self.failures.set(i64::try_from(store.consecutive_failures()).unwrap_or(i64::MAX));
+        if let (Some(gauge), Some(available)) = (&self.redis_available, store.is_available()) {
+            gauge.set(i64::from(available));
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);

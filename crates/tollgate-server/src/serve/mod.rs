@@ -3,9 +3,11 @@
 //! * [`api`]: the routes.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`metrics`]: what Prometheus reads.
+//! * [`store`]: memory, or a store that nodes share.
 
 mod api;
 mod metrics;
+mod store;
 mod wire;
 
 use std::io::{IsTerminal, Write};
@@ -17,11 +19,12 @@ use std::time::{Duration, Instant};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tollgate::{ClockSource, Gate, MemoryOptions, MemoryStore, SystemClock};
+use tollgate::{ClockSource, Config, Gate, MemoryOptions, SystemClock};
 use tracing_subscriber::EnvFilter;
 
 use self::api::App;
 use self::metrics::Metrics;
+use self::store::ServerStore;
 use crate::cli::{ServeOptions, count, fail, load_policies, print_out, stderr_has_colour};
 
 /// How long requests under way may take once the server is told to stop.
@@ -53,12 +56,12 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
         // Only the counter can be missing.
         Err(error) => return fail(format_args!("--clock counter: {error}")),
     };
-    let gate = Gate::with_store(config, MemoryStore::with_clock(clock, store_options));
+
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}")),
     };
-    let code = runtime.block_on(serve(options, &policy_name, store_options, clock.source(), gate));
+    let code = runtime.block_on(serve(options, &policy_name, config, store_options, clock));
     // Whatever still runs has had its time.
     runtime.shutdown_timeout(Duration::from_millis(500));
     code
@@ -67,10 +70,18 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
 async fn serve(
     options: &ServeOptions,
     policy_name: &str,
-    store: MemoryOptions,
-    clock: ClockSource,
-    gate: Gate,
+    config: Config,
+    memory: MemoryOptions,
+    clock: SystemClock,
 ) -> ExitCode {
+    let (store, seed) = match ServerStore::open(&options.store, memory, clock).await {
+        Ok(opened) => opened,
+        Err(error) => return fail(error),
+    };
+    let gate = Gate::with_seed(config, store, seed);
+    if let Some(unfit) = gate.store().unfit(gate.policies()) {
+        return fail(format_args!("{policy_name}: {unfit}"));
+    }
     let listener = match TcpListener::bind(options.listen).await {
         Ok(listener) => listener,
         Err(error) => {
@@ -83,14 +94,19 @@ async fn serve(
     let address = listener.local_addr().unwrap_or(options.listen);
     let active = gate.policies().policies().filter(|policy| policy.is_enabled()).count();
     let app = Arc::new(App {
-        metrics: Metrics::new(gate.policies()),
+        metrics: Metrics::new(gate.policies(), gate.store()),
         gate,
+        clock,
         started: Instant::now(),
-        capacity: store.capacity,
+        capacity: memory.capacity,
         draining: watch::channel(false).0,
     });
     let policies = if active == 1 { "1 policy".to_owned() } else { format!("{active} policies") };
-    announce(&format!("{policy_name} ({policies})"), store.capacity, clock, address);
+    let keeps = match app.gate.store() {
+        ServerStore::Memory(_) => format!("memory, at most {}", count(memory.capacity, "key")),
+        store @ ServerStore::Redis(_) => store.to_string(),
+    };
+    announce(&format!("{policy_name} ({policies})"), &keeps, clock.source(), address);
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: keep it private");
     }
@@ -152,9 +168,9 @@ async fn drain_ended(mut draining: watch::Receiver<bool>) {
 }
 
 /// Says what runs, and how to try it.
-fn announce(policies: &str, capacity: usize, clock: ClockSource, address: SocketAddr) {
+fn announce(policies: &str, store: &str, clock: ClockSource, address: SocketAddr) {
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    let keys = count(capacity, "key");
+
     let mut text = Vec::new();
     // Writing to memory cannot fail.
     let _ = write!(
@@ -162,7 +178,7 @@ fn announce(policies: &str, capacity: usize, clock: ClockSource, address: Socket
         "\
 {strong}tollgate {}{plain}
   policies  {policies}
-  store     memory, at most {keys}
+  store     {store}
   clock     {clock}
   HTTP      http://{address}
   metrics   http://{address}/metrics

@@ -258,6 +258,10 @@ pub(super) struct StoreStatus {
     pub(super) backend: &'static str,
     pub(super) available: bool,
     pub(super) consecutive_failures: u64,
+    /// What is wrong, while something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) trouble: Option<String>,
+    /// Keys that this process remembers.
     pub(super) keys: usize,
     pub(super) capacity: usize,
     /// Hits for which there was no room.

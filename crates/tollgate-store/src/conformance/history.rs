@@ -77,16 +77,16 @@ pub(super) enum Step {
 const DAY: u64 = 86_400_000_000_000;
 
 impl History {
-    pub(super) fn generate(random: &mut Random, kinds: &[Kind]) -> Self {
+    pub(super) fn generate(random: &mut Random, kinds: &[Kind], fits: fn(&Limit) -> bool) -> Self {
         // Between two days after the epoch and the year 2060, so that neither end of the range is met.
         let start = Timestamp::from_nanos(random.below(2_840_140_800_000_000_000).max(2 * DAY));
-        let limits: Vec<Limit> = (0..=random.below(3)).map(|_| limit(random, kinds)).collect();
-        let steps = (0..8 + random.below(24)).map(|_| step(random, kinds, &limits)).collect();
+        let limits: Vec<Limit> = (0..=random.below(3)).map(|_| limit(random, kinds, fits)).collect();
+        let steps = (0..8 + random.below(24)).map(|_| step(random, kinds, fits, &limits)).collect();
         Self { start, limits, steps }
     }
 }
 
-fn step(random: &mut Random, kinds: &[Kind], limits: &[Limit]) -> Step {
+fn step(random: &mut Random, kinds: &[Kind], fits: fn(&Limit) -> bool, limits: &[Limit]) -> Step {
     let slot = |random: &mut Random| usize::try_from(random.below(limits.len() as u64)).unwrap_or(0);
     match random.below(32) {
         0..=13 => Step::Acquire {
@@ -97,7 +97,7 @@ fn step(random: &mut Random, kinds: &[Kind], limits: &[Limit]) -> Step {
         14..=16 => Step::Peek { hits: hits(random, limits) },
         17..=18 => Step::Refund(usize::try_from(random.below(4)).unwrap_or(0)),
         19 => Step::Reset(slot(random)),
-        20 => Step::Change(slot(random), limit(random, kinds)),
+        20 => Step::Change(slot(random), limit(random, kinds, fits)),
         21..=22 => Step::Backward(Nanos::new(random.pick(&[1, 1_000_000, 1_000_000_000, DAY]))),
         23..=26 => Step::Retry { early: random.one_in(2) },
         _ => {
@@ -135,10 +135,10 @@ fn hits(random: &mut Random, limits: &[Limit]) -> Vec<(usize, u32)> {
         .collect()
 }
 
-fn limit(random: &mut Random, kinds: &[Kind]) -> Limit {
+fn limit(random: &mut Random, kinds: &[Kind], fits: fn(&Limit) -> bool) -> Limit {
     // Numbers that cannot be together are drawn again; the first draw nearly always fits.
     loop {
-        if let Some(limit) = draw(random, kinds) {
+        if let Some(limit) = draw(random, kinds).filter(fits) {
             return limit;
         }
     }

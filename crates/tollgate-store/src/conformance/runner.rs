@@ -26,12 +26,16 @@ pub struct Options {
     pub cases: u64,
     /// The kinds of limits to use; all by default.
     pub kinds: Vec<Kind>,
+    /// The finest step of the store's clock: all times are multiples of it. One nanosecond by default.
+    pub resolution: Nanos,
+    /// Which limits the store can keep; all by default.
+    pub fits: fn(&Limit) -> bool,
 }
 
 impl Options {
     /// `cases` histories of all kinds of limits.
     pub fn new(seed: u64, cases: u64) -> Self {
-        Self { seed, cases, kinds: Kind::ALL.to_vec() }
+        Self { seed, cases, kinds: Kind::ALL.to_vec(), resolution: Nanos::new(1), fits: |_| true }
     }
 }
 
@@ -99,15 +103,17 @@ pub async fn run<S: Subject>(subject: &S, options: Options) -> Result<Summary, M
     let mut attempts = 0;
     let mut random = Random::new(options.seed);
     for case in 0..options.cases {
-        let history = History::generate(&mut random, &options.kinds);
+        let history = History::generate(&mut random, &options.kinds, options.fits);
+        let resolution = options.resolution;
         attempts += 1;
         let Err(difference) =
-            replay(subject, &history, Keys::new(options.seed, attempts), &mut summary).await
+            replay(subject, &history, resolution, Keys::new(options.seed, attempts), &mut summary).await
         else {
             summary.cases += 1;
             continue;
         };
-        let (history, difference) = shrink(subject, history, difference, options.seed, &mut attempts).await;
+        let (history, difference) =
+            shrink(subject, history, resolution, difference, options.seed, &mut attempts).await;
         let mut steps = vec![format!("start at {:?} with {:?}", history.start, history.limits)];
         steps.extend(history.steps.iter().take(difference.step + 1).map(|step| format!("{step:?}")));
         let Difference { expected, found, .. } = difference;
@@ -120,6 +126,7 @@ pub async fn run<S: Subject>(subject: &S, options: Options) -> Result<Summary, M
 async fn shrink<S: Subject>(
     subject: &S,
     mut history: History,
+    resolution: Nanos,
     mut difference: Difference,
     seed: u64,
     attempts: &mut u64,
@@ -132,7 +139,7 @@ async fn shrink<S: Subject>(
         shorter.steps.remove(index);
         *attempts += 1;
         let keys = Keys::new(seed, *attempts);
-        if let Err(found) = replay(subject, &shorter, keys, &mut Summary::default()).await {
+        if let Err(found) = replay(subject, &shorter, resolution, keys, &mut Summary::default()).await {
             shorter.steps.truncate(found.step + 1);
             index = index.min(shorter.steps.len());
             (history, difference) = (shorter, found);
@@ -210,6 +217,7 @@ struct Expected {
 async fn replay<S: Subject>(
     subject: &S,
     history: &History,
+    resolution: Nanos,
     mut keys: Keys,
     summary: &mut Summary,
 ) -> Result<(), Difference> {
@@ -217,7 +225,10 @@ async fn replay<S: Subject>(
         history.limits.iter().map(|limit| Slot { key: keys.next(), limit: *limit, previous: None }).collect();
     let mut world = World::new();
     let mut held: Vec<Held> = Vec::new();
-    let (mut now, mut retry_after) = (history.start, None);
+    let tick = resolution.as_nanos().max(1);
+    let rounded = |length: Nanos| Nanos::new(length.as_nanos().next_multiple_of(tick));
+    let start = Timestamp::from_nanos(history.start.as_nanos() / tick * tick);
+    let (mut now, mut retry_after) = (start, None);
 
     for (index, step) in history.steps.iter().enumerate() {
         let failed = |error: StoreError| Difference {
@@ -230,11 +241,11 @@ async fn replay<S: Subject>(
             remembered.forgettable |= vacant_at <= i128::from(now.as_nanos());
         }
         match step {
-            Step::Forward(by) => now = later(now, *by),
-            Step::Backward(by) => now = now.saturating_sub(*by).max(Timestamp::from_secs(86_400)),
+            Step::Forward(by) => now = later(now, rounded(*by)),
+            Step::Backward(by) => now = now.saturating_sub(rounded(*by)).max(Timestamp::from_secs(86_400)),
             Step::Retry { early } => {
-                let wait: Nanos = retry_after.take().unwrap_or(Nanos::ZERO);
-                now = later(now, Nanos::new(wait.as_nanos().saturating_sub(u64::from(*early))));
+                let wait = rounded(retry_after.take().unwrap_or(Nanos::ZERO)).as_nanos();
+                now = later(now, Nanos::new(wait.saturating_sub(u64::from(*early) * tick)));
             }
             Step::Reset(slot) => {
                 let slot = &slots[*slot];

@@ -1,0 +1,102 @@
+//! Several `tollgate serve` on one Redis.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+#[path = "../../tollgate-store/tests/servers/mod.rs"]
+mod servers;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::Server;
+use serde_json::{Value, json};
+use servers::Redis;
+
+/// A hundred an hour and key, so that nothing comes back while a test runs that would be noticed.
+const ORDERS: &str = r#"{"path":"/api/v2/orders","api_key":"k-1"}"#;
+
+/// Longer than anything takes that happens at all.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn node(redis: &str, more: &[&str]) -> Server {
+    Server::start(&[&["--store", redis, "--store-deadline", "1s"], more].concat())
+}
+
+fn until(happened: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !happened() {
+        assert!(began.elapsed() < PATIENCE, "it does not happen");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn store(node: &Server) -> Value {
+    node.get("/v1/status").json()["store"].clone()
+}
+
+#[test]
+fn two_nodes_count_together_and_go_on_alone() {
+    let place = Redis::nowhere();
+    let redis = Redis::start_at(&place, &[]);
+    let share = |number| node(&place.url(), &["--nodes", "2", "--node", number]);
+    let (one, other) = (share("0"), share("1"));
+    assert!(one.announcement.contains("redis+unix://"), "{}", one.announcement);
+    // They agree on the secret that keys are hashed under, so they count by the same keys.
+    for left in (90..100).rev() {
+        let node = if left % 2 == 0 { &one } else { &other };
+        assert_eq!(node.post("/v1/check", ORDERS).json()["remaining"], left);
+    }
+    assert_eq!(store(&one)["backend"], "redis");
+    assert_eq!(store(&one)["available"], true);
+
+    drop(redis);
+    // Half of what there is.
+    until(|| one.post("/v1/check", ORDERS).json()["limit"] == 50);
+    assert_eq!(store(&one)["available"], false);
+    assert!(store(&one)["trouble"].is_string());
+    let metrics = one.get("/metrics").body;
+    assert!(metrics.contains(r#"rate_limiter_redis_available{instance="redis"} 0"#), "{metrics}");
+    assert!(
+        metrics.contains(r#"rate_limiter_requests_total{backend="redis",result="allowed"}"#),
+        "{metrics}"
+    );
+
+    // A server without memory of what was.
+    let _redis = Redis::start_at(&place, &[]);
+    until(|| one.post("/v1/check", ORDERS).json()["limit"] == 100);
+    until(|| store(&one)["available"] == true);
+}
+
+#[test]
+fn a_batch_travels_together() {
+    let redis = Redis::start(&[]);
+    let node = node(&redis.url(), &[]);
+    let requests: Vec<Value> = (0..150).map(|_| serde_json::from_str(ORDERS).unwrap()).collect();
+    let reply = node.post("/v1/check/batch", &json!({ "requests": requests }).to_string());
+    let allowed =
+        reply.json()["results"].as_array().unwrap().iter().filter(|one| one["allowed"] == true).count();
+    assert_eq!((reply.status, allowed), (200, 100));
+}
+
+#[test]
+fn no_decision_is_no_denial() {
+    let place = Redis::nowhere();
+    let seed = "00112233445566778899aabbccddeeff";
+    let node = node(&place.url(), &["--key-seed", seed, "--on-store-failure", "deny"]);
+    let reply = node.post("/v1/check", ORDERS);
+    assert_eq!((reply.status, &reply.json()["error"]["code"]), (503, &json!("STORE_UNAVAILABLE")));
+}
+
+#[test]
+fn what_is_wrong_with_the_options_is_said() {
+    for (options, said) in [
+        (&["--store", "http://x"][..], "--store: http://x"),
+        (&["--store", "redis://x", "--key-seed", "12"], "openssl rand -hex 16"),
+        (&["--store", "redis://x", "--nodes", "2", "--node", "2"], "the last is number 1"),
+    ] {
+        let output = common::run(&[&["serve", "--listen", "127.0.0.1:0"], options].concat());
+        assert!(!output.status.success());
+        assert!(common::stderr(&output).contains(said), "{}", common::stderr(&output));
+    }
+}

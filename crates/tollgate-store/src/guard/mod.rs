@@ -1,0 +1,222 @@
+//! What happens when a store that others share cannot be asked.
+//!
+//! A [`Guarded`] store asks the one behind it as long as that answers. When it fails, the [`OnFailure`] choice decides
+//! instead, and a [breaker](Phase) spares requests the waiting: while it is open nobody asks but a probe, now and then, and as soon
+//! as one succeeds the store decides again.
+//!
+//! Only unavailability is met so. A store that says that it was asked something wrong is a defect, and that is passed
+//! on.
+
+mod breaker;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tollgate_core::{
+    Answer, Decision, Group, Hit, KeyHash, Limit, Nanos, Outcome, Retry, Share, Source, combined,
+};
+
+pub use self::breaker::Phase;
+
+use self::breaker::Breaker;
+use crate::memory::MemoryStore;
+use crate::seed::random_below;
+use crate::store::{LocalStore, Refund, Store, StoreError};
+use crate::together::hits;
+
+/// The longest pause between two probes; the actual ones are drawn between nothing and that.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A store that may fail, and that can be asked whether it is well.
+pub trait Remote: Store + 'static {
+    /// Asks the store for a sign of life, and changes nothing.
+    ///
+    /// # Errors
+    /// If there is none.
+    fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Who decides while the store cannot be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// Nobody: the request has no answer, which is an error and not a denial.
+    Deny,
+    /// Everything passes, for so long after the first failure of an outage; then nobody decides.
+    Allow {
+        /// How long.
+        grace: Duration,
+    },
+    /// This node, by its share of each limit. The shares of all nodes together are at most the limit.
+    Local(Share),
+}
+
+impl Default for OnFailure {
+    /// This node alone: right for one, too much for many.
+    fn default() -> Self {
+        Self::Local(Share::WHOLE)
+    }
+}
+
+/// A store that goes on when the one behind it fails.
+#[derive(Debug)]
+pub struct Guarded<S> {
+    remote: Arc<S>,
+    local: MemoryStore,
+    on_failure: OnFailure,
+    breaker: Arc<Breaker>,
+}
+
+impl<S: Remote> Guarded<S> {
+    /// Guards a store; `local` is where this node counts while it decides alone.
+    pub fn new(remote: S, local: MemoryStore, on_failure: OnFailure) -> Self {
+        Self { remote: Arc::new(remote), local, on_failure, breaker: Arc::default() }
+    }
+
+    /// The store behind.
+    pub fn remote(&self) -> &S {
+        &self.remote
+    }
+
+    /// Where this node counts while it decides alone.
+    pub const fn local(&self) -> &MemoryStore {
+        &self.local
+    }
+
+    /// Whether the store behind is asked.
+    pub fn phase(&self) -> Phase {
+        self.breaker.phase()
+    }
+
+    /// How often in a row the store behind has failed.
+    pub fn consecutive_failures(&self) -> u64 {
+        self.breaker.failures()
+    }
+
+    /// Asks the store behind, if that is worth it. `None` if it cannot be asked.
+    async fn ask<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<Result<T, StoreError>, StoreError> {
+        if self.breaker.phase() != Phase::Closed {
+            return Err(StoreError::Unavailable("it was not asked, as it failed a moment ago".to_owned()));
+        }
+        match work.await {
+            Err(error @ StoreError::Unavailable(_)) => {
+                if self.breaker.failed(Instant::now()) {
+                    tracing::warn!(%error, "the store is unavailable: decided without it");
+                    self.watch();
+                }
+                Err(error)
+            }
+            result => {
+                self.breaker.succeeded();
+                Ok(result)
+            }
+        }
+    }
+
+    /// Probes the store until it is well again.
+    fn watch(&self) {
+        let (remote, breaker) = (Arc::downgrade(&self.remote), Arc::clone(&self.breaker));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(random_below(PAUSE)).await;
+                // Whoever is gone needs no store.
+                let Some(remote) = remote.upgrade() else { return };
+                breaker.probing(true);
+                if remote.probe().await.is_ok() {
+                    let lasted = breaker.failing_for(Instant::now());
+                    breaker.succeeded();
+                    tracing::info!(?lasted, "the store answers again");
+                    return;
+                }
+                breaker.probing(false);
+            }
+        });
+    }
+
+    /// Decides without the store.
+    fn alone(
+        &self,
+        groups: &[Group<'_>],
+        error: StoreError,
+        decide: impl FnOnce(&MemoryStore, &[Group<'_>]) -> Answer,
+    ) -> Result<Answer, StoreError> {
+        match self.on_failure {
+            OnFailure::Allow { grace } if self.breaker.failing_for(Instant::now()) < grace => {
+                Ok(passed(groups))
+            }
+            OnFailure::Deny | OnFailure::Allow { .. } => Err(error),
+            OnFailure::Local(share) => Ok(by_share(groups, share, |groups| {
+                let mut answer = decide(&self.local, groups);
+                for outcome in &mut answer.outcomes {
+                    outcome.source = Source::Fallback;
+                }
+                answer
+            })),
+        }
+    }
+}
+
+/// Asks a request with limits that are this node's share.
+fn by_share<R>(groups: &[Group<'_>], share: Share, decide: impl FnOnce(&[Group<'_>]) -> R) -> R {
+    let limits: Vec<Limit> = hits(groups).map(|hit| hit.limit.share(share)).collect();
+    let own: Vec<Hit<'_>> =
+        hits(groups).zip(&limits).map(|(hit, limit)| Hit { limit, previous: None, ..*hit }).collect();
+    let mut rest = own.as_slice();
+    let groups: Vec<Group<'_>> = groups
+        .iter()
+        .map(|group| {
+            let (hits, others) = rest.split_at(group.hits.len());
+            rest = others;
+            Group { hits, ..*group }
+        })
+        .collect();
+    decide(&groups)
+}
+
+/// The answer to a request that nobody counts.
+fn passed(groups: &[Group<'_>]) -> Answer {
+    let outcome = |hit: &Hit<'_>| {
+        let limit = hit.limit.capacity();
+        let decision = Decision {
+            allowed: true,
+            limit,
+            remaining: limit,
+            retry_after: Retry::Now,
+            reset_after: Nanos::ZERO,
+        };
+        Outcome { decision, grant: None, source: Source::Fallback }
+    };
+    let outcomes = hits(groups).map(outcome).collect();
+    let all: Vec<bool> = hits(groups).map(|_| true).collect();
+    Answer { allowed: combined(groups, &all).0, outcomes }
+}
+
+impl<S: Remote> Store for Guarded<S> {
+    async fn acquire(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
+        match self.ask(self.remote.acquire(groups)).await {
+            Ok(answer) => answer,
+            Err(error) => self.alone(groups, error, LocalStore::acquire),
+        }
+    }
+
+    async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
+        match self.ask(self.remote.peek(groups)).await {
+            Ok(answer) => answer,
+            Err(error) => self.alone(groups, error, LocalStore::peek),
+        }
+    }
+
+    /// What was taken while the store could not be asked is given back here; anything else there, or not at all while it
+    /// cannot be asked.
+    async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
+        self.ask(self.remote.refund(refunds)).await?
+    }
+
+    async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
+        LocalStore::reset(&self.local, keys);
+        self.ask(self.remote.reset(keys)).await?
+    }
+}

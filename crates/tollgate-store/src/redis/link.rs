@@ -1,0 +1,197 @@
+//! The way to a server: a connection that many callers share, laid again when it is lost.
+//!
+//! The client's own retries are not used: a command is sent again only where the server itself said that it was not run.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, RedisError, Value};
+
+use super::route::Route;
+
+use crate::seed::random_below;
+use crate::store::StoreError;
+
+/// The first pause between two attempts to connect, and the longest. The actual one is drawn between nothing and that.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_LAST: Duration = Duration::from_secs(1);
+
+/// A connection on which nothing was answered for so long, though something was asked, is lost.
+const SILENCE_MAX: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(super) struct Link {
+    route: Route,
+    config: AsyncConnectionConfig,
+    connection: Mutex<Option<Laid>>,
+    /// Whether somebody is laying the connection.
+    is_laying: AtomicBool,
+    /// Counts connections, so that one is not given up for another's failure.
+    laid: AtomicU64,
+    failures: AtomicU32,
+    trouble: Mutex<Option<String>>,
+    began: Instant,
+    /// When the server last answered, in milliseconds since the beginning.
+    heard_at: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Laid {
+    number: u64,
+    connection: MultiplexedConnection,
+    at: Instant,
+}
+
+impl std::fmt::Debug for Laid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Laid").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// A way that is still to be laid.
+    pub(super) fn new(route: Route, connect_timeout: Duration, deadline: Duration) -> Self {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(connect_timeout))
+            // Callers have gone by then.
+            .set_response_timeout(Some(deadline))
+            .set_pipeline_buffer_size(1_024);
+        Self {
+            route,
+            config,
+            connection: Mutex::new(None),
+            is_laying: AtomicBool::new(false),
+            laid: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+            trouble: Mutex::new(None),
+            began: Instant::now(),
+            heard_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there is a connection now.
+    pub(super) fn is_up(&self) -> bool {
+        lock(&self.connection).is_some()
+    }
+
+    /// How many calls and attempts to connect have failed since the last that did not.
+    pub(super) fn failures(&self) -> u32 {
+        // Relaxed, here and below: statistics, and hints.
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// What went wrong last, while it does.
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
+    }
+
+    /// Sends a command, once.
+    pub(super) async fn call(self: &Arc<Self>, command: &Cmd) -> Result<Value, RedisError> {
+        let laid = lock(&self.connection).clone();
+        let Some(mut laid) = laid else {
+            self.lay();
+            let why = self.trouble().unwrap_or_else(|| "it was not reached yet".to_owned());
+            return Err(RedisError::from((redis::ErrorKind::Io, "not connected", why)));
+        };
+        let result = laid.connection.send_packed_command(command).await.and_then(Value::extract_error);
+        match &result {
+            Ok(_) => {
+                self.heard_at.store(self.millis(), Ordering::Relaxed);
+                self.failures.store(0, Ordering::Relaxed);
+            }
+            Err(error) => {
+                if error.code().is_some() {
+                    self.heard_at.store(self.millis(), Ordering::Relaxed);
+                }
+                self.failed(error);
+                if self.is_lost(&laid, error) {
+                    self.give_up(laid.number);
+                }
+            }
+        }
+        result
+    }
+
+    /// Whether a connection is of no more use.
+    fn is_lost(&self, laid: &Laid, error: &RedisError) -> bool {
+        match error.code() {
+            // A primary that has become a replica, or a password that has changed: another connection may do better.
+            Some("READONLY" | "MASTERDOWN" | "NOAUTH" | "UNBLOCKED") => true,
+            Some(_) => false,
+            None if error.is_timeout() => {
+                let heard = self.began + Duration::from_millis(self.heard_at.load(Ordering::Relaxed));
+                heard.max(laid.at).elapsed() > SILENCE_MAX
+            }
+            None => true,
+        }
+    }
+
+    fn give_up(self: &Arc<Self>, number: u64) {
+        let mut connection = lock(&self.connection);
+        if connection.as_ref().is_some_and(|laid| laid.number == number) {
+            *connection = None;
+            drop(connection);
+            self.lay();
+        }
+    }
+
+    /// Lays the connection in the background, unless somebody is at it: there is never more than one attempt.
+    pub(super) fn lay(self: &Arc<Self>) {
+        if self.is_laying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let link = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut pause = PAUSE_FIRST;
+            // Whoever is gone needs no connection.
+            while let Some(link) = link.upgrade() {
+                match link.attempt().await {
+                    Ok(()) => {
+                        link.is_laying.store(false, Ordering::Release);
+                        return;
+                    }
+                    Err(error) => link.failed(&error),
+                }
+                drop(link);
+                tokio::time::sleep(random_below(pause)).await;
+                pause = (pause * 2).min(PAUSE_LAST);
+            }
+        });
+    }
+
+    async fn attempt(&self) -> Result<(), RedisError> {
+        let mut connection = self.route.connect(&self.config).await?;
+        connection.send_packed_command(&redis::cmd("PING")).await.and_then(Value::extract_error)?;
+        let number = self.laid.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.trouble) = None;
+        self.failures.store(0, Ordering::Relaxed);
+        *lock(&self.connection) = Some(Laid { number, connection, at: Instant::now() });
+        Ok(())
+    }
+
+    fn failed(&self, error: &RedisError) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.trouble) = Some(error.to_string());
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What a failure means to whoever asked.
+pub(super) fn told(error: &RedisError) -> StoreError {
+    let text = error.to_string();
+    match error.code() {
+        // The server said what is wrong, and it will not pass by itself.
+        Some("NOPERM" | "WRONGPASS" | "CROSSSLOT" | "ERR" | "WRONGTYPE") => StoreError::Defect(text),
+        _ => StoreError::Unavailable(text),
+    }
+}
+
+/// No holder of these locks panics, but a store must go on anyway.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

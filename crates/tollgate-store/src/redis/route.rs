@@ -1,0 +1,138 @@
+//! Where the server is: at one address, or wherever sentinels say that the primary is.
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value};
+
+#[cfg(feature = "redis-tls")]
+use super::TlsOptions;
+
+/// How addresses of sentinels begin: `redis+sentinel://[user:password@]host:port[,host:port…]/service[/database]`.
+const SENTINEL: &str = "redis+sentinel://";
+
+#[derive(Clone, Debug)]
+pub(super) enum Route {
+    Fixed(Client),
+    Sentinel(Sentinels),
+}
+
+/// Who knows where the primary of a service is, and how to greet it.
+#[derive(Clone, Debug)]
+pub(super) struct Sentinels {
+    clients: Vec<Client>,
+    service: String,
+    /// `user:password@`, as it stood in the address, for the primary.
+    greeting: Secret,
+    database: String,
+}
+
+/// A text that is not shown.
+#[derive(Clone)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Route {
+    /// The way that an address describes.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn parse(url: &str, #[cfg(feature = "redis-tls")] tls: &TlsOptions) -> Result<Self, String> {
+        if let Some(rest) = url.strip_prefix(SENTINEL) {
+            return Sentinels::parse(rest).map(Self::Sentinel);
+        }
+        #[cfg(feature = "redis-tls")]
+        let client = if url.starts_with("rediss://") { secured(url, tls) } else { Client::open(url) };
+        #[cfg(not(feature = "redis-tls"))]
+        let client = Client::open(url);
+        client.map(Self::Fixed).map_err(|error| error.to_string())
+    }
+
+    /// Connects to the server, wherever it is now.
+    pub(super) async fn connect(
+        &self,
+        config: &AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        match self {
+            Self::Fixed(client) => client.get_multiplexed_async_connection_with_config(config).await,
+            Self::Sentinel(sentinels) => sentinels.connect(config).await,
+        }
+    }
+}
+
+/// A client that speaks TLS.
+#[cfg(feature = "redis-tls")]
+fn secured(url: &str, tls: &TlsOptions) -> Result<Client, RedisError> {
+    // If the program has chosen another already, that is used.
+    let _ = rustls_graviola::default_provider().install_default();
+    let client = tls.client.clone();
+    let client = client.map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
+    if client.is_none() && tls.authorities.is_none() {
+        return Client::open(url);
+    }
+    Client::build_with_tls(
+        url,
+        redis::TlsCertificates { client_tls: client, root_cert: tls.authorities.clone() },
+    )
+}
+
+impl Sentinels {
+    fn parse(rest: &str) -> Result<Self, String> {
+        let (greeting, rest) = rest.rfind('@').map_or(("", rest), |end| rest.split_at(end + 1));
+        let mut parts = rest.split('/');
+        let (hosts, service) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        if service.is_empty() {
+            return Err("the name of the service is missing behind the hosts".to_owned());
+        }
+        let open =
+            |host: &str| Client::open(format!("redis://{host}")).map_err(|error| format!("{host}: {error}"));
+        Ok(Self {
+            clients: hosts.split(',').map(open).collect::<Result<_, _>>()?,
+            service: service.to_owned(),
+            greeting: Secret(greeting.to_owned()),
+            database: parts.next().unwrap_or_default().to_owned(),
+        })
+    }
+
+    async fn connect(&self, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, RedisError> {
+        let mut last = RedisError::from((ErrorKind::Client, "there are no sentinels"));
+        for sentinel in &self.clients {
+            match self.connect_by(sentinel, config).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks one sentinel, and connects to the server that it names, if that itself says that it is the primary.
+    async fn connect_by(
+        &self,
+        sentinel: &Client,
+        config: &AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let mut asked = sentinel.get_multiplexed_async_connection_with_config(config).await?;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("get-master-addr-by-name").arg(&self.service);
+        let address: Option<(String, u16)> = question.query_async(&mut asked).await?;
+        let Some((host, port)) = address else {
+            let what = "the sentinels know no service of this name";
+            return Err(RedisError::from((ErrorKind::Client, what, self.service.clone())));
+        };
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let url = format!("redis://{}{host}:{port}/{}", self.greeting.0, self.database);
+        let mut connection = Client::open(url)?.get_multiplexed_async_connection_with_config(config).await?;
+        let role: Value = redis::cmd("ROLE").query_async(&mut connection).await?;
+        let is_primary = matches!(&role, Value::Array(parts)
+            if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master"));
+        if is_primary {
+            Ok(connection)
+        } else {
+            let what = "the server that the sentinels name is not the primary yet";
+            Err(RedisError::from((ErrorKind::Io, what, format!("{host}:{port}"))))
+        }
+    }
+}

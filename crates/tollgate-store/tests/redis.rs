@@ -1,0 +1,336 @@
+//! The store on a real Redis.
+#![cfg(feature = "redis")]
+// Tests may panic.
+#![allow(clippy::unwrap_used)]
+
+mod servers;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use servers::{Redis, Watched};
+use tollgate_core::algorithm::{Refill, TokenBucket};
+use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, LimitId, Nanos, Quota, Share, Source};
+use tollgate_store::conformance::{Kind, Options, run};
+use tollgate_store::guard::{Guarded, OnFailure, Phase};
+use tollgate_store::redis::{RedisOptions, RedisStore};
+use tollgate_store::{MemoryStore, Store, StoreError};
+
+/// Longer than anything takes that happens at all.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn patient(url: String) -> RedisOptions {
+    let mut options = RedisOptions::new(url);
+    options.deadline = PATIENCE;
+    options
+}
+
+/// Waits until something has happened.
+async fn until(happened: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !happened().await {
+        assert!(began.elapsed() < PATIENCE, "it does not happen");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn connected(options: RedisOptions) -> RedisStore {
+    let store = RedisStore::new(options).unwrap();
+    until(async || store.status().is_connected).await;
+    store
+}
+
+async fn ask(store: &impl Store, limit: &Limit, key: u128) -> Result<Answer, StoreError> {
+    store.acquire(&[Group::all(&[Hit::new(LimitId(1), KeyHash(key), limit)])]).await
+}
+
+/// One a day: nothing comes back while a test runs.
+fn slow(burst: u64) -> Limit {
+    Limit::gcra_with_burst(Quota::per_day(1), burst).unwrap()
+}
+
+#[test]
+fn each_kind_of_limit_equals_the_model() {
+    const CASES: u64 = 10_000;
+    let redis = Redis::start(&[]);
+    let check = |seed: u64, kinds: Vec<Kind>| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut options = Options::new(seed, CASES);
+            options.resolution = Nanos::new(1_000);
+            options.fits = |limit| RedisStore::supports(limit).is_ok();
+            options.kinds = kinds;
+            let summary = run(&connected(patient(redis.url())).await, options).await;
+            summary.map(|summary| summary.cases).map_err(|mismatch| mismatch.to_string())
+        })
+    };
+    let each = Kind::ALL.into_iter().map(|kind| vec![kind]).chain([Kind::ALL.to_vec()]);
+    thread::scope(|scope| {
+        let runs: Vec<_> = (0..)
+            .zip(each)
+            .map(|(seed, kinds)| (format!("{kinds:?}"), scope.spawn(move || check(seed, kinds))))
+            .collect();
+        for (kinds, run) in runs {
+            assert_eq!(run.join().unwrap(), Ok(CASES), "{kinds}");
+        }
+    });
+    // Every key has a time to live, and what is not a log is small.
+    let audit = "local without, large = 0, 0
+        for _, key in ipairs(redis.call('KEYS', '*')) do
+            if redis.call('PTTL', key) < 0 then without = without + 1 end
+            local value = redis.call('GET', key)
+            if #value > 32 and string.sub(value, 1, 1) ~= 'l' then large = large + 1 end
+        end
+        return without .. ' ' .. large";
+    assert_eq!(redis.ask(&["eval", audit, "0"]), "0 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_tasks_get_exactly_what_there_is() {
+    let redis = Redis::start(&[]);
+    let store = Arc::new(connected(patient(redis.url())).await);
+    for key in 0..20 {
+        let tasks: Vec<_> = (0..64)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move {
+                    let mut admitted = 0;
+                    for _ in 0..10 {
+                        admitted += u32::from(ask(&*store, &slow(100), key).await.unwrap().allowed);
+                    }
+                    admitted
+                })
+            })
+            .collect();
+        let mut admitted = 0;
+        for task in tasks {
+            admitted += task.await.unwrap();
+        }
+        assert_eq!(admitted, 100);
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_share_a_limit_and_names_say_nothing() {
+    let redis = Redis::start(&[]);
+    let (one, other) = (connected(patient(redis.url())).await, connected(patient(redis.url())).await);
+    let limit = slow(3);
+    assert!(ask(&one, &limit, 7).await.unwrap().allowed);
+    let answer = ask(&other, &limit, 7).await.unwrap();
+    assert_eq!(answer.outcomes[0].decision.remaining, 1);
+    assert_eq!(answer.outcomes[0].source, Source::Redis);
+    assert_eq!(redis.ask(&["keys", "*"]), format!("tollgate:{:032x}", 7));
+    Store::reset(&one, &[KeyHash(7)]).await.unwrap();
+    assert_eq!(redis.ask(&["dbsize"]), "0");
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_the_script_is_sent_it_again() {
+    let redis = Redis::start(&[]);
+    let store = connected(patient(redis.url())).await;
+    let limit = slow(3);
+    for left in [2, 1, 0] {
+        redis.ask(&["script", "flush"]);
+        assert_eq!(ask(&store, &limit, 7).await.unwrap().outcomes[0].decision.remaining, left);
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_is_told_apart() {
+    let redis = Redis::start(&[]);
+    let store = connected(patient(redis.url())).await;
+    let unavailable = async |what: &str| match ask(&store, &slow(3), 7).await {
+        Err(StoreError::Unavailable(why)) => assert!(why.contains(what), "{why}"),
+        other => panic!("{what}: {other:?}"),
+    };
+    redis.ask(&["config", "set", "maxmemory", "1"]);
+    unavailable("OOM").await;
+    redis.ask(&["config", "set", "maxmemory", "0"]);
+    // A primary that has become a replica: its connection is given up, so the next call may find another.
+    redis.ask(&["replicaof", "127.0.0.1", "1"]);
+    unavailable("read only").await;
+    redis.ask(&["replicaof", "no", "one"]);
+    until(async || ask(&store, &slow(3), 7).await.is_ok()).await;
+    // What another program keeps there is a mistake that does not pass by itself.
+    redis.ask(&["lpush", &format!("tollgate:{:032x}", 8), "x"]);
+    assert!(matches!(
+        ask(&store, &slow(3), 8).await,
+        Ok(Answer { allowed: true, .. }) | Err(StoreError::Defect(_))
+    ));
+    let odd = Limit::gcra(Quota::new(9_007_199_254_740_881, Nanos::from_secs(60)).unwrap());
+    assert!(matches!(ask(&store, &odd, 9).await, Err(StoreError::Defect(why)) if why.contains("exact")));
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_and_not_shown() {
+    let redis = Redis::start(&["--requirepass", "secret"]);
+    let url = redis.url().replace("redis+unix://", "redis+unix://:wrong@");
+    let store = RedisStore::new(RedisOptions::new(redis.url())).unwrap();
+    until(async || store.status().trouble.is_some()).await;
+    let trouble = store.status().trouble.unwrap();
+    assert!(trouble.to_lowercase().contains("auth"), "{trouble}");
+    assert!(
+        !RedisStore::new(RedisOptions::new(url))
+            .map_or_else(|e| e.to_string(), |s| s.address().to_owned())
+            .contains("wrong")
+    );
+    let store = connected(patient(format!("{}?pass=secret", redis.url()))).await;
+    assert!(ask(&store, &slow(1), 1).await.unwrap().allowed);
+}
+
+fn guarded(url: String, on_failure: OnFailure) -> Guarded<RedisStore> {
+    Guarded::new(RedisStore::new(RedisOptions::new(url)).unwrap(), MemoryStore::default(), on_failure)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_costs_a_deadline_a_few_times_and_then_nothing() {
+    let redis = Redis::start(&[]);
+    let store = guarded(redis.url(), OnFailure::Local(Share::of(0, 2).unwrap()));
+    let limit = slow(10);
+    until(async || {
+        ask(&store, &limit, 7).await.is_ok_and(|answer| answer.outcomes[0].source == Source::Redis)
+    })
+    .await;
+    redis.stop();
+    let mut slowest = Duration::ZERO;
+    let stopped = Instant::now();
+    while store.phase() == Phase::Closed {
+        let began = Instant::now();
+        assert_eq!(ask(&store, &limit, 7).await.unwrap().outcomes[0].source, Source::Fallback);
+        slowest = slowest.max(began.elapsed());
+        assert!(stopped.elapsed() < Duration::from_secs(1), "the breaker does not open");
+    }
+    // A busy machine may take longer to wake a task than the promise allows for.
+    assert!(slowest < Duration::from_millis(200), "{slowest:?}");
+    let admitted = {
+        let mut admitted = 0;
+        for _ in 0..100 {
+            admitted += u32::from(ask(&store, &limit, 9).await.unwrap().allowed);
+        }
+        admitted
+    };
+    assert_eq!(admitted, 5, "half of ten is this node's");
+    redis.go_on();
+    let went_on = Instant::now();
+    until(async || ask(&store, &limit, 7).await.unwrap().outcomes[0].source == Source::Redis).await;
+    assert!(went_on.elapsed() < Duration::from_secs(2), "{:?}", went_on.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_may_come_later_and_come_back() {
+    let directory = Redis::nowhere();
+    let store = guarded(directory.url(), OnFailure::default());
+    let limit = slow(10);
+    assert_eq!(ask(&store, &limit, 7).await.unwrap().outcomes[0].source, Source::Fallback);
+    for _ in 0..2 {
+        let redis = Redis::start_at(&directory, &[]);
+        until(async || ask(&store, &limit, 7).await.unwrap().outcomes[0].source == Source::Redis).await;
+        drop(redis);
+        until(async || ask(&store, &limit, 7).await.unwrap().outcomes[0].source == Source::Fallback).await;
+    }
+}
+
+#[tokio::test]
+async fn who_decides_in_an_outage_is_chosen() {
+    let nowhere = Redis::nowhere();
+    let limit = slow(1);
+    let denying = guarded(nowhere.url(), OnFailure::Deny);
+    for _ in 0..20 {
+        assert!(matches!(ask(&denying, &limit, 7).await, Err(StoreError::Unavailable(_))));
+    }
+    let gracious = guarded(nowhere.url(), OnFailure::Allow { grace: Duration::from_hours(1) });
+    for _ in 0..20 {
+        assert!(ask(&gracious, &limit, 7).await.unwrap().allowed);
+    }
+    let graceless = guarded(nowhere.url(), OnFailure::Allow { grace: Duration::ZERO });
+    assert!(ask(&graceless, &limit, 7).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_primary_dies_the_next_one_decides() {
+    let mut watched = Watched::start();
+    let store = guarded(watched.url(), OnFailure::default());
+    let limit = slow(1_000);
+    let source = async || ask(&store, &limit, 7).await.unwrap().outcomes[0].source;
+    until(async || source().await == Source::Redis).await;
+    watched.kill_primary();
+    let died = Instant::now();
+    until(async || source().await == Source::Fallback).await;
+    // The sentinels take half a second to notice and some more to agree.
+    until(async || source().await == Source::Redis).await;
+    println!("a new primary decided after {:?}", died.elapsed());
+    // It is a primary: what is taken there stays taken.
+    let left = async || ask(&store, &limit, 7).await.unwrap().outcomes[0].decision.remaining;
+    let before = left().await;
+    assert_eq!(left().await, before - 1);
+}
+
+/// A server that only speaks TLS, and only to those who show a certificate.
+#[cfg(feature = "redis-tls")]
+#[tokio::test]
+async fn both_sides_show_who_they_are() {
+    use servers::{Authority, free_ports, until_it_listens};
+
+    let authority = Authority::new();
+    let port = free_ports(1)[0].to_string();
+    let [ca, certificate, key] = authority.paths();
+    let _redis = Redis::start(&[
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca,
+        "--tls-auth-clients",
+        "yes",
+    ]);
+    until_it_listens(port.parse().unwrap());
+    let read = |path: &str| std::fs::read(path).unwrap();
+    let mut options = patient(format!("rediss://localhost:{port}"));
+    options.connect_timeout = PATIENCE;
+    options.tls.authorities = Some(read(&ca));
+    options.tls.client = Some((read(&certificate), read(&key)));
+    let store = connected(options.clone()).await;
+    assert!(ask(&store, &slow(1), 1).await.unwrap().allowed);
+
+    for (what, change) in [
+        (
+            "no certificate of ours",
+            (|tls: &mut tollgate_store::redis::TlsOptions| tls.client = None) as fn(&mut _),
+        ),
+        ("nobody who vouches for the server", |tls| tls.authorities = None),
+    ] {
+        let mut options = options.clone();
+        change(&mut options.tls);
+        let store = RedisStore::new(options).unwrap();
+        until(async || store.status().trouble.is_some()).await;
+        assert!(!store.status().is_connected, "{what}");
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_said() {
+    let count = |count, nanos| Quota::new(count, Nanos::new(nanos)).unwrap();
+    for (limit, why) in [
+        (Limit::fixed_window(count(1, 1_500)), "microseconds"),
+        (Limit::sliding_log(count(20_000, 1_000_000_000)).unwrap(), "10000"),
+        (Limit::gcra(count(9_007_199_254_740_881, 60_000_000_000)), "exact"),
+        (
+            Limit::from(TokenBucket::new(5, count(1, 7)).unwrap().with_refill(Refill::Interval).unwrap()),
+            "microseconds",
+        ),
+    ] {
+        assert!(RedisStore::supports(&limit).unwrap_err().to_string().contains(why), "{limit}");
+    }
+    let errors: HashSet<String> = ["", "ftp://x", "redis://:secret@[", "redis+sentinel://:secret@host:1"]
+        .into_iter()
+        .filter_map(|url| RedisStore::new(RedisOptions::new(url)).err())
+        .map(|error| error.to_string())
+        .collect();
+    assert_eq!(errors.len(), 4);
+    assert!(!errors.iter().any(|error| error.contains("secret")), "{errors:?}");
+}
