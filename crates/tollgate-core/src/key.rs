@@ -50,7 +50,7 @@ impl KeyHash {
     /// The key of the `index`-th of several limits that count by the same identity. The 0th is the hash itself.
     ///
     /// As the hash is as good as random to whoever does not know the seed, so is its sum with any number: the keys of two
-    /// identities meet no more often than two random numbers of 128 bits.
+    /// identities meet no more often than two random numbers. The [tag](Self::tag) stays as it is.
     ///
     /// ```
     /// # use tollgate_core::KeyHash;
@@ -63,7 +63,23 @@ impl KeyHash {
         // Odd, so that all multiples differ; with bits all over, as tables use the top and the bottom: the fraction of the
         // golden ratio.
         const STEP: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
-        Self(self.0.wrapping_add(STEP.wrapping_mul(index as u128)))
+        const TAG: u128 = 0xFFFF << 112;
+        let sum = self.0.wrapping_add(STEP.wrapping_mul(index as u128));
+        Self(self.0 & TAG | sum & !TAG)
+    }
+
+    /// What the keys of all limits by one identity have in common, so that a store that is spread over servers can keep
+    /// them together: the top 16 bits.
+    ///
+    /// ```
+    /// # use tollgate_core::KeyHash;
+    /// let key = KeyHash(7 << 120);
+    /// assert_eq!(key.nth(1).tag(), key.tag());
+    /// ```
+    // As many bits.
+    #[allow(clippy::cast_possible_truncation)]
+    pub const fn tag(self) -> u16 {
+        (self.0 >> 112) as u16
     }
 }
 

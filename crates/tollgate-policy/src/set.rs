@@ -19,6 +19,8 @@ use crate::policy::{KeyPart, Policy, TierSource, Variant};
 pub struct PolicySet {
     policies: Vec<Compiled>,
     paths: PathTree<Candidates>,
+    /// A key without parts yet.
+    hasher: KeyBuilder,
     ipv4_prefix: u8,
     ipv6_prefix: u8,
     shadow: bool,
@@ -42,15 +44,15 @@ pub(crate) struct Compiled {
 
 #[derive(Debug)]
 struct CompiledVariant {
-    /// The parts that all keys share.
-    prefix: KeyBuilder,
+    /// The number of its first limit among all that count by the same identity: any, but no other's.
+    first: u64,
     limits: SmallVec<[(LimitId, Limit); 1]>,
 }
 
 impl Compiled {
     fn new(policy: Policy, indexes: &HashMap<String, u32>, seed: KeySeed) -> Self {
         let compiled = |variant: &Variant| CompiledVariant {
-            prefix: prefix(&policy, variant, seed),
+            first: number(&policy, variant, seed),
             limits: variant.limits.iter().map(|limit| (limit.id, limit.limit)).collect(),
         };
         Self {
@@ -117,6 +119,7 @@ impl PolicySet {
         Self {
             policies,
             paths,
+            hasher: KeyBuilder::new(&seed),
             ipv4_prefix: config.ipv4_prefix,
             ipv6_prefix: config.ipv6_prefix,
             shadow: config.shadow,
@@ -178,8 +181,8 @@ impl PolicySet {
     ) {
         let compiled = &self.policies[candidate.policy as usize];
         let Some(variant) = compiled.variant_for(request, path, now) else { return };
-        let CompiledVariant { prefix, limits } = &compiled.variants[variant];
-        let mut builder = *prefix;
+        let CompiledVariant { first: number, limits } = &compiled.variants[variant];
+        let mut builder = self.hasher;
         for part in &compiled.key {
             // Without what it counts by, a policy does not apply: there is no shared bucket for the anonymous.
             if self.push_part(&mut builder, part, candidate, request, path).is_none() {
@@ -190,7 +193,7 @@ impl PolicySet {
         let first = plan.hits.len();
         let cost = cost.unwrap_or(compiled.cost);
         for (index, (id, limit)) in (0..).zip(limits) {
-            plan.hits.push(Hit::new(*id, identity.nth(index), limit).with_cost(cost));
+            plan.hits.push(Hit::new(*id, identity.nth(number.wrapping_add(index)), limit).with_cost(cost));
         }
         plan.parts.push(Part {
             policy: candidate.policy,
@@ -298,11 +301,13 @@ fn value<'r>(
     }
 }
 
-fn prefix(policy: &Policy, variant: &Variant, seed: KeySeed) -> KeyBuilder {
+// Half of the hash will do.
+#[allow(clippy::cast_possible_truncation)]
+fn number(policy: &Policy, variant: &Variant, seed: KeySeed) -> u64 {
     let mut builder = KeyBuilder::new(&seed);
     builder.push(policy.name.as_str());
     builder.push(&variant.tier.as_deref());
-    builder
+    builder.finish().0 as u64
 }
 
 impl Candidates {

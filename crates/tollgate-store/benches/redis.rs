@@ -87,7 +87,7 @@ async fn main() {
     let redis = Redis::start(&[]);
     let mut options = RedisOptions::new(redis.url());
     options.deadline = Duration::from_secs(5);
-    let store = Arc::new(RedisStore::new(options).unwrap());
+    let store = Arc::new(RedisStore::new(&options).unwrap());
     while !store.status().is_connected {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

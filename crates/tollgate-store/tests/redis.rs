@@ -7,10 +7,11 @@ mod servers;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use servers::{Redis, Watched};
+use servers::{Cluster, Redis, Watched};
 use tollgate_core::algorithm::{Refill, TokenBucket};
 use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, LimitId, Nanos, Quota, Share, Source};
 use tollgate_store::conformance::{Kind, Options, run};
@@ -37,7 +38,7 @@ async fn until(happened: impl AsyncFn() -> bool) {
 }
 
 async fn connected(options: RedisOptions) -> RedisStore {
-    let store = RedisStore::new(options).unwrap();
+    let store = RedisStore::new(&options).unwrap();
     until(async || store.status().is_connected).await;
     store
 }
@@ -51,26 +52,31 @@ fn slow(burst: u64) -> Limit {
     Limit::gcra_with_burst(Quota::per_day(1), burst).unwrap()
 }
 
+/// Runs the kit on a server, or servers, and returns how many histories were equal.
+fn conformance(url: String, seed: u64, cases: u64, kinds: Vec<Kind>) -> Result<u64, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut options = Options::new(seed, cases);
+        options.resolution = Nanos::new(1_000);
+        options.fits = |limit| RedisStore::supports(limit).is_ok();
+        options.kinds = kinds;
+        let summary = run(&connected(patient(url)).await, options).await;
+        summary.map(|summary| summary.cases).map_err(|mismatch| mismatch.to_string())
+    })
+}
+
 #[test]
 fn each_kind_of_limit_equals_the_model() {
     const CASES: u64 = 10_000;
     let redis = Redis::start(&[]);
-    let check = |seed: u64, kinds: Vec<Kind>| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut options = Options::new(seed, CASES);
-            options.resolution = Nanos::new(1_000);
-            options.fits = |limit| RedisStore::supports(limit).is_ok();
-            options.kinds = kinds;
-            let summary = run(&connected(patient(redis.url())).await, options).await;
-            summary.map(|summary| summary.cases).map_err(|mismatch| mismatch.to_string())
-        })
-    };
     let each = Kind::ALL.into_iter().map(|kind| vec![kind]).chain([Kind::ALL.to_vec()]);
     thread::scope(|scope| {
         let runs: Vec<_> = (0..)
             .zip(each)
-            .map(|(seed, kinds)| (format!("{kinds:?}"), scope.spawn(move || check(seed, kinds))))
+            .map(|(seed, kinds)| {
+                let url = redis.url();
+                (format!("{kinds:?}"), scope.spawn(move || conformance(url, seed, CASES, kinds)))
+            })
             .collect();
         for (kinds, run) in runs {
             assert_eq!(run.join().unwrap(), Ok(CASES), "{kinds}");
@@ -121,7 +127,7 @@ async fn two_nodes_share_a_limit_and_names_say_nothing() {
     let answer = ask(&other, &limit, 7).await.unwrap();
     assert_eq!(answer.outcomes[0].decision.remaining, 1);
     assert_eq!(answer.outcomes[0].source, Source::Redis);
-    assert_eq!(redis.ask(&["keys", "*"]), format!("tollgate:{:032x}", 7));
+    assert_eq!(redis.ask(&["keys", "*"]), format!("tollgate:{{0000}}{:028x}", 7));
     Store::reset(&one, &[KeyHash(7)]).await.unwrap();
     assert_eq!(redis.ask(&["dbsize"]), "0");
 }
@@ -154,7 +160,7 @@ async fn what_a_server_refuses_is_told_apart() {
     redis.ask(&["replicaof", "no", "one"]);
     until(async || ask(&store, &slow(3), 7).await.is_ok()).await;
     // What another program keeps there is a mistake that does not pass by itself.
-    redis.ask(&["lpush", &format!("tollgate:{:032x}", 8), "x"]);
+    redis.ask(&["lpush", &format!("tollgate:{{0000}}{:028x}", 8), "x"]);
     assert!(matches!(
         ask(&store, &slow(3), 8).await,
         Ok(Answer { allowed: true, .. }) | Err(StoreError::Defect(_))
@@ -167,12 +173,12 @@ async fn what_a_server_refuses_is_told_apart() {
 async fn a_wrong_password_is_said_and_not_shown() {
     let redis = Redis::start(&["--requirepass", "secret"]);
     let url = redis.url().replace("redis+unix://", "redis+unix://:wrong@");
-    let store = RedisStore::new(RedisOptions::new(redis.url())).unwrap();
+    let store = RedisStore::new(&RedisOptions::new(redis.url())).unwrap();
     until(async || store.status().trouble.is_some()).await;
     let trouble = store.status().trouble.unwrap();
     assert!(trouble.to_lowercase().contains("auth"), "{trouble}");
     assert!(
-        !RedisStore::new(RedisOptions::new(url))
+        !RedisStore::new(&RedisOptions::new(url))
             .map_or_else(|e| e.to_string(), |s| s.address().to_owned())
             .contains("wrong")
     );
@@ -181,7 +187,7 @@ async fn a_wrong_password_is_said_and_not_shown() {
 }
 
 fn guarded(url: String, on_failure: OnFailure) -> Guarded<RedisStore> {
-    Guarded::new(RedisStore::new(RedisOptions::new(url)).unwrap(), MemoryStore::default(), on_failure)
+    Guarded::new(RedisStore::new(&RedisOptions::new(url)).unwrap(), MemoryStore::default(), on_failure)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,6 +273,54 @@ async fn when_a_primary_dies_the_next_one_decides() {
     assert_eq!(left().await, before - 1);
 }
 
+#[test]
+fn a_cluster_equals_the_model() {
+    const CASES: u64 = 2_000;
+    let cluster = Cluster::start();
+    // The limits of one request lie on different servers, nearly always.
+    assert_eq!(conformance(cluster.url(), 7, CASES, Kind::ALL.to_vec()), Ok(CASES));
+    let (keys, lasting_forever) = cluster.audit();
+    assert!(keys > 0 && lasting_forever == 0, "{keys} {lasting_forever}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_moves_its_slots_and_loses_a_primary_decides_on() {
+    const KEYS: u128 = 40;
+    const ALL: u64 = 50 * 40;
+    let mut cluster = Cluster::start();
+    let store = Arc::new(connected(patient(cluster.url())).await);
+    // All over the slots, and two limits of each identity.
+    let key = |number: u128| number << 122 | number;
+    let moved = AtomicBool::new(false);
+    let mut admitted = [0; KEYS as usize];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            cluster.move_slots();
+            moved.store(true, Ordering::Release);
+        });
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                while !moved.load(Ordering::Acquire) || admitted.iter().sum::<u64>() < ALL {
+                    for number in 0..KEYS {
+                        // What is on its way is refused for a moment.
+                        let answer = ask(&*store, &slow(50), key(number)).await;
+                        admitted[usize::try_from(number).unwrap()] +=
+                            u64::from(answer.is_ok_and(|answer| answer.allowed));
+                    }
+                }
+            });
+        });
+    });
+    assert_eq!(admitted, [50; KEYS as usize]);
+
+    cluster.kill_primary();
+    let killed = Instant::now();
+    for number in 0..KEYS {
+        until(async || ask(&*store, &slow(50), key(number)).await.is_ok()).await;
+    }
+    println!("all keys were decided again after {:?}", killed.elapsed());
+}
+
 /// A server that only speaks TLS, and only to those who show a certificate.
 #[cfg(feature = "redis-tls")]
 #[tokio::test]
@@ -306,7 +360,7 @@ async fn both_sides_show_who_they_are() {
     ] {
         let mut options = options.clone();
         change(&mut options.tls);
-        let store = RedisStore::new(options).unwrap();
+        let store = RedisStore::new(&options).unwrap();
         until(async || store.status().trouble.is_some()).await;
         assert!(!store.status().is_connected, "{what}");
     }
@@ -328,7 +382,7 @@ fn what_cannot_be_kept_is_said() {
     }
     let errors: HashSet<String> = ["", "ftp://x", "redis://:secret@[", "redis+sentinel://:secret@host:1"]
         .into_iter()
-        .filter_map(|url| RedisStore::new(RedisOptions::new(url)).err())
+        .filter_map(|url| RedisStore::new(&RedisOptions::new(url)).err())
         .map(|error| error.to_string())
         .collect();
     assert_eq!(errors.len(), 4);

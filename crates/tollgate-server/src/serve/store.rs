@@ -52,7 +52,7 @@ impl ServerStore {
         redis.tls.authorities = read("--store-ca", &options.store_ca)?;
         let certificate = read("--store-cert", &options.store_cert)?;
         redis.tls.client = certificate.zip(read("--store-key", &options.store_key)?);
-        let store = RedisStore::new(redis).map_err(|error| format!("--store: {error}"))?;
+        let store = RedisStore::new(&redis).map_err(|error| format!("--store: {error}"))?;
         let share = Share::of(options.node, options.nodes).ok_or_else(|| {
             format!(
                 "--node {}: of {} nodes, the last is number {}",

@@ -74,19 +74,30 @@ impl Batch {
         batch
     }
 
+    /// A batch of one request.
+    pub(super) fn of_one(order: Order) -> Self {
+        let mut batch = Self::default();
+        // The first one always fits.
+        let _ = batch.push(order, true);
+        batch
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.orders.is_empty()
     }
 
-    /// Takes a request along, if it has room and none of its keys is here already under another limit.
+    /// Takes a request along, if it has room, and none of its keys is here already under another limit, or of another tag
+    /// where that matters.
     // An order goes back to the courier, which holds it anyway.
     #[allow(clippy::result_large_err)]
-    pub(super) fn push(&mut self, order: Order) -> Result<(), Order> {
+    pub(super) fn push(&mut self, order: Order, one_tag: bool) -> Result<(), Order> {
         let fits = self.is_empty() || self.hits + order.hits.len() <= HITS_MAX;
         let clashes = |(_, key, limit, _): &(LimitId, KeyHash, Limit, u32)| {
             self.places.get(key).is_some_and(|place| self.keys[*place].1 != *limit)
         };
-        if !fits || order.hits.iter().any(clashes) {
+        let tag = |order: &Order| order.hits.first().map(|(_, key, ..)| key.tag());
+        let strays = one_tag && self.orders.first().is_some_and(|first| tag(first) != tag(&order));
+        if !fits || strays || order.hits.iter().any(clashes) {
             return Err(order);
         }
         self.hits += order.hits.len();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redis::{Cmd, Script, Value};
+use redis::{Cmd, RedisError, Script, Value};
 use tollgate_core::{Answer, KeyHash, Limit, State, Timestamp};
 
 use super::batch::{Batch, Reply};
@@ -18,8 +18,72 @@ pub(super) struct Caller {
     prefix: String,
     decide: Script,
     swap: Script,
-    /// The time that scripts are told, in nanoseconds; 0 if they read the server's.
-    told_time: AtomicU64,
+    told_time: Arc<ToldTime>,
+}
+
+/// The time that scripts are told, in nanoseconds; 0 if they read the server's.
+#[derive(Debug, Default)]
+pub(super) struct ToldTime(AtomicU64);
+
+impl ToldTime {
+    /// From now on it is this time.
+    pub(super) fn tell(&self, now: Timestamp) {
+        // Relaxed: whoever tells the time is the only one to ask.
+        self.0.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    fn nanos(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// For how many milliseconds a state is worth remembering; `None` if it is as new.
+    pub(super) fn lasting(&self, limit: &Limit, state: &State, now: Timestamp) -> Option<u64> {
+        /// In case the clock is set back; and where the time is told, as the server's own says nothing then. As in the
+        /// script.
+        const MORE: [u64; 2] = [1_000, 600_000];
+
+        let more = MORE[usize::from(self.nanos() > 0)];
+        let vacant_at = limit.vacant_at(state);
+        (vacant_at > now).then(|| vacant_at.since(now).as_nanos().div_ceil(MICRO * 1_000) + more)
+    }
+}
+
+/// Why a call did nothing, or nothing that is known.
+#[derive(Clone, Debug)]
+pub(super) enum CallError {
+    /// Another server has the keys now.
+    Moved(String),
+    /// Another server may have them already, and is to be asked this once.
+    Ask(String),
+    /// Whoever asked has to live with it.
+    Told(StoreError),
+}
+
+impl From<&RedisError> for CallError {
+    fn from(error: &RedisError) -> Self {
+        match (error.code(), error.redirect_node()) {
+            (Some("MOVED"), Some((address, _))) => Self::Moved(address.to_owned()),
+            (Some("ASK"), Some((address, _))) => Self::Ask(address.to_owned()),
+            _ => Self::Told(told(error)),
+        }
+    }
+}
+
+impl From<StoreError> for CallError {
+    fn from(error: StoreError) -> Self {
+        Self::Told(error)
+    }
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Moved(to) | CallError::Ask(to) => {
+                Self::Unavailable(format!("the keys are moving to {to}"))
+            }
+            CallError::Told(error) => error,
+        }
+    }
 }
 
 /// What a key is to hold in place of something else, and for how many milliseconds.
@@ -32,57 +96,41 @@ pub(super) struct Swap {
 }
 
 impl Caller {
-    pub(super) fn new(link: Arc<Link>, prefix: String) -> Self {
+    pub(super) fn new(link: Arc<Link>, prefix: String, told_time: Arc<ToldTime>) -> Self {
         Self {
             link,
             prefix,
             decide: Script::new(include_str!("decide.lua")),
             swap: Script::new(include_str!("swap.lua")),
-            told_time: AtomicU64::new(0),
+            told_time,
         }
     }
 
-    /// From now on it is this time.
-    pub(super) fn tell(&self, now: Timestamp) {
-        // Relaxed: whoever tells the time is the only one to ask.
-        self.told_time.store(now.as_nanos(), Ordering::Relaxed);
-    }
-
-    /// For how many milliseconds a state is worth remembering; `None` if it is as new.
-    pub(super) fn lasting(&self, limit: &Limit, state: &State, now: Timestamp) -> Option<u64> {
-        /// In case the clock is set back; and where the time is told, as the server's own says nothing then. As in the
-        /// script.
-        const MORE: [u64; 2] = [1_000, 600_000];
-
-        let more = MORE[usize::from(self.told_time.load(Ordering::Relaxed) > 0)];
-        let vacant_at = limit.vacant_at(state);
-        (vacant_at > now).then(|| vacant_at.since(now).as_nanos().div_ceil(MICRO * 1_000) + more)
-    }
-
-    /// The name of a key: the prefix, and the hash in hexadecimal.
-    pub(super) fn name(&self, key: KeyHash) -> String {
-        format!("{}{:032x}", self.prefix, key.0)
+    /// The name of a key: the prefix, and the hash in hexadecimal, of which a cluster looks at the tag in braces.
+    fn name(&self, key: KeyHash) -> String {
+        format!("{}{{{:04x}}}{:028x}", self.prefix, key.tag(), key.0 << 16 >> 16)
     }
 
     /// Decides all requests of a batch.
-    pub(super) async fn decide(&self, batch: &Batch) -> Result<Vec<Answer>, StoreError> {
-        batch.answers(&self.ask(batch).await?)
+    pub(super) async fn decide(&self, batch: &Batch, asking: bool) -> Result<Vec<Answer>, CallError> {
+        Ok(batch.answers(&self.ask(batch, asking).await?)?)
     }
 
     /// Runs the deciding script; a batch without requests only reads.
-    pub(super) async fn ask(&self, batch: &Batch) -> Result<Reply, StoreError> {
+    pub(super) async fn ask(&self, batch: &Batch, asking: bool) -> Result<Reply, CallError> {
         let (rules, requests) = batch.pack();
         let names: Vec<String> = batch.keys().map(|key| self.name(key)).collect();
-        let now = match self.told_time.load(Ordering::Relaxed) {
+        let now = match self.told_time.nanos() {
             0 => String::new(),
             nanos => (nanos / MICRO).to_string(),
         };
         let arguments: [&[u8]; 3] = [now.as_bytes(), &rules, &requests];
-        Reply::read(self.run(&self.decide, include_str!("decide.lua"), &names, &arguments).await?)
+        let text = include_str!("decide.lua");
+        Ok(Reply::read(self.run(&self.decide, text, &names, &arguments, asking).await?)?)
     }
 
     /// Changes what keys hold, all or none. Returns whether they still held what they had to.
-    pub(super) async fn swap(&self, swaps: &[Swap]) -> Result<bool, StoreError> {
+    pub(super) async fn swap(&self, swaps: &[Swap], asking: bool) -> Result<bool, CallError> {
         let names: Vec<String> = swaps.iter().map(|swap| self.name(swap.key)).collect();
         let lengths: Vec<String> =
             swaps.iter().map(|swap| swap.to.as_ref().map_or(0, |(_, millis)| *millis).to_string()).collect();
@@ -92,19 +140,24 @@ impl Caller {
             arguments.push(swap.to.as_ref().map_or(&[], |(value, _)| value.as_slice()));
             arguments.push(length.as_bytes());
         }
-        let done = self.run(&self.swap, include_str!("swap.lua"), &names, &arguments).await?;
+        let done = self.run(&self.swap, include_str!("swap.lua"), &names, &arguments, asking).await?;
         Ok(matches!(done, Value::Int(1)))
     }
 
     /// Writes a key that means nothing, for a second.
-    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+    pub(super) async fn probe(&self) -> Result<(), CallError> {
         let mut command = redis::cmd("SET");
         command.arg(format!("{}probe", self.prefix)).arg(1).arg("PX").arg(1_000);
-        self.link.call(&command).await.map(drop).map_err(|error| told(&error))
+        self.call(&command, false).await.map(drop)
+    }
+
+    /// Asks for a sign of life.
+    pub(super) async fn ping(&self) -> Result<(), CallError> {
+        self.call(&redis::cmd("PING"), false).await.map(drop)
     }
 
     /// What all nodes agree on under a name: what the first of them proposed.
-    pub(super) async fn agree(&self, name: &str, proposal: &str) -> Result<String, StoreError> {
+    pub(super) async fn agree(&self, name: &str, proposal: &str, asking: bool) -> Result<String, CallError> {
         let mut command = redis::cmd("EVAL");
         command
             .arg(
@@ -112,24 +165,26 @@ impl Caller {
                  return redis.call('GET', KEYS[1])",
             )
             .arg(1)
-            .arg(format!("{}{name}", self.prefix))
+            .arg(format!("{}{{0000}}{name}", self.prefix))
             .arg(proposal);
-        match self.link.call(&command).await {
-            Ok(Value::BulkString(agreed)) => Ok(String::from_utf8_lossy(&agreed).into_owned()),
-            Ok(_) => {
-                Err(StoreError::Defect(format!("{}{name} holds something that is no text", self.prefix)))
-            }
-            Err(error) => Err(told(&error)),
+        if let Value::BulkString(agreed) = self.call(&command, asking).await? {
+            return Ok(String::from_utf8_lossy(&agreed).into_owned());
         }
+        let what = format!("{}{{0000}}{name} holds something that is no text", self.prefix);
+        Err(StoreError::Defect(what).into())
     }
 
-    /// Forgets keys.
-    pub(super) async fn forget(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
+    /// Forgets keys with one tag.
+    pub(super) async fn forget(&self, keys: &[KeyHash], asking: bool) -> Result<(), CallError> {
         let mut command = redis::cmd("UNLINK");
         for key in keys {
             command.arg(self.name(*key));
         }
-        self.link.call(&command).await.map(drop).map_err(|error| told(&error))
+        self.call(&command, asking).await.map(drop)
+    }
+
+    async fn call(&self, command: &Cmd, asking: bool) -> Result<Value, CallError> {
+        self.link.call(command, asking).await.map_err(|error| CallError::from(&error))
     }
 
     /// Runs a script by its hash, and by its text where the server does not have it: then it was not run, so that it is run
@@ -140,7 +195,8 @@ impl Caller {
         text: &str,
         keys: &[String],
         arguments: &[&[u8]],
-    ) -> Result<Value, StoreError> {
+        asking: bool,
+    ) -> Result<Value, CallError> {
         let command = |name: &str, script: &str| -> Cmd {
             let mut command = redis::cmd(name);
             command.arg(script).arg(keys.len()).arg(keys);
@@ -149,10 +205,12 @@ impl Caller {
             }
             command
         };
-        match self.link.call(&command("EVALSHA", script.get_hash())).await {
-            Err(error) if error.code() == Some("NOSCRIPT") => self.link.call(&command("EVAL", text)).await,
+        match self.link.call(&command("EVALSHA", script.get_hash()), asking).await {
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                self.link.call(&command("EVAL", text), asking).await
+            }
             result => result,
         }
-        .map_err(|error| told(&error))
+        .map_err(|error| CallError::from(&error))
     }
 }

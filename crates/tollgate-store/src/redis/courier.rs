@@ -10,46 +10,49 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tollgate_core::Answer;
 
 use super::batch::{Batch, Order};
-use super::caller::Caller;
+use super::caller::{CallError, Caller};
 use crate::store::StoreError;
 
-/// How many calls are under way at once.
+/// How many calls are under way at once, where each can take any request along.
 const UNDER_WAY: usize = 2;
+
+/// And in a cluster, where a call is for one slot only, so that hardly any take others along.
+const UNDER_WAY_BY_SLOT: usize = 64;
 
 /// How many requests may wait to be sent. More than these would not be answered in time anyway.
 const WAITING: usize = 16_384;
 
-type Reply = oneshot::Sender<Result<Answer, StoreError>>;
+type Reply = oneshot::Sender<Result<Answer, CallError>>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Courier(mpsc::Sender<(Order, Reply)>);
 
 impl Courier {
     /// A courier with a task of its own, which ends when the courier is dropped.
-    pub(super) fn new(caller: Arc<Caller>) -> Self {
+    pub(super) fn new(caller: Arc<Caller>, by_slot: bool) -> Self {
         let (orders, taken) = mpsc::channel(WAITING);
-        tokio::spawn(run(caller, taken));
+        tokio::spawn(run(caller, taken, by_slot));
         Self(orders)
     }
 
     /// Has a request decided, within the deadline.
-    pub(super) async fn send(&self, order: Order, deadline: Duration) -> Result<Answer, StoreError> {
+    pub(super) async fn send(&self, order: Order, deadline: Duration) -> Result<Answer, CallError> {
         let (reply, answer) = oneshot::channel();
-        let late = || StoreError::Unavailable(format!("no answer within {deadline:?}"));
+        let failed = |why: String| CallError::Told(StoreError::Unavailable(why));
         self.0
             .try_send((order, reply))
-            .map_err(|_| StoreError::Unavailable(format!("{WAITING} requests are waiting already")))?;
+            .map_err(|_| failed(format!("{WAITING} requests are waiting already")))?;
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             // Its task is gone: the runtime ends.
-            Ok(Err(_)) => Err(StoreError::Unavailable("the program is ending".to_owned())),
-            Err(_) => Err(late()),
+            Ok(Err(_)) => Err(failed("the program is ending".to_owned())),
+            Err(_) => Err(failed(format!("no answer within {deadline:?}"))),
         }
     }
 }
 
-async fn run(caller: Arc<Caller>, mut orders: mpsc::Receiver<(Order, Reply)>) {
-    let under_way = Arc::new(Semaphore::new(UNDER_WAY));
+async fn run(caller: Arc<Caller>, mut orders: mpsc::Receiver<(Order, Reply)>, by_slot: bool) {
+    let under_way = Arc::new(Semaphore::new(if by_slot { UNDER_WAY_BY_SLOT } else { UNDER_WAY }));
     let mut left = None;
     loop {
         let first = match left.take() {
@@ -66,7 +69,7 @@ async fn run(caller: Arc<Caller>, mut orders: mpsc::Receiver<(Order, Reply)>) {
         while let Some((order, reply)) = next {
             // Whoever has gone needs no answer, and has taken nothing yet.
             if !reply.is_closed() {
-                match batch.push(order) {
+                match batch.push(order, by_slot) {
                     Ok(()) => replies.push(reply),
                     Err(order) => {
                         left = Some((order, reply));
@@ -81,7 +84,7 @@ async fn run(caller: Arc<Caller>, mut orders: mpsc::Receiver<(Order, Reply)>) {
         }
         let caller = Arc::clone(&caller);
         tokio::spawn(async move {
-            let answers = caller.decide(&batch).await;
+            let answers = caller.decide(&batch, false).await;
             drop(permit);
             match answers {
                 Ok(answers) => {

@@ -237,7 +237,7 @@ kinds.l = {
   end,
 }
 
-local values = redis.call('MGET', unpack(KEYS))
+local values = #KEYS > 0 and redis.call('MGET', unpack(KEYS)) or {}
 local states, rule_of, dirty = {}, {}, {}
 
 local rules, at, count = {}, 1

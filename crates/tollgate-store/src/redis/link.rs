@@ -87,15 +87,22 @@ impl Link {
         lock(&self.trouble).clone()
     }
 
-    /// Sends a command, once.
-    pub(super) async fn call(self: &Arc<Self>, command: &Cmd) -> Result<Value, RedisError> {
+    /// Sends a command, once; `asking` for keys that are on their way to this server of a cluster.
+    pub(super) async fn call(self: &Arc<Self>, command: &Cmd, asking: bool) -> Result<Value, RedisError> {
         let laid = lock(&self.connection).clone();
         let Some(mut laid) = laid else {
             self.lay();
             let why = self.trouble().unwrap_or_else(|| "it was not reached yet".to_owned());
             return Err(RedisError::from((redis::ErrorKind::Io, "not connected", why)));
         };
-        let result = laid.connection.send_packed_command(command).await.and_then(Value::extract_error);
+        let result = if asking {
+            let mut both = redis::pipe();
+            both.cmd("ASKING").add_command(command.clone());
+            let answers = laid.connection.send_packed_commands(&both, 1, 1).await;
+            answers.and_then(|mut answers| answers.pop().unwrap_or(Value::Nil).extract_error())
+        } else {
+            laid.connection.send_packed_command(command).await.and_then(Value::extract_error)
+        };
         match &result {
             Ok(_) => {
                 self.heard_at.store(self.millis(), Ordering::Relaxed);

@@ -17,6 +17,7 @@ mod batch;
 mod caller;
 mod courier;
 mod link;
+mod reach;
 mod route;
 mod wire;
 
@@ -29,10 +30,9 @@ use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, Source, State, Timestamp
 pub use self::wire::Unfit;
 
 use self::batch::{Batch, Order, Reply};
-use self::caller::{Caller, Swap};
-use self::courier::Courier;
-use self::link::Link;
-use self::route::Route;
+use self::caller::{Swap, ToldTime};
+use self::reach::{Cluster, Plan, Reach};
+use self::route::{Maker, Route};
 use self::wire::Rule;
 use crate::conformance::Subject;
 use crate::guard::Remote;
@@ -45,7 +45,8 @@ use crate::together::{self, States};
 pub struct RedisOptions {
     /// Where the server is: `redis://[user:password@]host[:port][/database]`, `rediss://…` with TLS, `redis+unix:///path`, or
     /// `redis+sentinel://[user:password@]host:port[,host:port…]/service[/database]`, where sentinels say where the primary of a
-    /// service is, and user and password are for that.
+    /// service is, and user and password are for that; or `redis+cluster://[user:password@]host:port[,host:port…]`, of which any
+    /// servers do, as they name the others (`rediss+cluster://` with TLS).
     pub url: String,
     /// What the names of all keys begin with. Nodes that share limits share it.
     pub prefix: String,
@@ -95,7 +96,8 @@ impl RedisOptions {
 /// Why a store cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{url}: {reason}; write redis://host:port, redis+unix:///path or redis+sentinel://host:port,host:port/service"
+    "{url}: {reason}; write redis://host:port, redis+unix:///path, \
+     redis+sentinel://host:port,host:port/service or redis+cluster://host:port,host:port"
 )]
 pub struct AddressError {
     url: String,
@@ -114,7 +116,7 @@ pub struct RedisStatus {
     pub trouble: Option<String>,
 }
 
-/// The store on one Redis or Valkey server, or on the primary of several that sentinels watch.
+/// The store on one Redis or Valkey server, on the primary of several that sentinels watch, or on a cluster.
 ///
 /// It need not be there when the store is made: until it is, decisions are [unavailable](StoreError::Unavailable).
 ///
@@ -123,7 +125,7 @@ pub struct RedisStatus {
 /// use tollgate_store::redis::{RedisOptions, RedisStore};
 ///
 /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
-/// let store = RedisStore::new(RedisOptions::new("redis://127.0.0.1:6379"))?;
+/// let store = RedisStore::new(&RedisOptions::new("redis://127.0.0.1:6379"))?;
 /// # Ok(())
 /// # }
 /// ```
@@ -131,8 +133,8 @@ pub struct RedisStatus {
 pub struct RedisStore {
     /// Without a password.
     address: String,
-    caller: Arc<Caller>,
-    courier: Courier,
+    reach: Reach,
+    told_time: Arc<ToldTime>,
     deadline: Duration,
 }
 
@@ -141,22 +143,31 @@ impl RedisStore {
     ///
     /// # Errors
     /// If the address cannot be understood.
-    pub fn new(options: RedisOptions) -> Result<Self, AddressError> {
+    pub fn new(options: &RedisOptions) -> Result<Self, AddressError> {
+        let address = without_password(&options.url);
+        let reach = Self::reach(options);
+        let (reach, told_time) = reach.map_err(|reason| AddressError { url: address.clone(), reason })?;
+        Ok(Self { address, reach, told_time, deadline: options.deadline })
+    }
+
+    fn reach(options: &RedisOptions) -> Result<(Reach, Arc<ToldTime>), String> {
+        let told_time = Arc::new(ToldTime::default());
+        let plan = Plan {
+            prefix: options.prefix.clone(),
+            connect_timeout: options.connect_timeout,
+            deadline: options.deadline,
+            told_time: Arc::clone(&told_time),
+        };
         #[cfg(feature = "redis-tls")]
-        let route = Route::parse(&options.url, &options.tls);
+        let (cluster, route) =
+            (Maker::parse(&options.url, &options.tls), || Route::parse(&options.url, &options.tls));
         #[cfg(not(feature = "redis-tls"))]
-        let route = Route::parse(&options.url);
-        let RedisOptions { url, prefix, deadline, connect_timeout, .. } = options;
-        let route = route.map_err(|reason| AddressError { url: without_password(&url), reason })?;
-        let link = Arc::new(Link::new(route, connect_timeout, deadline * 2));
-        link.lay();
-        let caller = Arc::new(Caller::new(link, prefix));
-        Ok(Self {
-            address: without_password(&url),
-            courier: Courier::new(Arc::clone(&caller)),
-            caller,
-            deadline,
-        })
+        let (cluster, route) = (Maker::parse(&options.url), || Route::parse(&options.url));
+        let reach = match cluster {
+            Some((maker, seeds)) => Reach::Cluster(Cluster::new(plan, maker, seeds)?),
+            None => Reach::One(plan.node(route()?, false)),
+        };
+        Ok((reach, told_time))
     }
 
     /// Whether a limit can be kept here.
@@ -178,15 +189,25 @@ impl RedisStore {
     /// # Errors
     /// If the store cannot be asked.
     pub async fn agree(&self, name: &str, proposal: &str) -> Result<String, StoreError> {
-        self.in_time(self.caller.agree(name, proposal)).await
+        let agree = async {
+            let mut path = self.reach.path(0)?;
+            loop {
+                let done = path.node.caller.agree(name, proposal, path.asking).await;
+                if let Some(done) = path.follow(done)? {
+                    return Ok(done);
+                }
+            }
+        };
+        self.in_time(agree).await
     }
 
     /// How the store fares.
     pub fn status(&self) -> RedisStatus {
+        let nodes = self.reach.nodes();
         RedisStatus {
-            is_connected: self.caller.link.is_up(),
-            consecutive_failures: self.caller.link.failures(),
-            trouble: self.caller.link.trouble(),
+            is_connected: self.reach.is_up(),
+            consecutive_failures: nodes.iter().map(|node| node.caller.link.failures()).max().unwrap_or(0),
+            trouble: nodes.iter().find_map(|node| node.caller.link.trouble()),
         }
     }
 
@@ -201,49 +222,178 @@ impl RedisStore {
     async fn decide(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         let order = Order::new(groups).map_err(unfit)?;
         if together::hits(groups).any(|hit| hit.previous.is_some()) {
-            self.in_time(self.carry_over(groups)).await?;
+            // Boxed, as it is rare and large; below as well.
+            Box::pin(self.in_time(self.carry_over(groups))).await?;
         }
-        self.courier.send(order, self.deadline).await
+        let mut tags = tags(groups);
+        match (&self.reach, tags.next(), tags.next()) {
+            // Nothing to remember: any time will do.
+            (_, None, _) => {
+                Ok(together::acquire(Timestamp::EPOCH, groups, &mut States::new(), Source::Redis))
+            }
+            (Reach::Cluster(_), Some(_), Some(_)) => Box::pin(self.in_time(self.decide_apart(groups))).await,
+            (_, Some(tag), _) => self.send(tag, order).await,
+        }
+    }
+
+    /// Has a request decided whose keys have one server.
+    async fn send(&self, tag: u16, order: Order) -> Result<Answer, StoreError> {
+        let mut path = self.reach.path(tag)?;
+        loop {
+            let done = if path.asking {
+                let answers = path.node.caller.decide(&Batch::of_one(order.clone()), true).await;
+                answers.and_then(|answers| {
+                    let none = || StoreError::Defect("no answer".to_owned()).into();
+                    answers.into_iter().next().ok_or_else(none)
+                })
+            } else {
+                path.node.courier.send(order.clone(), self.deadline).await
+            };
+            if let Some(done) = path.follow(done)? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Decides a request whose keys have several servers: looks at all, then takes on one server after the other, and gives
+    /// back if one refuses that had agreed a moment ago. For that moment another request may find a unit held.
+    async fn decide_apart(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
+        /// How often others may come between.
+        const TRIES: u32 = 4;
+
+        for _ in 0..TRIES {
+            let (before, now) = self.states(groups).await?;
+            let mut states = before.clone();
+            let mut answer = together::acquire(now, groups, &mut states, Source::Redis);
+            // Hits that take nothing can change a state all the same: a bucket that is not full at first begins to
+            // fill, and what lies in the future is brought near.
+            let changed = |hit: &Hit<'_>| {
+                let (old, new) = (before.get(&hit.key), states.get(&hit.key));
+                old != new && (old.is_some() || new.is_some_and(|new| hit.limit.vacant_at(new) > now))
+            };
+            for (index, hit) in together::hits(groups).enumerate() {
+                if answer.outcomes[index].grant.is_none() && changed(hit) {
+                    let look = Hit { previous: None, ..*hit }.with_cost(0);
+                    let order = Order::new(&[Group::all(&[look])]).map_err(unfit)?;
+                    self.send(hit.key.tag(), order).await.map(drop)?;
+                }
+            }
+            if !answer.allowed {
+                return Ok(answer);
+            }
+            let taking: Vec<(usize, Hit<'_>)> = together::hits(groups)
+                .enumerate()
+                .filter(|(index, _)| answer.outcomes[*index].grant.is_some())
+                .map(|(index, hit)| (index, Hit { previous: None, ..*hit }))
+                .collect();
+            let mut tags: Vec<u16> = taking.iter().map(|(_, hit)| hit.key.tag()).collect();
+            // Always in the same order.
+            tags.sort_unstable();
+            tags.dedup();
+            let mut taken: Vec<usize> = Vec::new();
+            let mut refused = None;
+            for tag in tags {
+                let part: Vec<(usize, Hit<'_>)> =
+                    taking.iter().filter(|(_, hit)| hit.key.tag() == tag).copied().collect();
+                let hits: Vec<Hit<'_>> = part.iter().map(|(_, hit)| *hit).collect();
+                let order = Order::new(&[Group::all(&hits)]).map_err(unfit)?;
+                match self.send(tag, order).await {
+                    Ok(own) if own.allowed => {
+                        for ((index, _), outcome) in part.iter().zip(own.outcomes) {
+                            answer.outcomes[*index] = outcome;
+                            taken.push(*index);
+                        }
+                    }
+                    Ok(_) => refused = Some(Ok(())),
+                    Err(error) => refused = Some(Err(error)),
+                }
+                if refused.is_some() {
+                    break;
+                }
+            }
+            let Some(refused) = refused else { return Ok(answer) };
+            for (index, hit) in taking.iter().filter(|(index, _)| taken.contains(index)) {
+                if let Some(grant) = answer.outcomes[*index].grant {
+                    self.give_back(&Refund { key: hit.key, limit: hit.limit, grant }).await?;
+                }
+            }
+            refused?;
+        }
+        Err(StoreError::Unavailable(format!("others came between {TRIES} times")))
     }
 
     async fn look(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         Order::new(groups).map_err(unfit)?;
-        let (mut states, reply) = self.states(groups).await?;
-        for (hit, state) in carried(groups, &states, reply.now) {
+        let (mut states, now) = self.states(groups).await?;
+        for (hit, state) in carried(groups, &states, now) {
             states.insert(hit.key, state);
         }
-        Ok(together::peek(reply.now, groups, &mut states, Source::Redis))
+        Ok(together::peek(now, groups, &mut states, Source::Redis))
     }
 
-    /// The states of all keys of a request, and of those that they had before.
-    async fn states(&self, groups: &[Group<'_>]) -> Result<(States, Reply), StoreError> {
-        let batch = Batch::of_keys(together::hits(groups).flat_map(|hit| {
-            let previous = hit.previous.map(|previous| (previous.key, *previous.limit));
-            std::iter::once((hit.key, *hit.limit)).chain(previous)
-        }));
-        let reply = self.caller.ask(&batch).await?;
-        Ok((batch.states(&reply), reply))
+    /// The states of all keys of a request, and of those that they had before; and the time at which they were read.
+    async fn states(&self, groups: &[Group<'_>]) -> Result<(States, Timestamp), StoreError> {
+        let mut keys: Vec<(KeyHash, Limit)> = together::hits(groups)
+            .flat_map(|hit| {
+                let previous = hit.previous.map(|previous| (previous.key, *previous.limit));
+                std::iter::once((hit.key, *hit.limit)).chain(previous)
+            })
+            .filter(|(_, limit)| is_stateful(limit))
+            .collect();
+        if let Reach::Cluster(_) = self.reach {
+            keys.sort_by_key(|(key, _)| key.tag());
+        }
+        let (mut states, mut now) = (States::new(), Timestamp::EPOCH);
+        let together = |one: &(KeyHash, Limit), other: &(KeyHash, Limit)| {
+            matches!(self.reach, Reach::One(_)) || one.0.tag() == other.0.tag()
+        };
+        for keys in keys.chunk_by(together) {
+            let batch = Batch::of_keys(keys.iter().copied());
+            let reply = self.read(keys[0].0.tag(), &batch).await?;
+            states.extend(batch.states(&reply));
+            now = now.max(reply.now);
+        }
+        Ok((states, now))
     }
 
     /// Moves what is left of keys whose limits were changed to the keys of the new ones.
     async fn carry_over(&self, groups: &[Group<'_>]) -> Result<(), StoreError> {
-        let (states, reply) = self.states(groups).await?;
-        let mut swaps = Vec::new();
-        for (hit, state) in carried(groups, &states, reply.now) {
+        let (states, now) = self.states(groups).await?;
+        for (hit, state) in carried(groups, &states, now) {
             let Some(previous) = hit.previous else { continue };
             let (Ok(rule), Ok(former)) = (Rule::of(hit.limit), Rule::of(previous.limit)) else { continue };
             let from = states.get(&previous.key).map(|state| former.write_state(state));
-            let to = self.caller.lasting(hit.limit, &state, reply.now);
-            let to = to.map(|millis| (rule.write_state(&state), millis));
-            swaps.push(Swap { key: previous.key, from, to: None });
             let own = states.get(&hit.key).map(|state| rule.write_state(state));
-            swaps.push(Swap { key: hit.key, from: own, to });
-        }
-        // If it was not done, somebody else did it.
-        if !swaps.is_empty() {
-            self.caller.swap(&swaps).await?;
+            let to = self.told_time.lasting(hit.limit, &state, now);
+            let to = to.map(|millis| (rule.write_state(&state), millis));
+            // The new one first: where both are, the new one counts. If it was not done, somebody else did it.
+            for swap in [Swap { key: hit.key, from: own, to }, Swap { key: previous.key, from, to: None }] {
+                self.swap(swap).await?;
+            }
         }
         Ok(())
+    }
+
+    /// What the keys of a batch hold.
+    async fn read(&self, tag: u16, batch: &Batch) -> Result<Reply, StoreError> {
+        let mut path = self.reach.path(tag)?;
+        loop {
+            let done = path.node.caller.ask(batch, path.asking).await;
+            if let Some(done) = path.follow(done)? {
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn swap(&self, swap: Swap) -> Result<bool, StoreError> {
+        let (tag, swaps) = (swap.key.tag(), [swap]);
+        let mut path = self.reach.path(tag)?;
+        loop {
+            let done = path.node.caller.swap(&swaps, path.asking).await;
+            if let Some(done) = path.follow(done)? {
+                return Ok(done);
+            }
+        }
     }
 
     async fn give_back(&self, refund: &Refund<'_>) -> Result<(), StoreError> {
@@ -251,22 +401,67 @@ impl RedisStore {
         const TRIES: u32 = 16;
 
         let rule = Rule::of(refund.limit).map_err(unfit)?;
+        let batch = Batch::of_keys([(refund.key, *refund.limit)]);
         for _ in 0..TRIES {
-            let batch = Batch::of_keys([(refund.key, *refund.limit)]);
-            let reply = self.caller.ask(&batch).await?;
+            let reply = self.read(refund.key.tag(), &batch).await?;
             let Some(mut state) = batch.states(&reply).remove(&refund.key) else { return Ok(()) };
             let from = reply.values.first().cloned().flatten();
             refund.limit.give_back(&mut state, reply.now, refund.grant);
-            let to = self
-                .caller
-                .lasting(refund.limit, &state, reply.now)
-                .map(|millis| (rule.write_state(&state), millis));
-            if self.caller.swap(&[Swap { key: refund.key, from, to }]).await? {
+            let to = self.told_time.lasting(refund.limit, &state, reply.now);
+            let to = to.map(|millis| (rule.write_state(&state), millis));
+            if self.swap(Swap { key: refund.key, from, to }).await? {
                 return Ok(());
             }
         }
         Err(StoreError::Unavailable(format!("others changed the key {TRIES} times meanwhile")))
     }
+
+    async fn forget(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        // With one server, all at once.
+        let together =
+            |one: &KeyHash, other: &KeyHash| matches!(self.reach, Reach::One(_)) || one.tag() == other.tag();
+        for keys in keys.chunk_by(together) {
+            let mut path = self.reach.path(keys[0].tag())?;
+            loop {
+                let done = path.node.caller.forget(keys, path.asking).await;
+                if path.follow(done)?.is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One server that is well is enough: what the others have is unavailable by itself.
+    async fn probe_any(&self) -> Result<(), StoreError> {
+        let mut result = Err(StoreError::Unavailable("no server is known".to_owned()));
+        for node in self.reach.nodes() {
+            result = match self.reach {
+                Reach::One(_) => node.caller.probe().await.map_err(Into::into),
+                Reach::Cluster(_) => node.caller.ping().await.map_err(Into::into),
+            };
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+}
+
+/// Whether anything is remembered of a limit's keys.
+const fn is_stateful(limit: &Limit) -> bool {
+    !matches!(limit, Limit::Unlimited | Limit::DenyAll)
+}
+
+/// The tags of a request's keys, each once.
+fn tags<'g>(groups: &'g [Group<'g>]) -> impl Iterator<Item = u16> + 'g {
+    let tags = move || together::hits(groups).filter(|hit| is_stateful(hit.limit)).map(|hit| hit.key.tag());
+    tags()
+        .enumerate()
+        .filter(move |(index, tag)| tags().take(*index).all(|other| other != *tag))
+        .map(|(_, tag)| tag)
 }
 
 /// The states that new keys get from those of their limits before a change.
@@ -297,7 +492,7 @@ fn without_password(url: &str) -> String {
 impl Remote for RedisStore {
     async fn probe(&self) -> Result<(), StoreError> {
         // What only reads would not notice a server that refuses to write.
-        self.in_time(self.caller.probe()).await
+        self.in_time(self.probe_any()).await
     }
 }
 
@@ -318,7 +513,7 @@ impl Store for RedisStore {
     }
 
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
-        if keys.is_empty() { Ok(()) } else { self.in_time(self.caller.forget(keys)).await }
+        self.in_time(self.forget(keys)).await
     }
 }
 
@@ -326,17 +521,17 @@ impl Store for RedisStore {
 /// nothing to it any more.
 impl Subject for RedisStore {
     async fn acquire_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        self.caller.tell(now);
+        self.told_time.tell(now);
         self.decide(groups).await
     }
 
     async fn peek_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        self.caller.tell(now);
+        self.told_time.tell(now);
         Store::peek(self, groups).await
     }
 
     async fn refund_at(&self, now: Timestamp, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
-        self.caller.tell(now);
+        self.told_time.tell(now);
         Store::refund(self, refunds).await
     }
 

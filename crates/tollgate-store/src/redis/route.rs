@@ -6,6 +6,9 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value};
 #[cfg(feature = "redis-tls")]
 use super::TlsOptions;
 
+/// How addresses of clusters begin: `redis+cluster://[user:password@]host:port[,host:port…]`, and with TLS.
+const CLUSTER: [(&str, &str); 2] = [("redis+cluster://", "redis://"), ("rediss+cluster://", "rediss://")];
+
 /// How addresses of sentinels begin: `redis+sentinel://[user:password@]host:port[,host:port…]/service[/database]`.
 const SENTINEL: &str = "redis+sentinel://";
 
@@ -32,6 +35,46 @@ struct Secret(String);
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+/// How the servers of a cluster are greeted, all alike.
+#[derive(Clone, Debug)]
+pub(super) struct Maker {
+    scheme: &'static str,
+    greeting: Secret,
+    #[cfg(feature = "redis-tls")]
+    tls: TlsOptions,
+}
+
+impl Maker {
+    /// The maker and the servers that an address of a cluster names; `None` if it is another address.
+    pub(super) fn parse(
+        url: &str,
+        #[cfg(feature = "redis-tls")] tls: &TlsOptions,
+    ) -> Option<(Self, Vec<String>)> {
+        let (rest, scheme) =
+            CLUSTER.iter().find_map(|(prefix, scheme)| Some((url.strip_prefix(prefix)?, *scheme)))?;
+        let (greeting, hosts) = rest.rfind('@').map_or(("", rest), |end| rest.split_at(end + 1));
+        let maker = Self {
+            scheme,
+            greeting: Secret(greeting.to_owned()),
+            #[cfg(feature = "redis-tls")]
+            tls: tls.clone(),
+        };
+        Some((maker, hosts.split(',').map(str::to_owned).collect()))
+    }
+
+    /// The way to a server of the cluster.
+    ///
+    /// # Errors
+    /// What is wrong with its address.
+    pub(super) fn route(&self, address: &str) -> Result<Route, String> {
+        let url = format!("{}{}{address}", self.scheme, self.greeting.0);
+        #[cfg(feature = "redis-tls")]
+        return Route::parse(&url, &self.tls);
+        #[cfg(not(feature = "redis-tls"))]
+        Route::parse(&url)
     }
 }
 

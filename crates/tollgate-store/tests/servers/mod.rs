@@ -200,6 +200,127 @@ impl Drop for Watched {
     }
 }
 
+/// A cluster of three primaries with a replica each, on free ports.
+pub(crate) struct Cluster {
+    servers: Vec<(u16, Child)>,
+    _place: Place,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let place = Redis::nowhere();
+        let ports = free_ports(12);
+        // Each has a second port for the others.
+        let start = |(port, bus): (&u16, &u16)| {
+            let (number, bus, file) = (port.to_string(), bus.to_string(), format!("{port}.conf"));
+            let process = Command::new("redis-server")
+                .args(["--port", &number, "--cluster-port", &bus, "--bind", "127.0.0.1", "--save", ""])
+                .args(["--cluster-enabled", "yes", "--cluster-config-file", &file])
+                .args(["--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"])
+                .args(["--dbfilename", &format!("{port}.rdb")])
+                .current_dir(&place.0)
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            until_it_listens(*port);
+            (*port, process)
+        };
+        let servers: Vec<(u16, Child)> = ports[..6].iter().zip(&ports[6..]).map(start).collect();
+        let cluster = Self { servers, _place: place };
+        Self::manage(
+            "create",
+            &[&cluster.addresses()[..], &["--cluster-replicas", "1"].map(str::to_owned)].concat(),
+        );
+        let patience = Instant::now() + Duration::from_secs(30);
+        let is_ready = |port: u16| {
+            let (state, nodes) =
+                (ask_port(port, &["cluster", "info"]), ask_port(port, &["cluster", "nodes"]));
+            state.contains("cluster_state:ok") && nodes.matches("slave").count() == 3
+        };
+        while !cluster.servers.iter().all(|(port, _)| is_ready(*port)) {
+            assert!(Instant::now() < patience, "the cluster does not form");
+            thread::sleep(Duration::from_millis(50));
+        }
+        cluster
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.servers.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect()
+    }
+
+    fn manage(what: &str, arguments: &[String]) {
+        let output = Command::new("redis-cli")
+            .args(["--cluster", what])
+            .args(arguments)
+            .arg("--cluster-yes")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    /// Where it is: two of its servers, who know the others.
+    pub(crate) fn url(&self) -> String {
+        format!("redis+cluster://{}", self.addresses()[..2].join(","))
+    }
+
+    /// The identities of the primaries, and where they are.
+    fn primaries(&self) -> Vec<(String, u16)> {
+        let known = self.servers.iter().map(|(port, _)| ask_port(*port, &["cluster", "nodes"]));
+        let nodes = known.into_iter().find(|nodes| !nodes.is_empty()).unwrap();
+        let primaries = nodes.lines().filter(|line| line.contains("master") && !line.contains("fail"));
+        primaries
+            .map(|line| {
+                let mut words = line.split(' ');
+                let (name, address) = (words.next().unwrap(), words.next().unwrap());
+                let port = address.split('@').next().unwrap().rsplit(':').next().unwrap();
+                (name.to_owned(), port.parse().unwrap())
+            })
+            .collect()
+    }
+
+    /// Moves a thousand slots with their keys from one server to another.
+    pub(crate) fn move_slots(&self) {
+        let primaries = self.primaries();
+        let words =
+            ["--cluster-from", &primaries[0].0, "--cluster-to", &primaries[1].0, "--cluster-slots", "1000"];
+        Self::manage("reshard", &[&self.addresses()[..1], &words.map(str::to_owned)].concat());
+    }
+
+    /// Ends a primary as a machine would that loses its power.
+    pub(crate) fn kill_primary(&mut self) {
+        let (_, port) = self.primaries().pop().unwrap();
+        let (_, primary) = self.servers.iter_mut().find(|(other, _)| *other == port).unwrap();
+        primary.kill().unwrap();
+        primary.wait().unwrap();
+    }
+
+    /// How many keys there are, and how many of them without a time to live.
+    pub(crate) fn audit(&self) -> (u64, u64) {
+        let count = |line: &str, name: &str| -> u64 {
+            let number = line.split(name).nth(1).unwrap().split(',').next().unwrap();
+            number.trim().parse().unwrap()
+        };
+        let of = |port: u16| {
+            ask_port(port, &["info", "keyspace"]).lines().find(|l| l.starts_with("db0")).map(str::to_owned)
+        };
+        let lines: Vec<String> = self.primaries().iter().filter_map(|(_, port)| of(*port)).collect();
+        let (keys, lasting) = lines
+            .iter()
+            .map(|line| (count(line, "keys="), count(line, "expires=")))
+            .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        (keys, keys - lasting)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for (_, process) in &mut self.servers {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
 /// Who vouches for `localhost`, with its certificate.
 pub(crate) struct Authority(Place);
 
