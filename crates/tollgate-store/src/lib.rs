@@ -35,7 +35,6 @@ pub mod redis;
 mod seed;
 mod store;
 mod sync;
-#[cfg(feature = "redis")]
 mod together;
 
 pub use clock::{ClockError, ClockSource, SystemClock};

@@ -12,6 +12,7 @@ use super::states::States;
 use super::table::Place;
 use super::{Full, MemoryStore, Overflow, shared_key, turned_away};
 use crate::store::LocalStore;
+use crate::together::{asked, hits, looked};
 
 /// Where a hit's state is.
 #[derive(Clone, Copy)]
@@ -160,9 +161,7 @@ fn round(now: Timestamp, groups: &[Group<'_>], whereabouts: &[Whereabouts<'_>]) 
     let mut outcomes = Outcomes::new();
     let mut admits: SmallVec<[bool; 8]> = SmallVec::new();
     for (index, hit) in hits(groups).enumerate() {
-        // A key that is hit twice in one request must afford both.
-        let same = hits(groups).take(index).filter(|earlier| earlier.key == hit.key);
-        let cost = same.fold(hit.cost, |sum, earlier| sum.saturating_add(earlier.cost));
+        let cost = asked(groups, index);
         let decision = match whereabouts[index] {
             Whereabouts::Out(full) => turned_away(hit, full, now),
             Whereabouts::In(states, key, _) => match states.look(key, hit.limit, now) {
@@ -224,15 +223,4 @@ fn look(place: Whereabouts<'_>, hit: &Hit<'_>, now: Timestamp) -> Decision {
             None => looked(hit, &hit.limit.fresh(now), now),
         },
     }
-}
-
-/// Whether a state admits the hit, with the numbers as they are before it.
-fn looked(hit: &Hit<'_>, state: &State, now: Timestamp) -> Decision {
-    let Decision { allowed, retry_after, .. } = hit.limit.decide(state, now, hit.cost);
-    Decision { allowed, retry_after, ..hit.limit.decide(state, now, 0) }
-}
-
-/// All hits of a request, in order.
-fn hits<'a>(groups: &'a [Group<'a>]) -> impl Iterator<Item = &'a Hit<'a>> {
-    groups.iter().flat_map(|group| group.hits)
 }

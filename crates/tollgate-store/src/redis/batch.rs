@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Combine, Group, Hit, KeyHash, Limit, LimitId, Source, Timestamp};
+use tollgate_core::{Answer, Combine, Group, Hit, KeyHash, Limit, LimitId, Timestamp};
 
+use super::replica::{self, States};
 use super::wire::{MICRO, Rule, Unfit, doubles};
 use crate::store::StoreError;
-use crate::together::{self, States, asked};
+use crate::together::{asked, hits};
 
 /// The most hits that travel together: what one call takes of the server's time is what all others wait.
 const HITS_MAX: usize = 64;
@@ -26,7 +27,7 @@ impl Order {
     /// # Errors
     /// A limit that cannot be kept.
     pub(super) fn new(groups: &[Group<'_>]) -> Result<Self, Unfit> {
-        let hits = together::hits(groups)
+        let hits = hits(groups)
             .map(|hit| Rule::of(hit.limit).map(|_| (hit.id, hit.key, *hit.limit, hit.cost)))
             .collect::<Result<_, _>>()?;
         let groups = groups.iter().map(|group| (group.combine, group.shadow, group.hits.len())).collect();
@@ -182,8 +183,7 @@ impl Batch {
     pub(super) fn answers(&self, reply: &Reply) -> Result<Vec<Answer>, StoreError> {
         let mut states = self.states(reply);
         let decide = |(order, passed): (&Order, &u8)| {
-            let decide =
-                |groups: &[Group<'_>]| together::acquire(reply.now, groups, &mut states, Source::Redis);
+            let decide = |groups: &[Group<'_>]| replica::acquire(reply.now, groups, &mut states);
             let answer = order.with_groups(decide);
             if answer.allowed == (*passed == b'1') { Ok(answer) } else { Err(differs()) }
         };

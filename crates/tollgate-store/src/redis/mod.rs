@@ -18,26 +18,27 @@ mod caller;
 mod courier;
 mod link;
 mod reach;
+mod replica;
 mod route;
 mod wire;
 
 use std::sync::Arc;
-
 use std::time::Duration;
 
-use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, Source, State, Timestamp};
+use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, State, Timestamp};
 
 pub use self::wire::Unfit;
 
 use self::batch::{Batch, Order, Reply};
 use self::caller::{Swap, ToldTime};
 use self::reach::{Cluster, Plan, Reach};
+use self::replica::States;
 use self::route::{Maker, Route};
 use self::wire::Rule;
 use crate::conformance::Subject;
 use crate::guard::Remote;
 use crate::store::{Refund, Store, StoreError};
-use crate::together::{self, States};
+use crate::together::hits;
 
 /// How a [`RedisStore`] is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,16 +222,14 @@ impl RedisStore {
 
     async fn decide(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         let order = Order::new(groups).map_err(unfit)?;
-        if together::hits(groups).any(|hit| hit.previous.is_some()) {
+        if hits(groups).any(|hit| hit.previous.is_some()) {
             // Boxed, as it is rare and large; below as well.
             Box::pin(self.in_time(self.carry_over(groups))).await?;
         }
         let mut tags = tags(groups);
         match (&self.reach, tags.next(), tags.next()) {
             // Nothing to remember: any time will do.
-            (_, None, _) => {
-                Ok(together::acquire(Timestamp::EPOCH, groups, &mut States::new(), Source::Redis))
-            }
+            (_, None, _) => Ok(replica::acquire(Timestamp::EPOCH, groups, &mut States::new())),
             (Reach::Cluster(_), Some(_), Some(_)) => Box::pin(self.in_time(self.decide_apart(groups))).await,
             (_, Some(tag), _) => self.send(tag, order).await,
         }
@@ -264,14 +263,14 @@ impl RedisStore {
         for _ in 0..TRIES {
             let (before, now) = self.states(groups).await?;
             let mut states = before.clone();
-            let mut answer = together::acquire(now, groups, &mut states, Source::Redis);
+            let mut answer = replica::acquire(now, groups, &mut states);
             // Hits that take nothing can change a state all the same: a bucket that is not full at first begins to
             // fill, and what lies in the future is brought near.
             let changed = |hit: &Hit<'_>| {
                 let (old, new) = (before.get(&hit.key), states.get(&hit.key));
                 old != new && (old.is_some() || new.is_some_and(|new| hit.limit.vacant_at(new) > now))
             };
-            for (index, hit) in together::hits(groups).enumerate() {
+            for (index, hit) in hits(groups).enumerate() {
                 if answer.outcomes[index].grant.is_none() && changed(hit) {
                     let look = Hit { previous: None, ..*hit }.with_cost(0);
                     let order = Order::new(&[Group::all(&[look])]).map_err(unfit)?;
@@ -281,7 +280,7 @@ impl RedisStore {
             if !answer.allowed {
                 return Ok(answer);
             }
-            let taking: Vec<(usize, Hit<'_>)> = together::hits(groups)
+            let taking: Vec<(usize, Hit<'_>)> = hits(groups)
                 .enumerate()
                 .filter(|(index, _)| answer.outcomes[*index].grant.is_some())
                 .map(|(index, hit)| (index, Hit { previous: None, ..*hit }))
@@ -328,12 +327,12 @@ impl RedisStore {
         for (hit, state) in carried(groups, &states, now) {
             states.insert(hit.key, state);
         }
-        Ok(together::peek(now, groups, &mut states, Source::Redis))
+        Ok(replica::peek(now, groups, &mut states))
     }
 
     /// The states of all keys of a request, and of those that they had before; and the time at which they were read.
     async fn states(&self, groups: &[Group<'_>]) -> Result<(States, Timestamp), StoreError> {
-        let mut keys: Vec<(KeyHash, Limit)> = together::hits(groups)
+        let mut keys: Vec<(KeyHash, Limit)> = hits(groups)
             .flat_map(|hit| {
                 let previous = hit.previous.map(|previous| (previous.key, *previous.limit));
                 std::iter::once((hit.key, *hit.limit)).chain(previous)
@@ -457,7 +456,7 @@ const fn is_stateful(limit: &Limit) -> bool {
 
 /// The tags of a request's keys, each once.
 fn tags<'g>(groups: &'g [Group<'g>]) -> impl Iterator<Item = u16> + 'g {
-    let tags = move || together::hits(groups).filter(|hit| is_stateful(hit.limit)).map(|hit| hit.key.tag());
+    let tags = move || hits(groups).filter(|hit| is_stateful(hit.limit)).map(|hit| hit.key.tag());
     tags()
         .enumerate()
         .filter(move |(index, tag)| tags().take(*index).all(|other| other != *tag))
@@ -466,7 +465,7 @@ fn tags<'g>(groups: &'g [Group<'g>]) -> impl Iterator<Item = u16> + 'g {
 
 /// The states that new keys get from those of their limits before a change.
 fn carried<'h>(groups: &'h [Group<'h>], states: &States, now: Timestamp) -> Vec<(&'h Hit<'h>, State)> {
-    together::hits(groups)
+    hits(groups)
         .filter_map(|hit| {
             let previous = hit.previous?;
             let has_own = states.get(&hit.key).is_some_and(|state| hit.limit.vacant_at(state) > now);
