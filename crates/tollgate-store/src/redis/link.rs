@@ -171,6 +171,17 @@ impl Link {
     async fn attempt(&self) -> Result<(), RedisError> {
         let mut connection = self.route.connect(&self.config).await?;
         connection.send_packed_command(&redis::cmd("PING")).await.and_then(Value::extract_error)?;
+        let mut memory = redis::cmd("INFO");
+        // Whoever may not ask does without the warning.
+        if let Ok(Value::BulkString(text)) = connection.send_packed_command(memory.arg("memory")).await
+            && let Some(rule) = evicts(&String::from_utf8_lossy(&text))
+        {
+            tracing::warn!(
+                %rule,
+                "the server throws keys out when its memory is full, and with them what was spent: set maxmemory-policy \
+                 to noeviction"
+            );
+        }
         let number = self.laid.fetch_add(1, Ordering::Relaxed);
         *lock(&self.trouble) = None;
         self.failures.store(0, Ordering::Relaxed);
@@ -188,6 +199,14 @@ impl Link {
     }
 }
 
+/// The rule by which a server with these numbers throws keys out, if it does.
+fn evicts(memory: &str) -> Option<&str> {
+    let number = |name: &str| memory.lines().find_map(|line| line.strip_prefix(name));
+    // Without a limit it never comes to that.
+    number("maxmemory:").filter(|most| *most != "0")?;
+    number("maxmemory_policy:").filter(|rule| *rule != "noeviction")
+}
+
 /// What a failure means to whoever asked.
 pub(super) fn told(error: &RedisError) -> StoreError {
     let text = error.to_string();
@@ -201,4 +220,21 @@ pub(super) fn told(error: &RedisError) -> StoreError {
 /// No holder of these locks panics, but a store must go on anyway.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_throw_keys_out_are_known_by_their_numbers() {
+        let told =
+            |most: &str, rule: &str| format!("# Memory\r\nmaxmemory:{most}\r\nmaxmemory_policy:{rule}\r\n");
+        assert_eq!(evicts(&told("1000000", "allkeys-lru")), Some("allkeys-lru"));
+        // Every key of ours has a time to live, so these are no better.
+        assert_eq!(evicts(&told("1", "volatile-ttl")), Some("volatile-ttl"));
+        assert_eq!(evicts(&told("1", "noeviction")), None);
+        assert_eq!(evicts(&told("0", "allkeys-lru")), None);
+        assert_eq!(evicts(""), None);
+    }
 }
