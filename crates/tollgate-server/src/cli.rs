@@ -54,9 +54,6 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "RULE", env = "TOLLGATE_OVERFLOW", value_enum, default_value_t = OverflowRule::Shared)]
     pub(crate) overflow: OverflowRule,
 
-    #[command(flatten)]
-    pub(crate) store: StoreOptions,
-
     /// What to tell the time by
     #[arg(long, value_name = "SOURCE", env = "TOLLGATE_CLOCK", value_enum, default_value_t = ClockChoice::Auto)]
     pub(crate) clock: ClockChoice,
@@ -64,6 +61,9 @@ pub(crate) struct ServeOptions {
     /// What to log: a level, or levels by part as in `info,tollgate::serve=debug`
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = "info")]
     pub(crate) log: String,
+
+    #[command(flatten)]
+    pub(crate) store: StoreOptions,
 }
 
 /// Where the state is, and what happens when it cannot be reached.
@@ -71,7 +71,7 @@ pub(crate) struct ServeOptions {
 #[command(next_help_heading = "Many nodes")]
 pub(crate) struct StoreOptions {
     /// Where to keep the state: `memory`, or what nodes can share: redis://[user:password@]host[:port][/database],
-    /// rediss:// for TLS, redis+unix:///path, redis+sentinel://host:port,host:port/service
+    /// rediss:// for TLS, redis+unix:///path, redis+sentinel://host:port,host:port/service, redis+cluster://host:port,host:port
     #[arg(
         long,
         value_name = "STORE",
