@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 use servers::{Cluster, Redis, Watched};
 use tollgate_core::algorithm::{Refill, TokenBucket};
 use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, LimitId, Nanos, Quota, Share, Source};
-use tollgate_store::conformance::{Kind, Options, run};
 use tollgate_store::guard::{Guarded, OnFailure, Phase};
 use tollgate_store::redis::{RedisOptions, RedisStore};
 use tollgate_store::{MemoryStore, Store, StoreError};
 
 /// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn patient(url: String) -> RedisOptions {
     let mut options = RedisOptions::new(url);
@@ -50,47 +49,6 @@ async fn ask(store: &impl Store, limit: &Limit, key: u128) -> Result<Answer, Sto
 /// One a day: nothing comes back while a test runs.
 fn slow(burst: u64) -> Limit {
     Limit::gcra_with_burst(Quota::per_day(1), burst).unwrap()
-}
-
-/// Runs the kit on a server, or servers, and returns how many histories were equal.
-fn conformance(url: String, seed: u64, cases: u64, kinds: Vec<Kind>) -> Result<u64, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut options = Options::new(seed, cases);
-        options.resolution = Nanos::new(1_000);
-        options.fits = |limit| RedisStore::supports(limit).is_ok();
-        options.kinds = kinds;
-        let summary = run(&connected(patient(url)).await, options).await;
-        summary.map(|summary| summary.cases).map_err(|mismatch| mismatch.to_string())
-    })
-}
-
-#[test]
-fn each_kind_of_limit_equals_the_model() {
-    const CASES: u64 = 10_000;
-    let redis = Redis::start(&[]);
-    let each = Kind::ALL.into_iter().map(|kind| vec![kind]).chain([Kind::ALL.to_vec()]);
-    thread::scope(|scope| {
-        let runs: Vec<_> = (0..)
-            .zip(each)
-            .map(|(seed, kinds)| {
-                let url = redis.url();
-                (format!("{kinds:?}"), scope.spawn(move || conformance(url, seed, CASES, kinds)))
-            })
-            .collect();
-        for (kinds, run) in runs {
-            assert_eq!(run.join().unwrap(), Ok(CASES), "{kinds}");
-        }
-    });
-    // Every key has a time to live, and what is not a log is small.
-    let audit = "local without, large = 0, 0
-        for _, key in ipairs(redis.call('KEYS', '*')) do
-            if redis.call('PTTL', key) < 0 then without = without + 1 end
-            local value = redis.call('GET', key)
-            if #value > 32 and string.sub(value, 1, 1) ~= 'l' then large = large + 1 end
-        end
-        return without .. ' ' .. large";
-    assert_eq!(redis.ask(&["eval", audit, "0"]), "0 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,7 +215,10 @@ async fn who_decides_in_an_outage_is_chosen() {
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_primary_dies_the_next_one_decides() {
     let mut watched = Watched::start();
-    let store = guarded(watched.url(), OnFailure::default());
+    let mut options = RedisOptions::new(watched.url());
+    options.deadline = Duration::from_millis(500);
+    let store = RedisStore::new(&options).unwrap();
+    let store = Guarded::new(store, MemoryStore::default(), OnFailure::default());
     let limit = slow(1_000);
     let source = async || ask(&store, &limit, 7).await.unwrap().outcomes[0].source;
     until(async || source().await == Source::Redis).await;
@@ -271,16 +232,6 @@ async fn when_a_primary_dies_the_next_one_decides() {
     let left = async || ask(&store, &limit, 7).await.unwrap().outcomes[0].decision.remaining;
     let before = left().await;
     assert_eq!(left().await, before - 1);
-}
-
-#[test]
-fn a_cluster_equals_the_model() {
-    const CASES: u64 = 2_000;
-    let cluster = Cluster::start();
-    // The limits of one request lie on different servers, nearly always.
-    assert_eq!(conformance(cluster.url(), 7, CASES, Kind::ALL.to_vec()), Ok(CASES));
-    let (keys, lasting_forever) = cluster.audit();
-    assert!(keys > 0 && lasting_forever == 0, "{keys} {lasting_forever}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
