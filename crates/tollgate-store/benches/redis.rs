@@ -33,7 +33,7 @@ fn bare(redis: &Redis, clients: usize, pipeline: usize) -> f64 {
     let sha = redis.ask(&["script", "load", BARE]);
     let socket = redis.url().replace("redis+unix://", "");
     let (clients, pipeline, keys) = (clients.to_string(), pipeline.to_string(), KEYS.to_string());
-    let number = if pipeline == "1" && clients == "1" { "40000" } else { "300000" };
+    let number = if clients == "1" { "10000" } else { "100000" };
     let output = std::process::Command::new("redis-benchmark")
         .args(["-s", &socket, "-c", &clients, "-P", &pipeline, "-n", number, "-r", &keys, "--csv"])
         .args(["evalsha", &sha, "1", "bare:__rand_int__", "3600000000", "3600000000000"])
