@@ -32,6 +32,8 @@ mod machine;
 mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "redis")]
+mod regroup;
 mod seed;
 mod store;
 mod sync;

@@ -128,6 +128,11 @@ impl Meter {
         self.capacity
     }
 
+    /// The time in which one unit comes back, in the parts that a nanosecond is divided in.
+    pub const fn unit_time(&self) -> u64 {
+        self.unit_time
+    }
+
     /// How many parts a nanosecond is divided in: 1 where an arrival time is a whole number of nanoseconds.
     pub const fn parts(&self) -> u64 {
         self.parts

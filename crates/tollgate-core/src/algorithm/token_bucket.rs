@@ -126,12 +126,12 @@ impl TokenBucket {
     }
 
     /// The arithmetic behind a steady refill.
-    pub(crate) const fn meter(&self) -> &Meter {
+    pub const fn meter(&self) -> &Meter {
         &self.meter
     }
 
     /// How long a full bucket is remembered: until it may start anew.
-    pub(crate) fn rest(&self) -> Nanos {
+    pub fn rest(&self) -> Nanos {
         if self.initial == self.capacity() { Nanos::ZERO } else { self.time_to_fill() }
     }
 

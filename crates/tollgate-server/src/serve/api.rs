@@ -89,12 +89,12 @@ async fn check_batch(State(app): Shared, body: Result<Bytes, BytesRejection>) ->
         Err(refusal) => return refusal,
     };
     if batch.requests.len() > BATCH_MAX {
-        app.metrics.refused();
+        app.metrics.undecided();
         let message = format!("a batch holds at most {BATCH_MAX} requests, not {}", batch.requests.len());
         return refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
     }
     let mut verdicts = Vec::with_capacity(batch.requests.len());
-    if app.gate.store().is_available().is_none() {
+    if app.gate.store().is_local() {
         for question in batch.requests {
             verdicts.push(decide(&app, question).await);
         }
@@ -125,7 +125,7 @@ async fn decide(app: &App, question: Question) -> Result<Verdict, StoreError> {
     match &verdict {
         Ok(verdict) => app.metrics.decided(verdict, started.elapsed()),
         Err(error) => {
-            app.metrics.failed();
+            app.metrics.undecided();
             tracing::debug!(%error, "a request was not decided");
         }
     }
@@ -217,7 +217,7 @@ async fn metrics(State(app): Shared) -> Response {
 #[allow(clippy::result_large_err)]
 fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
     let refused = |status, message: String| {
-        app.metrics.refused();
+        app.metrics.undecided();
         let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "TOO_LARGE" } else { "BAD_REQUEST" };
         refusal(status, code, message)
     };

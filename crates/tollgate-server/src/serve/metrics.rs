@@ -88,12 +88,12 @@ impl Metrics {
             durations.clone(),
         );
         let mut redis_available = None;
-        if store.is_available().is_some() {
+        if store.is_local() {
+            registry.register_collector(Box::new(NoRedis));
+        } else {
             let available = Family::<InstanceLabels, Gauge>::default();
             registry.register("rate_limiter_redis_available", "Whether Redis answers", available.clone());
             redis_available = Some(available.get_or_create(&InstanceLabels { instance: backend }).clone());
-        } else {
-            registry.register_collector(Box::new(NoRedis));
         }
         let failures = Family::<InstanceLabels, Gauge>::default();
         registry.register(
@@ -162,13 +162,8 @@ impl Metrics {
         }
     }
 
-    /// Counts a question that could not be understood.
-    pub(super) fn refused(&self) {
-        self.errors.inc();
-    }
-
-    /// Counts a question that the store did not decide.
-    pub(super) fn failed(&self) {
+    /// Counts a question that was not decided: it could not be understood, or the store did not answer.
+    pub(super) fn undecided(&self) {
         self.errors.inc();
     }
 

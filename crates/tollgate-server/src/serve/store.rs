@@ -73,6 +73,11 @@ impl ServerStore {
         Ok((Self::Redis(Guarded::new(store, local, on_failure)), seed))
     }
 
+    /// Whether it is in this process, and so always there.
+    pub(super) const fn is_local(&self) -> bool {
+        matches!(self, Self::Memory(_))
+    }
+
     /// Its name in answers and metrics.
     pub(super) const fn backend(&self) -> &'static str {
         match self {

@@ -20,6 +20,7 @@ pub use self::breaker::Phase;
 
 use self::breaker::Breaker;
 use crate::memory::MemoryStore;
+use crate::regroup::{grouped, shape};
 use crate::seed::random_below;
 use crate::store::{LocalStore, Refund, Store, StoreError};
 use crate::together::hits;
@@ -93,27 +94,21 @@ impl<S: Remote> Guarded<S> {
         self.breaker.failures()
     }
 
-    /// Asks the store behind, if that is worth it. `None` if it cannot be asked.
-    async fn ask<T>(
-        &self,
-        work: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<Result<T, StoreError>, StoreError> {
+    /// Asks the store behind, if that is worth it. Where that is not, it is unavailable as if it had been asked.
+    async fn ask<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         if self.breaker.phase() != Phase::Closed {
             return Err(StoreError::Unavailable("it was not asked, as it failed a moment ago".to_owned()));
         }
-        match work.await {
-            Err(error @ StoreError::Unavailable(_)) => {
-                if self.breaker.failed(Instant::now()) {
-                    tracing::warn!(%error, "the store is unavailable: decided without it");
-                    self.watch();
-                }
-                Err(error)
+        let result = work.await;
+        if let Err(error @ StoreError::Unavailable(_)) = &result {
+            if self.breaker.failed(Instant::now()) {
+                tracing::warn!(%error, "the store is unavailable: decided without it");
+                self.watch();
             }
-            result => {
-                self.breaker.succeeded();
-                Ok(result)
-            }
+        } else {
+            self.breaker.succeeded();
         }
+        result
     }
 
     /// Probes the store until it is well again.
@@ -164,16 +159,7 @@ fn by_share<R>(groups: &[Group<'_>], share: Share, decide: impl FnOnce(&[Group<'
     let limits: Vec<Limit> = hits(groups).map(|hit| hit.limit.share(share)).collect();
     let own: Vec<Hit<'_>> =
         hits(groups).zip(&limits).map(|(hit, limit)| Hit { limit, previous: None, ..*hit }).collect();
-    let mut rest = own.as_slice();
-    let groups: Vec<Group<'_>> = groups
-        .iter()
-        .map(|group| {
-            let (hits, others) = rest.split_at(group.hits.len());
-            rest = others;
-            Group { hits, ..*group }
-        })
-        .collect();
-    decide(&groups)
+    decide(&grouped(groups.iter().map(shape), &own))
 }
 
 /// The answer to a request that nobody counts.
@@ -197,26 +183,26 @@ fn passed(groups: &[Group<'_>]) -> Answer {
 impl<S: Remote> Store for Guarded<S> {
     async fn acquire(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         match self.ask(self.remote.acquire(groups)).await {
-            Ok(answer) => answer,
-            Err(error) => self.alone(groups, error, LocalStore::acquire),
+            Err(error @ StoreError::Unavailable(_)) => self.alone(groups, error, LocalStore::acquire),
+            result => result,
         }
     }
 
     async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         match self.ask(self.remote.peek(groups)).await {
-            Ok(answer) => answer,
-            Err(error) => self.alone(groups, error, LocalStore::peek),
+            Err(error @ StoreError::Unavailable(_)) => self.alone(groups, error, LocalStore::peek),
+            result => result,
         }
     }
 
-    /// What was taken while the store could not be asked is given back here; anything else there, or not at all while it
-    /// cannot be asked.
+    /// All is given back to the store behind, as a refund does not say who decided: also what this node took while that
+    /// could not be asked.
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
-        self.ask(self.remote.refund(refunds)).await?
+        self.ask(self.remote.refund(refunds)).await
     }
 
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
         LocalStore::reset(&self.local, keys);
-        self.ask(self.remote.reset(keys)).await?
+        self.ask(self.remote.reset(keys)).await
     }
 }

@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 use tollgate_core::{Answer, Combine, Group, Hit, KeyHash, Limit, LimitId, Timestamp};
 
 use super::replica::{self, States};
-use super::wire::{MICRO, Rule, Unfit, doubles};
+use super::wire::{MICRO, Rule, Unfit, doubles, is_stateful};
+use crate::regroup::{grouped, shape};
 use crate::store::StoreError;
 use crate::together::{asked, hits};
 
@@ -30,7 +31,7 @@ impl Order {
         let hits = hits(groups)
             .map(|hit| Rule::of(hit.limit).map(|_| (hit.id, hit.key, *hit.limit, hit.cost)))
             .collect::<Result<_, _>>()?;
-        let groups = groups.iter().map(|group| (group.combine, group.shadow, group.hits.len())).collect();
+        let groups = groups.iter().map(shape).collect();
         Ok(Self { groups, hits })
     }
 
@@ -41,17 +42,7 @@ impl Order {
             .iter()
             .map(|(id, key, limit, cost)| Hit::new(*id, *key, limit).with_cost(*cost))
             .collect();
-        let mut rest = hits.as_slice();
-        let groups: SmallVec<[Group<'_>; 2]> = self
-            .groups
-            .iter()
-            .map(|(combine, shadow, count)| {
-                let (own, others) = rest.split_at(*count);
-                rest = others;
-                Group { hits: own, combine: *combine, shadow: *shadow }
-            })
-            .collect();
-        run(&groups)
+        run(&grouped(self.groups.iter().copied(), &hits))
     }
 }
 
@@ -96,14 +87,17 @@ impl Batch {
         let clashes = |(_, key, limit, _): &(LimitId, KeyHash, Limit, u32)| {
             self.places.get(key).is_some_and(|place| self.keys[*place].1 != *limit)
         };
-        let tag = |order: &Order| order.hits.first().map(|(_, key, ..)| key.tag());
+        // Of those that have states: only these have keys on the server.
+        let tag = |order: &Order| {
+            order.hits.iter().find(|(_, _, limit, _)| is_stateful(limit)).map(|(_, key, ..)| key.tag())
+        };
         let strays = one_tag && self.orders.first().is_some_and(|first| tag(first) != tag(&order));
         if !fits || strays || order.hits.iter().any(clashes) {
             return Err(order);
         }
         self.hits += order.hits.len();
         for (_, key, limit, _) in &order.hits {
-            if !matches!(Rule::of(limit), Ok(Rule::Stateless { .. })) {
+            if is_stateful(limit) {
                 self.place(*key, *limit);
             }
         }
@@ -235,5 +229,25 @@ impl Reply {
         let passed = next()?;
         let now = Timestamp::from_nanos(micros.saturating_mul(MICRO));
         Ok(Self { now, passed, values: parts.collect::<Result<_, _>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tollgate_core::Quota;
+
+    #[test]
+    fn only_hits_with_a_state_say_which_server_it_is() {
+        let limit = Limit::gcra(Quota::per_hour(5));
+        let order = |tag: u128| {
+            let free = Hit::new(LimitId(1), KeyHash(0), &Limit::Unlimited);
+            Order::new(&[Group::all(&[free, Hit::new(LimitId(2), KeyHash(tag << 112), &limit)])]).unwrap()
+        };
+        let mut batch = Batch::default();
+        assert!(batch.push(order(1), true).is_ok());
+        assert!(batch.push(order(1), true).is_ok());
+        assert!(batch.push(order(2), true).is_err());
+        assert!(batch.push(order(2), false).is_ok());
     }
 }

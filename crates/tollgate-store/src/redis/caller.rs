@@ -3,13 +3,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redis::{Cmd, RedisError, Script, Value};
+use redis::{Cmd, RedisError, Value};
 use tollgate_core::{Answer, KeyHash, Limit, State, Timestamp};
 
 use super::batch::{Batch, Reply};
 use super::link::{Link, told};
 use super::wire::MICRO;
 use crate::store::StoreError;
+
+/// A script, and the hash by which a server that has it is asked to run it.
+#[derive(Debug)]
+struct Script {
+    text: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(text: &'static str) -> Self {
+        Self { text, hash: redis::Script::new(text).get_hash().to_owned() }
+    }
+}
 
 /// One server, and what is needed to ask it.
 #[derive(Debug)]
@@ -125,22 +138,15 @@ impl Caller {
             nanos => (nanos / MICRO).to_string(),
         };
         let arguments: [&[u8]; 3] = [now.as_bytes(), &rules, &requests];
-        let text = include_str!("decide.lua");
-        Ok(Reply::read(self.run(&self.decide, text, &names, &arguments, asking).await?)?)
+        Ok(Reply::read(self.run(&self.decide, &names, &arguments, asking).await?)?)
     }
 
-    /// Changes what keys hold, all or none. Returns whether they still held what they had to.
-    pub(super) async fn swap(&self, swaps: &[Swap], asking: bool) -> Result<bool, CallError> {
-        let names: Vec<String> = swaps.iter().map(|swap| self.name(swap.key)).collect();
-        let lengths: Vec<String> =
-            swaps.iter().map(|swap| swap.to.as_ref().map_or(0, |(_, millis)| *millis).to_string()).collect();
-        let mut arguments: Vec<&[u8]> = Vec::new();
-        for (swap, length) in swaps.iter().zip(&lengths) {
-            arguments.push(swap.from.as_deref().unwrap_or_default());
-            arguments.push(swap.to.as_ref().map_or(&[], |(value, _)| value.as_slice()));
-            arguments.push(length.as_bytes());
-        }
-        let done = self.run(&self.swap, include_str!("swap.lua"), &names, &arguments, asking).await?;
+    /// Changes what a key holds. Returns whether it still held what it had to.
+    pub(super) async fn swap(&self, swap: &Swap, asking: bool) -> Result<bool, CallError> {
+        let (to, millis) = swap.to.as_ref().map_or((&[][..], 0), |(value, millis)| (value, *millis));
+        let millis = millis.to_string();
+        let arguments = [swap.from.as_deref().unwrap_or_default(), to, millis.as_bytes()];
+        let done = self.run(&self.swap, &[self.name(swap.key)], &arguments, asking).await?;
         Ok(matches!(done, Value::Int(1)))
     }
 
@@ -192,7 +198,6 @@ impl Caller {
     async fn run(
         &self,
         script: &Script,
-        text: &str,
         keys: &[String],
         arguments: &[&[u8]],
         asking: bool,
@@ -205,9 +210,9 @@ impl Caller {
             }
             command
         };
-        match self.link.call(&command("EVALSHA", script.get_hash()), asking).await {
+        match self.link.call(&command("EVALSHA", &script.hash), asking).await {
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                self.link.call(&command("EVAL", text), asking).await
+                self.link.call(&command("EVAL", script.text), asking).await
             }
             result => result,
         }

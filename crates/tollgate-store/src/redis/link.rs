@@ -84,7 +84,7 @@ impl Link {
 
     /// What went wrong last, while it does.
     pub(super) fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).clone()
+        lock(&self.trouble).clone().filter(|_| self.failures() > 0)
     }
 
     /// Sends a command, once; `asking` for keys that are on their way to this server of a cluster.
@@ -125,7 +125,7 @@ impl Link {
     fn is_lost(&self, laid: &Laid, error: &RedisError) -> bool {
         match error.code() {
             // A primary that has become a replica, or a password that has changed: another connection may do better.
-            Some("READONLY" | "MASTERDOWN" | "NOAUTH" | "UNBLOCKED") => true,
+            Some("READONLY" | "MASTERDOWN" | "NOAUTH") => true,
             Some(_) => false,
             None if error.is_timeout() => {
                 let heard = self.began + Duration::from_millis(self.heard_at.load(Ordering::Relaxed));
@@ -183,7 +183,7 @@ impl Link {
             );
         }
         let number = self.laid.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.trouble) = None;
+
         self.failures.store(0, Ordering::Relaxed);
         *lock(&self.connection) = Some(Laid { number, connection, at: Instant::now() });
         Ok(())

@@ -34,7 +34,7 @@ use self::caller::{Swap, ToldTime};
 use self::reach::{Cluster, Plan, Reach};
 use self::replica::States;
 use self::route::{Maker, Route};
-use self::wire::Rule;
+use self::wire::{Rule, is_stateful};
 use crate::conformance::Subject;
 use crate::guard::Remote;
 use crate::store::{Refund, Store, StoreError};
@@ -139,6 +139,21 @@ pub struct RedisStore {
     deadline: Duration,
 }
 
+/// Asks the server that has the keys with a tag, and whichever they have moved to, and gives what came of it.
+///
+/// A macro, as a future that a closure borrows for cannot be said to be `Send`.
+macro_rules! wherever {
+    ($store:expr, $tag:expr, |$path:ident| $call:expr) => {{
+        let mut $path = $store.reach.path($tag)?;
+        loop {
+            let done = $call.await;
+            if let Some(done) = $path.follow(done)? {
+                break done;
+            }
+        }
+    }};
+}
+
 impl RedisStore {
     /// A store that begins to connect. It must be made within a Tokio runtime.
     ///
@@ -153,20 +168,10 @@ impl RedisStore {
 
     fn reach(options: &RedisOptions) -> Result<(Reach, Arc<ToldTime>), String> {
         let told_time = Arc::new(ToldTime::default());
-        let plan = Plan {
-            prefix: options.prefix.clone(),
-            connect_timeout: options.connect_timeout,
-            deadline: options.deadline,
-            told_time: Arc::clone(&told_time),
-        };
-        #[cfg(feature = "redis-tls")]
-        let (cluster, route) =
-            (Maker::parse(&options.url, &options.tls), || Route::parse(&options.url, &options.tls));
-        #[cfg(not(feature = "redis-tls"))]
-        let (cluster, route) = (Maker::parse(&options.url), || Route::parse(&options.url));
-        let reach = match cluster {
+        let plan = Plan { options: options.clone(), told_time: Arc::clone(&told_time) };
+        let reach = match Maker::parse(&options.url) {
             Some((maker, seeds)) => Reach::Cluster(Cluster::new(plan, maker, seeds)?),
-            None => Reach::One(plan.node(route()?, false)),
+            None => Reach::One(plan.node(Route::parse(&options.url, options)?, false)),
         };
         Ok((reach, told_time))
     }
@@ -190,15 +195,8 @@ impl RedisStore {
     /// # Errors
     /// If the store cannot be asked.
     pub async fn agree(&self, name: &str, proposal: &str) -> Result<String, StoreError> {
-        let agree = async {
-            let mut path = self.reach.path(0)?;
-            loop {
-                let done = path.node.caller.agree(name, proposal, path.asking).await;
-                if let Some(done) = path.follow(done)? {
-                    return Ok(done);
-                }
-            }
-        };
+        let agree =
+            async { Ok(wherever!(self, 0, |path| path.node.caller.agree(name, proposal, path.asking))) };
         self.in_time(agree).await
     }
 
@@ -237,21 +235,14 @@ impl RedisStore {
 
     /// Has a request decided whose keys have one server.
     async fn send(&self, tag: u16, order: Order) -> Result<Answer, StoreError> {
-        let mut path = self.reach.path(tag)?;
-        loop {
-            let done = if path.asking {
-                let answers = path.node.caller.decide(&Batch::of_one(order.clone()), true).await;
-                answers.and_then(|answers| {
-                    let none = || StoreError::Defect("no answer".to_owned()).into();
-                    answers.into_iter().next().ok_or_else(none)
-                })
-            } else {
-                path.node.courier.send(order.clone(), self.deadline).await
-            };
-            if let Some(done) = path.follow(done)? {
-                return Ok(done);
+        Ok(wherever!(self, tag, |path| async {
+            if !path.asking {
+                return path.node.courier.send(order.clone(), self.deadline).await;
             }
-        }
+            let answers = path.node.caller.decide(&Batch::of_one(order.clone()), true).await?;
+            let none = || StoreError::Defect("no answer".to_owned()).into();
+            answers.into_iter().next().ok_or_else(none)
+        }))
     }
 
     /// Decides a request whose keys have several servers: looks at all, then takes on one server after the other, and gives
@@ -367,7 +358,7 @@ impl RedisStore {
             let to = to.map(|millis| (rule.write_state(&state), millis));
             // The new one first: where both are, the new one counts. If it was not done, somebody else did it.
             for swap in [Swap { key: hit.key, from: own, to }, Swap { key: previous.key, from, to: None }] {
-                self.swap(swap).await?;
+                self.swap(&swap).await?;
             }
         }
         Ok(())
@@ -375,24 +366,11 @@ impl RedisStore {
 
     /// What the keys of a batch hold.
     async fn read(&self, tag: u16, batch: &Batch) -> Result<Reply, StoreError> {
-        let mut path = self.reach.path(tag)?;
-        loop {
-            let done = path.node.caller.ask(batch, path.asking).await;
-            if let Some(done) = path.follow(done)? {
-                return Ok(done);
-            }
-        }
+        Ok(wherever!(self, tag, |path| path.node.caller.ask(batch, path.asking)))
     }
 
-    async fn swap(&self, swap: Swap) -> Result<bool, StoreError> {
-        let (tag, swaps) = (swap.key.tag(), [swap]);
-        let mut path = self.reach.path(tag)?;
-        loop {
-            let done = path.node.caller.swap(&swaps, path.asking).await;
-            if let Some(done) = path.follow(done)? {
-                return Ok(done);
-            }
-        }
+    async fn swap(&self, swap: &Swap) -> Result<bool, StoreError> {
+        Ok(wherever!(self, swap.key.tag(), |path| path.node.caller.swap(swap, path.asking)))
     }
 
     async fn give_back(&self, refund: &Refund<'_>) -> Result<(), StoreError> {
@@ -408,7 +386,7 @@ impl RedisStore {
             refund.limit.give_back(&mut state, reply.now, refund.grant);
             let to = self.told_time.lasting(refund.limit, &state, reply.now);
             let to = to.map(|millis| (rule.write_state(&state), millis));
-            if self.swap(Swap { key: refund.key, from, to }).await? {
+            if self.swap(&Swap { key: refund.key, from, to }).await? {
                 return Ok(());
             }
         }
@@ -422,13 +400,7 @@ impl RedisStore {
         let together =
             |one: &KeyHash, other: &KeyHash| matches!(self.reach, Reach::One(_)) || one.tag() == other.tag();
         for keys in keys.chunk_by(together) {
-            let mut path = self.reach.path(keys[0].tag())?;
-            loop {
-                let done = path.node.caller.forget(keys, path.asking).await;
-                if path.follow(done)?.is_some() {
-                    break;
-                }
-            }
+            wherever!(self, keys[0].tag(), |path| path.node.caller.forget(keys, path.asking));
         }
         Ok(())
     }
@@ -447,11 +419,6 @@ impl RedisStore {
         }
         result
     }
-}
-
-/// Whether anything is remembered of a limit's keys.
-const fn is_stateful(limit: &Limit) -> bool {
-    !matches!(limit, Limit::Unlimited | Limit::DenyAll)
 }
 
 /// The tags of a request's keys, each once.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::RedisOptions;
 use super::caller::{CallError, Caller, ToldTime};
 use super::courier::Courier;
 use super::link::Link;
@@ -33,9 +34,7 @@ pub(super) struct Node {
 /// What nodes are made with.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) prefix: String,
-    pub(super) connect_timeout: Duration,
-    pub(super) deadline: Duration,
+    pub(super) options: RedisOptions,
     pub(super) told_time: Arc<ToldTime>,
 }
 
@@ -43,9 +42,10 @@ impl Plan {
     /// A node that begins to connect.
     pub(super) fn node(&self, route: Route, by_slot: bool) -> Node {
         // Callers have gone by twice their deadline.
-        let link = Arc::new(Link::new(route, self.connect_timeout, self.deadline * 2));
+        let RedisOptions { prefix, deadline, connect_timeout, .. } = &self.options;
+        let link = Arc::new(Link::new(route, *connect_timeout, *deadline * 2));
         link.lay();
-        let caller = Arc::new(Caller::new(link, self.prefix.clone(), Arc::clone(&self.told_time)));
+        let caller = Arc::new(Caller::new(link, prefix.clone(), Arc::clone(&self.told_time)));
         Node { courier: Courier::new(Arc::clone(&caller), by_slot), caller }
     }
 }
@@ -99,13 +99,16 @@ impl Reach {
             Self::One(node) => node.caller.link.is_up(),
             Self::Cluster(cluster) => {
                 let known = cluster.known();
-                let is_up = |address: &Option<Arc<str>>| {
-                    let node = address.as_ref().and_then(|address| known.nodes.get(&**address));
+                // Slots lie in long ranges: each is looked at once.
+                let mut ranges = known.slots.chunk_by(|one, other| match (one, other) {
+                    (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                    _ => one.is_none() && other.is_none(),
+                });
+                let is_up = |range: &[Option<Arc<str>>]| {
+                    let node = range[0].as_ref().and_then(|address| known.nodes.get(&**address));
                     node.is_some_and(|node| node.caller.link.is_up())
                 };
-                let mut slots = known.slots.clone();
-                slots.dedup();
-                !slots.is_empty() && slots.iter().all(is_up)
+                !known.slots.is_empty() && ranges.all(is_up)
             }
         }
     }
@@ -170,7 +173,7 @@ impl Cluster {
         if let Some(node) = self.known().nodes.get(address) {
             return Ok(node.clone());
         }
-        let route = self.maker.route(address).map_err(StoreError::Defect)?;
+        let route = self.maker.route(address, &self.plan.options).map_err(StoreError::Defect)?;
         let node = self.plan.node(route, true);
         Ok(self.known().nodes.entry(address.to_owned()).or_insert(node).clone())
     }

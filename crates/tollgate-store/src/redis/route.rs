@@ -3,8 +3,7 @@
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value};
 
-#[cfg(feature = "redis-tls")]
-use super::TlsOptions;
+use super::RedisOptions;
 
 /// How addresses of clusters begin: `redis+cluster://[user:password@]host:port[,host:port…]`, and with TLS.
 const CLUSTER: [(&str, &str); 2] = [("redis+cluster://", "redis://"), ("rediss+cluster://", "rediss://")];
@@ -43,25 +42,15 @@ impl std::fmt::Debug for Secret {
 pub(super) struct Maker {
     scheme: &'static str,
     greeting: Secret,
-    #[cfg(feature = "redis-tls")]
-    tls: TlsOptions,
 }
 
 impl Maker {
     /// The maker and the servers that an address of a cluster names; `None` if it is another address.
-    pub(super) fn parse(
-        url: &str,
-        #[cfg(feature = "redis-tls")] tls: &TlsOptions,
-    ) -> Option<(Self, Vec<String>)> {
+    pub(super) fn parse(url: &str) -> Option<(Self, Vec<String>)> {
         let (rest, scheme) =
             CLUSTER.iter().find_map(|(prefix, scheme)| Some((url.strip_prefix(prefix)?, *scheme)))?;
-        let (greeting, hosts) = rest.rfind('@').map_or(("", rest), |end| rest.split_at(end + 1));
-        let maker = Self {
-            scheme,
-            greeting: Secret(greeting.to_owned()),
-            #[cfg(feature = "redis-tls")]
-            tls: tls.clone(),
-        };
+        let (greeting, hosts) = greeted(rest);
+        let maker = Self { scheme, greeting: Secret(greeting.to_owned()) };
         Some((maker, hosts.split(',').map(str::to_owned).collect()))
     }
 
@@ -69,13 +58,14 @@ impl Maker {
     ///
     /// # Errors
     /// What is wrong with its address.
-    pub(super) fn route(&self, address: &str) -> Result<Route, String> {
-        let url = format!("{}{}{address}", self.scheme, self.greeting.0);
-        #[cfg(feature = "redis-tls")]
-        return Route::parse(&url, &self.tls);
-        #[cfg(not(feature = "redis-tls"))]
-        Route::parse(&url)
+    pub(super) fn route(&self, address: &str, options: &RedisOptions) -> Result<Route, String> {
+        Route::parse(&format!("{}{}{address}", self.scheme, self.greeting.0), options)
     }
+}
+
+/// What stands in an address up to the `@`, and what behind it.
+fn greeted(rest: &str) -> (&str, &str) {
+    rest.rfind('@').map_or(("", rest), |end| rest.split_at(end + 1))
 }
 
 impl Route {
@@ -83,15 +73,11 @@ impl Route {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn parse(url: &str, #[cfg(feature = "redis-tls")] tls: &TlsOptions) -> Result<Self, String> {
-        if let Some(rest) = url.strip_prefix(SENTINEL) {
-            return Sentinels::parse(rest).map(Self::Sentinel);
+    pub(super) fn parse(url: &str, options: &RedisOptions) -> Result<Self, String> {
+        match url.strip_prefix(SENTINEL) {
+            Some(rest) => Sentinels::parse(rest).map(Self::Sentinel),
+            None => client(url, options).map(Self::Fixed).map_err(|error| error.to_string()),
         }
-        #[cfg(feature = "redis-tls")]
-        let client = if url.starts_with("rediss://") { secured(url, tls) } else { Client::open(url) };
-        #[cfg(not(feature = "redis-tls"))]
-        let client = Client::open(url);
-        client.map(Self::Fixed).map_err(|error| error.to_string())
     }
 
     /// Connects to the server, wherever it is now.
@@ -106,25 +92,34 @@ impl Route {
     }
 }
 
-/// A client that speaks TLS.
+/// A client of one server.
+#[cfg(not(feature = "redis-tls"))]
+fn client(url: &str, _options: &RedisOptions) -> Result<Client, RedisError> {
+    Client::open(url)
+}
+
+/// A client of one server, with TLS if its address says so.
 #[cfg(feature = "redis-tls")]
-fn secured(url: &str, tls: &TlsOptions) -> Result<Client, RedisError> {
-    // If the program has chosen another already, that is used.
-    let _ = rustls_graviola::default_provider().install_default();
-    let client = tls.client.clone();
-    let client = client.map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
-    if client.is_none() && tls.authorities.is_none() {
-        return Client::open(url);
+fn client(url: &str, options: &RedisOptions) -> Result<Client, RedisError> {
+    let super::TlsOptions { authorities, client } = options.tls.clone();
+    if url.starts_with("rediss://") {
+        // If the program has chosen another already, that is used.
+        let _ = rustls_graviola::default_provider().install_default();
+        if client.is_some() || authorities.is_some() {
+            let client_tls =
+                client.map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
+            return Client::build_with_tls(
+                url,
+                redis::TlsCertificates { client_tls, root_cert: authorities },
+            );
+        }
     }
-    Client::build_with_tls(
-        url,
-        redis::TlsCertificates { client_tls: client, root_cert: tls.authorities.clone() },
-    )
+    Client::open(url)
 }
 
 impl Sentinels {
     fn parse(rest: &str) -> Result<Self, String> {
-        let (greeting, rest) = rest.rfind('@').map_or(("", rest), |end| rest.split_at(end + 1));
+        let (greeting, rest) = greeted(rest);
         let mut parts = rest.split('/');
         let (hosts, service) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if service.is_empty() {

@@ -1,16 +1,11 @@
--- Puts values under KEYS in place of others, if all of those are still what they were.
+-- Puts a value under a key in place of another, if that is still what it was.
 --
--- ARGV: for each key what it must hold, what it is to hold (nothing: neither a value nor a key), and for how many milliseconds.
+-- ARGV: what the key must hold, what it is to hold (nothing: neither a value nor a key), and for how many milliseconds.
 -- Answers 1 if it did.
-local values = redis.call('MGET', unpack(KEYS))
-for key = 1, #KEYS do
-  if (values[key] or '') ~= ARGV[3 * key - 2] then return 0 end
-end
-for key = 1, #KEYS do
-  if ARGV[3 * key - 1] == '' then
-    redis.call('DEL', KEYS[key])
-  else
-    redis.call('SET', KEYS[key], ARGV[3 * key - 1], 'PX', ARGV[3 * key])
-  end
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+if ARGV[2] == '' then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 end
 return 1

@@ -10,7 +10,7 @@
 //! meters a rest in parts of a microsecond, of which there are 1,000 times as many as a nanosecond is divided in.
 
 use tollgate_core::algorithm::fixed_window::WindowCount;
-use tollgate_core::algorithm::meter::ArrivalTime;
+use tollgate_core::algorithm::meter::{self, ArrivalTime};
 use tollgate_core::algorithm::sliding_window::WindowPair;
 use tollgate_core::algorithm::token_bucket::{Bucket, Deficit};
 use tollgate_core::algorithm::{Refill, Windows};
@@ -70,6 +70,20 @@ pub(super) struct Meter {
 }
 
 impl Meter {
+    /// The numbers of a limit that is full at first.
+    fn of(limit: &Limit, meter: &meter::Meter) -> Result<Self, Unfit> {
+        let numbers = Self {
+            fine: meter.parts(),
+            unit: meter.unit_time(),
+            capacity: meter.capacity(),
+            initial: meter.capacity(),
+            rest: Nanos::ZERO,
+            is_bucket: false,
+        };
+        // Sums of two rests stay exact.
+        if numbers.parts() > EXACT / 2 { Err(Unfit::Rate(*limit)) } else { Ok(numbers) }
+    }
+
     /// How many parts a microsecond is divided in.
     fn parts(&self) -> u128 {
         u128::from(self.fine) * u128::from(MICRO)
@@ -113,19 +127,29 @@ impl Rule {
         let count = |count: u64| exact(count.into());
         Ok(match limit {
             Limit::Unlimited => Self::Stateless { admits: true },
-            Limit::Gcra(_) | Limit::LeakyBucket(_) => Self::Meter(meter(limit, limit.capacity())?),
+            Limit::Gcra(gcra) => Self::Meter(Meter::of(limit, gcra.meter())?),
+            Limit::LeakyBucket(bucket) => Self::Meter(Meter::of(limit, bucket.meter())?),
             Limit::TokenBucket(bucket) if bucket.style() == Refill::Greedy => {
-                Self::Meter(meter(limit, bucket.initial())?)
+                let meter = Meter::of(limit, bucket.meter())?;
+                Self::Meter(Meter {
+                    initial: bucket.initial(),
+                    rest: bucket.rest(),
+                    is_bucket: true,
+                    ..meter
+                })
             }
             Limit::TokenBucket(bucket) => {
                 let period = whole_micros(bucket.refill().period())?;
-                let batches = bucket.capacity().div_ceil(bucket.refill().count());
-                let fill = period * count(batches);
-                let rest = if bucket.initial() == bucket.capacity() { 0.0 } else { fill };
                 let missing = count(bucket.capacity() - bucket.initial());
                 Self::Other(
                     b'b',
-                    [count(bucket.capacity()), count(bucket.refill().count()), period, missing, rest],
+                    [
+                        count(bucket.capacity()),
+                        count(bucket.refill().count()),
+                        period,
+                        missing,
+                        micros(bucket.rest()),
+                    ],
                     5,
                 )
             }
@@ -245,35 +269,14 @@ impl Rule {
     }
 }
 
+/// Whether anything is remembered of a limit's keys.
+pub(super) const fn is_stateful(limit: &Limit) -> bool {
+    !matches!(limit, Limit::Unlimited | Limit::DenyAll)
+}
+
 /// Appends numbers, least significant byte first.
 pub(super) fn doubles(to: &mut Vec<u8>, numbers: &[f64]) {
     for number in numbers {
         to.extend(number.to_le_bytes());
     }
-}
-
-fn meter(limit: &Limit, initial: u64) -> Result<Meter, Unfit> {
-    let unfit = || Unfit::Rate(*limit);
-    let quota = limit.quota().ok_or_else(unfit)?;
-    let (count, period) = (quota.count().max(1), quota.period().as_nanos().max(1));
-    let divisor = gcd(count, period);
-    let (fine, unit) = (count / divisor, period / divisor);
-    let capacity = limit.capacity();
-    let full = u128::from(capacity) * u128::from(unit);
-    // Sums of two rests stay exact.
-    if u128::from(fine) * u128::from(MICRO) > EXACT / 2 {
-        return Err(unfit());
-    }
-    let fill = Nanos::new(u64::try_from(full.div_ceil(u128::from(fine))).unwrap_or(u64::MAX));
-    let rest = if initial == capacity { Nanos::ZERO } else { fill };
-    let is_bucket = matches!(limit, Limit::TokenBucket(_));
-    Ok(Meter { fine, unit, capacity, initial, rest, is_bucket })
-}
-
-/// The greatest common divisor, by Euclid.
-const fn gcd(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
