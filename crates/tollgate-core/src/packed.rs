@@ -23,6 +23,7 @@ use crate::algorithm::meter::{ArrivalTime, Meter};
 use crate::algorithm::sliding_window::WindowPair;
 use crate::algorithm::token_bucket::{Bucket, Deficit};
 use crate::algorithm::{Algorithm, FixedWindow, Refill, SlidingWindow, TokenBucket, Windows};
+use crate::decision::{Decision, Grant};
 use crate::limit::{Limit, State, Step};
 use crate::time::{Nanos, Timestamp};
 
@@ -139,6 +140,31 @@ impl Limit {
     }
 }
 
+/// A window as the words of its states know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    start: Timestamp,
+    /// The word of a state of this window without its counts.
+    word: u64,
+    /// How many low bits are the counts'.
+    bits: u32,
+}
+
+impl Window {
+    /// The counts in a word, if it is of this window.
+    #[inline]
+    fn counts(self, word: u64) -> Option<u64> {
+        word.checked_sub(self.word).filter(|counts| counts >> self.bits == 0)
+    }
+
+    /// Two counts.
+    #[inline]
+    fn pair(self, counts: u64) -> WindowPair {
+        let each = self.bits / 2;
+        WindowPair { start: self.start, previous: counts >> each, current: counts & ((1 << each) - 1) }
+    }
+}
+
 /// An algorithm whose states are one word, if its numbers [fit](Self::fits).
 pub trait OneWord: Algorithm {
     /// Whether a state is one word.
@@ -150,10 +176,45 @@ pub trait OneWord: Algorithm {
     /// The state of a word.
     fn unpack_word(&self, word: u64) -> Self::State;
 
-    /// The whole step on a word, or on a key that is new: what [`Limit::acquire`] does, for one algorithm alone. Returns
-    /// the step and the word after it.
+    /// The window in which `now` lies.
+    fn window(&self, now: Timestamp) -> Window;
+
+    /// Whether counts of this window, the one in which `now` lies, admit a cost.
+    fn admits(&self, window: Window, counts: u64, now: Timestamp, cost: u32) -> bool;
+
+    /// What counts of this window, the one in which `now` lies, say to a cost.
+    fn decide_counts(&self, window: Window, counts: u64, now: Timestamp, cost: u32) -> Decision;
+
+    // The step is taken in two halves, the word first, so that a table which swaps words need not carry a decision.
+
+    /// The word after a request, in the window in which `now` lies. There is no word before it where a key is new.
     #[inline]
-    fn acquire_word(&self, word: Option<u64>, now: Timestamp, cost: u32) -> (Step, u64) {
+    fn next_word(&self, window: Window, word: Option<u64>, now: Timestamp, cost: u32) -> u64 {
+        // Nearly always the window is the present one, which is known without taking the word apart.
+        if let Some(word) = word
+            && let Some(counts) = window.counts(word)
+        {
+            let taken = if self.admits(window, counts, now, cost) { u64::from(cost) } else { 0 };
+            return (word + taken).min(WORD_END - 1);
+        }
+        self.acquire_any(word, now, cost).1
+    }
+
+    /// The step from this word to the [next](Self::next_word): what [`Limit::acquire`] does, for one algorithm alone.
+    #[inline]
+    fn step_from(&self, window: Window, word: Option<u64>, now: Timestamp, cost: u32) -> Step {
+        match word.and_then(|word| window.counts(word)) {
+            Some(counts) => {
+                let decision = self.decide_counts(window, counts, now, cost);
+                Step { decision, grant: decision.allowed.then_some(Grant { stamp: window.start, cost }) }
+            }
+            None => self.acquire_any(word, now, cost).0,
+        }
+    }
+
+    /// The step on any word, or none, and the word after it.
+    #[inline(never)]
+    fn acquire_any(&self, word: Option<u64>, now: Timestamp, cost: u32) -> (Step, u64) {
         let mut state = match word.map(|word| self.unpack_word(word)) {
             Some(state) if self.vacant_at(&state) > now => state,
             _ => self.fresh(now),
@@ -181,6 +242,22 @@ impl OneWord for FixedWindow {
     fn unpack_word(&self, word: u64) -> WindowCount {
         self.unpack([word, 0, 0])
     }
+
+    #[inline]
+    fn window(&self, now: Timestamp) -> Window {
+        let (start, bits) = (self.windows().start(now), self.packing().unwrap_or(0));
+        Window { start, word: rounded_up(self.windows().next(start).as_nanos(), bits), bits }
+    }
+
+    #[inline]
+    fn admits(&self, _: Window, used: u64, _: Timestamp, cost: u32) -> bool {
+        used + u64::from(cost) <= self.limit()
+    }
+
+    #[inline]
+    fn decide_counts(&self, window: Window, used: u64, now: Timestamp, cost: u32) -> Decision {
+        self.decide_rolled(WindowCount { start: window.start, used }, now, cost)
+    }
 }
 
 impl OneWord for SlidingWindow {
@@ -197,6 +274,23 @@ impl OneWord for SlidingWindow {
     #[inline]
     fn unpack_word(&self, word: u64) -> WindowPair {
         self.unpack([word, 0, 0])
+    }
+
+    #[inline]
+    fn window(&self, now: Timestamp) -> Window {
+        let (start, bits) = (self.window_start(now), 2 * self.packing().unwrap_or(0));
+        let end = start.saturating_add(self.length()).saturating_add(self.length());
+        Window { start, word: rounded_up(end.as_nanos(), bits), bits }
+    }
+
+    #[inline]
+    fn admits(&self, window: Window, counts: u64, now: Timestamp, cost: u32) -> bool {
+        self.admits_rolled(window.pair(counts), now, cost)
+    }
+
+    #[inline]
+    fn decide_counts(&self, window: Window, counts: u64, now: Timestamp, cost: u32) -> Decision {
+        self.decide_rolled(window.pair(counts), now, cost)
     }
 }
 
@@ -347,7 +441,9 @@ mod tests {
                 // Mostly forwards, at times a second back, at times over two windows.
                 let now = 1_763_700_000_000 + step * 77 - step % 7 / 6 * 1_000 + step / 100 * 2_500;
                 let (now, cost) = (Timestamp::from_nanos(now * 1_000_000), (step % 5) as u32);
-                let (short, next) = algorithm.acquire_word(word, now, cost);
+                let window = algorithm.window(now);
+                let short = algorithm.step_from(window, word, now, cost);
+                let next = algorithm.next_word(window, word, now, cost);
                 assert_eq!(short, limit.acquire(&mut state, now, cost), "{step}");
                 assert_eq!(next, limit.pack(&state)[0], "{step}");
                 word = Some(next);

@@ -38,6 +38,7 @@ pub enum Windows {
 
 impl Windows {
     /// The start of the window in which `now` lies.
+    #[inline]
     pub const fn start(&self, now: Timestamp) -> Timestamp {
         match self {
             // A quota's period is never zero, but anyone can write this value.
@@ -49,6 +50,7 @@ impl Windows {
     }
 
     /// The start of the window after the one that starts at `start`.
+    #[inline]
     pub const fn next(&self, start: Timestamp) -> Timestamp {
         match self {
             Self::Epoch { length: Nanos::ZERO } => start.saturating_add(Nanos::new(1)),
@@ -98,6 +100,29 @@ impl FixedWindow {
         // but it is moved to the next window at the latest, so that it does not deny for longer than that.
         WindowCount { start: state.start.min(self.windows.next(current)), used: state.used }
     }
+
+    /// The decision of a count that [holds](Self::rolled) at `now`.
+    #[inline]
+    pub(crate) fn decide_rolled(&self, count: WindowCount, now: Timestamp, cost: u32) -> Decision {
+        let WindowCount { start, used } = count;
+        let after = used.saturating_add(u64::from(cost));
+        let allowed = after <= self.limit;
+        let used = if allowed { after } else { used };
+        let until_next = self.windows.next(start).since(now);
+        Decision {
+            allowed,
+            limit: self.limit,
+            remaining: self.limit.saturating_sub(used),
+            retry_after: if allowed {
+                Retry::Now
+            } else if u64::from(cost) > self.limit {
+                Retry::Never
+            } else {
+                Retry::After(until_next)
+            },
+            reset_after: if used == 0 { Nanos::ZERO } else { until_next },
+        }
+    }
 }
 
 impl Algorithm for FixedWindow {
@@ -116,25 +141,9 @@ impl Algorithm for FixedWindow {
         ahead
     }
 
+    #[inline]
     fn decide(&self, state: &WindowCount, now: Timestamp, cost: u32) -> Decision {
-        let WindowCount { start, used } = self.rolled(*state, now);
-        let after = used.saturating_add(u64::from(cost));
-        let allowed = after <= self.limit;
-        let used = if allowed { after } else { used };
-        let until_next = self.windows.next(start).since(now);
-        Decision {
-            allowed,
-            limit: self.limit,
-            remaining: self.limit.saturating_sub(used),
-            retry_after: if allowed {
-                Retry::Now
-            } else if u64::from(cost) > self.limit {
-                Retry::Never
-            } else {
-                Retry::After(until_next)
-            },
-            reset_after: if used == 0 { Nanos::ZERO } else { until_next },
-        }
+        self.decide_rolled(self.rolled(*state, now), now, cost)
     }
 
     fn take(&self, state: &mut WindowCount, now: Timestamp, cost: u32) -> Grant {

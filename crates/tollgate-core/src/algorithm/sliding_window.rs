@@ -60,7 +60,8 @@ impl SlidingWindow {
         self.length
     }
 
-    fn window_start(&self, now: Timestamp) -> Timestamp {
+    #[inline]
+    pub(crate) fn window_start(&self, now: Timestamp) -> Timestamp {
         Timestamp::from_nanos(now.as_nanos() - now.as_nanos() % self.length.as_nanos())
     }
 
@@ -75,12 +76,34 @@ impl SlidingWindow {
         WindowPair { start, previous, current: 0 }
     }
 
-    /// `limit − estimate` of settled counts, times the window's length; negative where the estimate is above.
-    // Counts are below 2^53 and lengths below 2^62: the products fit an i128 with room to spare.
-    fn room(&self, counts: WindowPair, now: Timestamp) -> i128 {
-        let length = i128::from(self.length.as_nanos());
-        let overlap = length - i128::from(now.since(counts.start).as_nanos());
-        (i128::from(self.limit) - i128::from(counts.current)) * length - i128::from(counts.previous) * overlap
+    /// `limit − estimate` of counts that [hold](Self::rolled) at `now`, less a cost, times the window's length; negative
+    /// where there is no room for it.
+    #[inline]
+    fn room(&self, counts: WindowPair, now: Timestamp, cost: u32) -> i128 {
+        let WindowPair { start, previous, current } = counts;
+        let length = self.length.as_nanos();
+        let elapsed = now.since(start).as_nanos();
+        // Nearly always all of it fits a word.
+        let short = || {
+            let word = |number: u64| i64::try_from(number).ok();
+            let left = word(self.limit)?.checked_sub(word(current)?)?.checked_sub(i64::from(cost))?;
+            let overlap = word(length)?.checked_sub(word(elapsed)?)?;
+            left.checked_mul(word(length)?)?.checked_sub(word(previous)?.checked_mul(overlap)?)
+        };
+        if let Some(room) = short() {
+            return i128::from(room);
+        }
+        // Counts are below 2^53 and lengths below 2^62: the products fit with room to spare.
+        let [limit, current, previous, length, elapsed] =
+            [self.limit, current, previous, length, elapsed].map(i128::from);
+        (limit - current - i128::from(cost)) * length - previous * (length - elapsed)
+    }
+
+    /// Whether counts that [hold](Self::rolled) at `now` admit a cost.
+    #[inline]
+    pub(crate) fn admits_rolled(&self, counts: WindowPair, now: Timestamp, cost: u32) -> bool {
+        // A look (cost 0) is always admitted, also where the estimate is above a limit that was lowered.
+        cost == 0 || self.room(counts, now, cost) >= 0
     }
 
     /// The first moment at which a cost that is denied at `now` is admitted.
@@ -95,6 +118,30 @@ impl SlidingWindow {
         match self.limit.checked_sub(current.saturating_add(cost)) {
             Some(budget) => fades(start, previous, budget),
             None => fades(start.saturating_add(self.length), current, self.limit.saturating_sub(cost)),
+        }
+    }
+
+    /// The decision of counts that [hold](Self::rolled) at `now`.
+    #[inline]
+    pub(crate) fn decide_rolled(&self, mut counts: WindowPair, now: Timestamp, cost: u32) -> Decision {
+        let allowed = self.admits_rolled(counts, now, cost);
+        let room = self.room(counts, now, if allowed { cost } else { 0 });
+        if allowed {
+            counts.current = counts.current.saturating_add(u64::from(cost));
+        }
+        let room = u128::try_from(room).unwrap_or(0);
+        Decision {
+            allowed,
+            limit: self.limit,
+            remaining: u64::try_from(divide(room, self.length.as_nanos())).unwrap_or(0),
+            retry_after: if allowed {
+                Retry::Now
+            } else if u64::from(cost) > self.limit {
+                Retry::Never
+            } else {
+                Retry::After(self.admits_at(counts, u64::from(cost)).since(now))
+            },
+            reset_after: self.vacant_at(&counts).since(now),
         }
     }
 }
@@ -115,32 +162,9 @@ impl Algorithm for SlidingWindow {
         ahead
     }
 
+    #[inline]
     fn decide(&self, state: &WindowPair, now: Timestamp, cost: u32) -> Decision {
-        let mut counts = self.rolled(*state, now);
-        let length = i128::from(self.length.as_nanos());
-        let room = self.room(counts, now);
-        let asked = i128::from(cost) * length;
-        // A look (cost 0) is always admitted, also where the estimate is above a limit that was lowered.
-        let allowed = cost == 0 || asked <= room;
-        let mut room_left = room;
-        if allowed {
-            counts.current = counts.current.saturating_add(u64::from(cost));
-            room_left -= asked;
-        }
-        let room_left = u128::try_from(room_left).unwrap_or(0);
-        Decision {
-            allowed,
-            limit: self.limit,
-            remaining: u64::try_from(divide(room_left, self.length.as_nanos())).unwrap_or(0),
-            retry_after: if allowed {
-                Retry::Now
-            } else if u64::from(cost) > self.limit {
-                Retry::Never
-            } else {
-                Retry::After(self.admits_at(counts, u64::from(cost)).since(now))
-            },
-            reset_after: self.vacant_at(&counts).since(now),
-        }
+        self.decide_rolled(self.rolled(*state, now), now, cost)
     }
 
     fn take(&self, state: &mut WindowPair, now: Timestamp, cost: u32) -> Grant {

@@ -149,7 +149,11 @@ impl<C: Clock> MemoryStore<C> {
     #[inline(always)]
     fn acquire_word<K>(&self, now: Timestamp, place: Place, hit: &Hit<'_, K>) -> Option<Outcome> {
         let Hit { limit, cost, previous: None, .. } = *hit else { return None };
-        let meter = limit.word_meter()?;
+        let meter = match limit {
+            Limit::FixedWindow(window) => return self.acquire_window(window, now, place, cost),
+            Limit::SlidingWindow(window) => return self.acquire_window(window, now, place, cost),
+            _ => limit.word_meter()?,
+        };
         // A key that has no entry is at its fullest.
         let step = move |word: Option<u64>| meter.acquire_word(word.unwrap_or(0), now, cost);
         let answer = self.own.update_word(place, now, step).ok()?;
@@ -159,17 +163,7 @@ impl<C: Clock> MemoryStore<C> {
 
     /// Decides a hit that is alone, whatever its limit and however full the store.
     #[inline(never)]
-    fn acquire_any<K: HashedKey>(&self, now: Timestamp, place: Place, hit: Hit<'_, K>) -> Outcome {
-        if hit.previous.is_none() {
-            let outcome = match hit.limit {
-                Limit::FixedWindow(window) => self.acquire_window(window, now, place, hit.cost),
-                Limit::SlidingWindow(window) => self.acquire_window(window, now, place, hit.cost),
-                _ => None,
-            };
-            if let Some(outcome) = outcome {
-                return outcome;
-            }
-        }
+    fn acquire_any<K: HashedKey>(&self, now: Timestamp, hit: Hit<'_, K>) -> Outcome {
         self.acquire_full(now, &hit.with_key(hit.key.hash()))
     }
 
@@ -203,6 +197,7 @@ impl<C: Clock> MemoryStore<C> {
     }
 
     /// Decides by a window whose states are one word, unless there is no room.
+    #[inline(never)]
     fn acquire_window(
         &self,
         window: &impl OneWord,
@@ -214,7 +209,10 @@ impl<C: Clock> MemoryStore<C> {
             return None;
         }
         let now = now.min(LAST_MOMENT);
-        let step = self.own.update_word(place, now, move |word| window.acquire_word(word, now, cost)).ok()?;
+        let present = window.window(now);
+        let step = move |word| (word, window.next_word(present, word, now, cost));
+        let before = self.own.update_word(place, now, step).ok()?;
+        let step = window.step_from(present, before, now, cost);
         Some(Outcome { decision: step.decision, grant: step.grant, source: Source::Memory })
     }
 
@@ -262,7 +260,7 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
         match self.acquire_word(now, place, hit) {
             Some(outcome) => outcome,
             // A copy, so that a caller which hardly ever comes here can keep its own in registers.
-            None => self.acquire_any(now, place, *hit),
+            None => self.acquire_any(now, *hit),
         }
     }
 
@@ -288,7 +286,7 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
                 // Told in two places, so that the outcome need not be where the other way puts its own.
                 match self.acquire_word(now, *place, hit) {
                     Some(outcome) => each(outcome),
-                    None => each(self.acquire_any(now, *place, hit.with_key(*key))),
+                    None => each(self.acquire_any(now, hit.with_key(*key))),
                 }
             }
         }
