@@ -22,6 +22,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tollgate_core::algorithm::meter::Meter;
 use tollgate_core::packed::{LAST_MOMENT, OneWord};
 use tollgate_core::{
     Answer, Clock, Decision, Grant, Group, HashedKey, Hit, KeyHash, Limit, LimitId, Nanos, Outcome, Retry,
@@ -29,7 +30,7 @@ use tollgate_core::{
 };
 
 use self::states::States;
-use self::table::Place;
+use self::table::{Home, Place};
 use crate::clock::SystemClock;
 use crate::store::{LocalStore, Refund};
 
@@ -145,26 +146,51 @@ impl<C: Clock> MemoryStore<C> {
         &self.clock
     }
 
-    /// Decides a hit that is alone, whose key has this place in the tables, if its state is one word and has room.
+    /// Decides by a meter whose states are one word, unless there is no room.
     #[inline(always)]
-    fn acquire_word<K>(&self, now: Timestamp, place: Place, hit: &Hit<'_, K>) -> Option<Outcome> {
-        let Hit { limit, cost, previous: None, .. } = *hit else { return None };
-        let meter = match limit {
-            Limit::FixedWindow(window) => return self.acquire_window(window, now, place, cost),
-            Limit::SlidingWindow(window) => return self.acquire_window(window, now, place, cost),
-            _ => limit.word_meter()?,
-        };
+    fn acquire_metered(
+        &self,
+        now: Timestamp,
+        home: Home<'_, 1>,
+        meter: &Meter,
+        cost: u32,
+    ) -> Option<Outcome> {
         // A key that has no entry is at its fullest.
         let step = move |word: Option<u64>| meter.acquire_word(word.unwrap_or(0), now, cost);
-        let answer = self.own.update_word(place, now, step).ok()?;
+        let answer = self.own.update_word(home, now, step).ok()?;
         let grant = answer.is_allowed().then_some(Grant { stamp: now, cost });
         Some(Outcome { decision: meter.decision(answer, cost), grant, source: Source::Memory })
     }
 
+    /// Decides by a window whose states are one word, unless there is no room.
+    fn acquire_window(
+        &self,
+        now: Timestamp,
+        home: Home<'_, 1>,
+        window: &impl OneWord,
+        cost: u32,
+    ) -> Option<Outcome> {
+        if !window.fits() {
+            return None;
+        }
+        let now = now.min(LAST_MOMENT);
+        let present = window.window(now);
+        let step = move |word| (word, window.next_word(present, word, now, cost));
+        let before = self.own.update_word(home, now, step).ok()?;
+        let step = window.step_from(present, before, now, cost);
+        Some(Outcome { decision: step.decision, grant: step.grant, source: Source::Memory })
+    }
+
     /// Decides a hit that is alone, whatever its limit and however full the store.
     #[inline(never)]
-    fn acquire_any<K: HashedKey>(&self, now: Timestamp, hit: Hit<'_, K>) -> Outcome {
-        self.acquire_full(now, &hit.with_key(hit.key.hash()))
+    fn acquire_any<K: HashedKey>(&self, now: Timestamp, home: Home<'_, 1>, hit: Hit<'_, K>) -> Outcome {
+        let outcome = match hit.limit {
+            _ if hit.previous.is_some() => None,
+            Limit::FixedWindow(window) => self.acquire_window(now, home, window, hit.cost),
+            Limit::SlidingWindow(window) => self.acquire_window(now, home, window, hit.cost),
+            _ => None,
+        };
+        outcome.unwrap_or_else(|| self.acquire_full(now, &hit.with_key(hit.key.hash())))
     }
 
     fn acquire_full(&self, now: Timestamp, hit: &Hit<'_>) -> Outcome {
@@ -194,26 +220,6 @@ impl<C: Clock> MemoryStore<C> {
         }
         let decision = turned_away(hit, Full { soonest: full.soonest.min(soonest) }, now);
         Outcome { decision, grant: None, source: Source::Overflow }
-    }
-
-    /// Decides by a window whose states are one word, unless there is no room.
-    #[inline(never)]
-    fn acquire_window(
-        &self,
-        window: &impl OneWord,
-        now: Timestamp,
-        place: Place,
-        cost: u32,
-    ) -> Option<Outcome> {
-        if !window.fits() {
-            return None;
-        }
-        let now = now.min(LAST_MOMENT);
-        let present = window.window(now);
-        let step = move |word| (word, window.next_word(present, word, now, cost));
-        let before = self.own.update_word(place, now, step).ok()?;
-        let step = window.step_from(present, before, now, cost);
-        Some(Outcome { decision: step.decision, grant: step.grant, source: Source::Memory })
     }
 
     /// Moves what is left of a key whose limit was changed to the key of the new limit.
@@ -256,12 +262,14 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
 
     #[inline(always)]
     fn acquire_one_at<K: HashedKey>(&self, now: Timestamp, hit: &Hit<'_, K>) -> Outcome {
-        let place = Place::of(&hit.key);
-        match self.acquire_word(now, place, hit) {
-            Some(outcome) => outcome,
-            // A copy, so that a caller which hardly ever comes here can keep its own in registers.
-            None => self.acquire_any(now, *hit),
+        let home = self.own.home(Place::of(&hit.key));
+        if let Some(meter) = word_meter(hit)
+            && let Some(outcome) = self.acquire_metered(now, home, meter, hit.cost)
+        {
+            return outcome;
         }
+        // A copy, so that a caller which hardly ever comes here can keep its own in registers.
+        self.acquire_any(now, home, *hit)
     }
 
     #[inline(always)]
@@ -272,21 +280,25 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
         keys: impl Iterator<Item = K>,
         mut each: impl FnMut(Outcome),
     ) {
+        let meter = word_meter(hit);
+        let approach = |key: K| {
+            let home = self.own.home(Place::of(&key));
+            home.prefetch();
+            (home, key)
+        };
         let mut keys = keys.fuse();
         while let Some(first) = keys.next() {
-            let mut near = [(Place::of(&first), first); BATCH];
-            self.own.prefetch(near[0].0);
+            let mut near = [approach(first); BATCH];
             let mut count = 1;
             for (near, key) in near[1..].iter_mut().zip(&mut keys) {
-                *near = (Place::of(&key), key);
-                self.own.prefetch(near.0);
+                *near = approach(key);
                 count += 1;
             }
-            for (place, key) in &near[..count] {
+            for (home, key) in &near[..count] {
                 // Told in two places, so that the outcome need not be where the other way puts its own.
-                match self.acquire_word(now, *place, hit) {
+                match meter.and_then(|meter| self.acquire_metered(now, *home, meter, hit.cost)) {
                     Some(outcome) => each(outcome),
-                    None => each(self.acquire_any(now, hit.with_key(*key))),
+                    None => each(self.acquire_any(now, *home, hit.with_key(*key))),
                 }
             }
         }
@@ -294,7 +306,7 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
 
     #[inline]
     fn prefetch(&self, key: KeyHash) {
-        self.own.prefetch(Place::of(&key));
+        self.own.home(Place::of(&key)).prefetch();
     }
 
     fn peek_at(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
@@ -312,6 +324,12 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
             self.own.forget(*key);
         }
     }
+}
+
+/// The meter by which a hit's state is one word, unless its limit was changed.
+#[inline(always)]
+fn word_meter<'a, K>(hit: &Hit<'a, K>) -> Option<&'a Meter> {
+    if hit.previous.is_some() { None } else { hit.limit.word_meter() }
 }
 
 /// The key under which keys of a limit share a state.

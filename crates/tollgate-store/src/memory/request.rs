@@ -43,7 +43,7 @@ enum Undecided {
 impl<C: Clock> MemoryStore<C> {
     pub(super) fn acquire_together(&self, now: Timestamp, groups: &[Group<'_>]) -> Answer {
         for hit in hits(groups) {
-            self.own.prefetch(Place::of(&hit.key));
+            self.own.home(Place::of(&hit.key)).prefetch();
         }
         if let Some(answer) = self.acquire_all(now, groups) {
             return answer;

@@ -6,7 +6,7 @@ use tollgate_core::{Grant, Hit, KeyHash, Limit, State, Timestamp};
 use super::Full;
 use super::census::Census;
 use super::room::Room;
-use super::table::{Place, Table, moment};
+use super::table::{Home, Place, Table, moment};
 
 /// States in three places, with one bound on how many keys there are: a table for states of one word, one for states of
 /// three, and a room for those that have no fixed size.
@@ -52,22 +52,22 @@ impl States {
         }
     }
 
-    /// Brings a key's state near, if it is where most states are.
-    #[inline]
-    pub(super) fn prefetch(&self, place: Place) {
-        self.words.prefetch(place);
+    /// Where a key's state lies, if it is where most states are.
+    #[inline(always)]
+    pub(super) fn home(&self, place: Place) -> Home<'_, 1> {
+        self.words.home(place)
     }
 
     /// Runs a step on a key's state that is one word, or on none: the short way.
     #[inline(always)]
     pub(super) fn update_word<R>(
         &self,
-        place: Place,
+        home: Home<'_, 1>,
         now: Timestamp,
         step: impl Fn(Option<u64>) -> (R, u64) + Copy,
     ) -> Result<R, Full> {
         let at = moment(now);
-        self.words.update(&self.census, place, at, move |words| {
+        self.words.update_at(&self.census, home, at, move |words| {
             let word = words.map(|[word]| word);
             let (result, next) = step(word);
             // What is as new needs no entry.

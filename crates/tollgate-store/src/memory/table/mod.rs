@@ -101,6 +101,23 @@ impl Place {
     }
 }
 
+/// A key's place, and its home line if there is one.
+#[derive(Clone, Copy)]
+pub(super) struct Home<'s, const W: usize> {
+    place: Place,
+    line: Option<&'s Line<W>>,
+}
+
+impl<const W: usize> Home<'_, W> {
+    /// Brings the line near, for who will soon need it.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        if let Some(line) = self.line {
+            cpu::prefetch(line);
+        }
+    }
+}
+
 /// An entry, where and whose it was when it was seen.
 #[derive(Clone, Copy)]
 struct Seen<'s, const W: usize> {
@@ -162,12 +179,10 @@ impl<const W: usize> Table<W> {
         }
     }
 
-    /// Brings the home line of a key near, for who will soon need it.
-    #[inline]
-    pub(super) fn prefetch(&self, place: Place) {
-        if let Some(segment) = self.nearest(place) {
-            cpu::prefetch(segment.line(place.home));
-        }
+    /// Finds where a key's home line is.
+    #[inline(always)]
+    pub(super) fn home(&self, place: Place) -> Home<'_, W> {
+        Home { place, line: self.nearest(place).map(|segment| segment.line(place.home)) }
     }
 
     /// Runs a step on a key's state: it gets the words, or `None` if the key has no entry, and says what they become if
@@ -185,16 +200,26 @@ impl<const W: usize> Table<W> {
         now: u64,
         step: impl Fn(Option<[u64; W]>) -> (R, Option<[u64; W]>) + Copy,
     ) -> Result<R, Full> {
-        if let Some(segment) = self.nearest(place) {
-            let line = segment.line(place.home);
-            if let Some((entry, tag)) = line.find(place.hash, 0)
-                && let Some(result) = line.step(entry, tag, move |words| step(Some(words)))
-            {
-                return Ok(result);
-            }
+        self.update_at(census, self.home(place), now, step)
+    }
+
+    /// The same for a key whose home line was found before: entries that have moved meanwhile are found all the same.
+    #[inline(always)]
+    pub(super) fn update_at<R>(
+        &self,
+        census: &Census,
+        home: Home<'_, W>,
+        now: u64,
+        step: impl Fn(Option<[u64; W]>) -> (R, Option<[u64; W]>) + Copy,
+    ) -> Result<R, Full> {
+        if let Some(line) = home.line
+            && let Some((entry, tag)) = line.find(home.place.hash, 0)
+            && let Some(result) = line.step(entry, tag, move |words| step(Some(words)))
+        {
+            return Ok(result);
         }
         cold_path();
-        self.update_far(census, place, now, step)
+        self.update_far(census, home.place, now, step)
     }
 
     /// Runs a step on a key's state where it does not lie in its home line.
