@@ -28,6 +28,10 @@ pub enum Source {
     Overflow,
     /// The state of the key in Redis, which other nodes share.
     Redis,
+    /// What this node has taken ahead from the store that nodes share.
+    Lease,
+    /// This node, which settles with the store that nodes share later.
+    LocalFirst,
     /// This node alone, as the store that nodes share could not be asked.
     Fallback,
 }
@@ -39,6 +43,8 @@ impl Source {
             Self::Memory => "memory",
             Self::Overflow => "overflow",
             Self::Redis => "redis",
+            Self::Lease => "lease",
+            Self::LocalFirst => "local_first",
             Self::Fallback => "fallback",
         }
     }
@@ -90,7 +96,7 @@ mod tests {
     fn groups_agree_or_nothing_is_taken() {
         let hit = Hit::new(LimitId(0), KeyHash(0), &Limit::Unlimited);
         let hits = [hit; 3];
-        let group = |combine, shadow| Group { hits: &hits, combine, shadow };
+        let group = |combine, shadow| Group { combine, shadow, ..Group::all(&hits) };
         let (all, any) = (group(Combine::All, false), group(Combine::Any, false));
         let watched = group(Combine::All, true);
 

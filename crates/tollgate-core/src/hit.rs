@@ -3,6 +3,7 @@
 use crate::combine::Combine;
 use crate::key::KeyHash;
 use crate::limit::Limit;
+use crate::sharing::Sharing;
 
 /// Which limit of a configuration a hit belongs to, whatever its key. Stable as long as the limit's name is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,11 +76,13 @@ pub struct Group<'a> {
     pub combine: Combine,
     /// Whether the group only watches: it counts what it would admit of the requests that pass, and never denies.
     pub shadow: bool,
+    /// How nodes that share a store count the limits.
+    pub sharing: Sharing,
 }
 
 impl<'a> Group<'a> {
     /// A group that admits if every hit does.
     pub const fn all(hits: &'a [Hit<'a>]) -> Self {
-        Self { hits, combine: Combine::All, shadow: false }
+        Self { hits, combine: Combine::All, shadow: false, sharing: Sharing::DEFAULT }
     }
 }

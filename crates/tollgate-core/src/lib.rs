@@ -6,6 +6,7 @@
 //! * [`algorithm`]: how each kind of limit decides, as a pure state machine over integers,
 //! * [`Decision`]: what a limit answers,
 //! * [`combine`]: how several limits answer as one,
+//! * [`sharing`] and [`share`]: how nodes count together, and each alone,
 //! * [`key`]: how the identity that a limit counts by becomes a 128-bit hash,
 //! * [`time`]: the two time types and the [`Clock`] trait.
 //!
@@ -44,6 +45,7 @@ pub mod limit;
 pub mod packed;
 pub mod quota;
 pub mod share;
+pub mod sharing;
 pub mod time;
 
 pub use answer::{Answer, Outcome, Outcomes, Source, combined};
@@ -54,4 +56,5 @@ pub use key::{HashedKey, Key, KeyBuilder, KeyHash, KeySeed};
 pub use limit::{Limit, LimitError, State, Step};
 pub use quota::{ParseQuotaError, Quota, QuotaError};
 pub use share::Share;
+pub use sharing::{Consistency, OnFailure, Sharing};
 pub use time::{Clock, ManualClock, Nanos, Timestamp};

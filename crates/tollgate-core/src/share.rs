@@ -37,6 +37,33 @@ impl Share {
 }
 
 impl Limit {
+    /// The same limit with so many units less at once, and the same rate: what is left to share when nodes may hold those
+    /// units ahead. `None` if nothing would be left. A count of a window is a rate, so it is the same.
+    ///
+    /// ```
+    /// use tollgate_core::{Limit, Quota};
+    ///
+    /// let limit = Limit::gcra_with_burst(Quota::per_hour(1_000), 100)?;
+    /// let less = limit.lessened(5).unwrap();
+    /// assert_eq!((less.capacity(), less.quota()), (95, limit.quota()));
+    /// assert_eq!(limit.lessened(100), None);
+    /// # Ok::<(), tollgate_core::LimitError>(())
+    /// ```
+    #[must_use]
+    pub fn lessened(&self, units: u64) -> Option<Self> {
+        let less = |all: u64| all.checked_sub(units).filter(|left| *left > 0);
+        Some(match self {
+            Self::Gcra(a) => Self::Gcra(Gcra::new(a.rate(), less(a.burst())?).ok()?),
+            Self::LeakyBucket(a) => Self::LeakyBucket(LeakyBucket::new(less(a.capacity())?, a.leak()).ok()?),
+            Self::TokenBucket(a) => {
+                let bucket = TokenBucket::new(less(a.capacity())?, a.refill()).ok()?;
+                let initial = a.initial().min(bucket.capacity());
+                Self::TokenBucket(bucket.with_refill(a.style()).ok()?.with_initial(initial).ok()?)
+            }
+            _ => *self,
+        })
+    }
+
     /// A node's share of this limit: the shares of all nodes together admit at most what the limit does. A node whose share
     /// is nothing denies.
     ///

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use tollgate_core::{Combine, Limit, LimitId};
+use tollgate_core::{Combine, Limit, LimitId, Sharing};
 
 use crate::attribute::Attribute;
 use crate::header::CustomHeader;
@@ -30,6 +30,7 @@ pub struct Policy {
     pub(crate) variants: Vec<Variant>,
     pub(crate) combine: Combine,
     pub(crate) cost: u32,
+    pub(crate) sharing: Sharing,
     pub(crate) replaces: Vec<String>,
     pub(crate) headers: Vec<CustomHeader>,
 }
@@ -174,6 +175,11 @@ impl Policy {
     /// What a request costs.
     pub const fn cost(&self) -> u32 {
         self.cost
+    }
+
+    /// What it says of the store that nodes share.
+    pub const fn sharing(&self) -> Sharing {
+        self.sharing
     }
 
     /// The policies that do not apply where this one does.

@@ -407,10 +407,14 @@ impl<'s> Plan<'s> {
 
     /// The hits as the store wants them: a group for each policy.
     pub fn groups(&self) -> SmallVec<[Group<'_>; 4]> {
-        let group = |part: &Part| Group {
-            hits: &self.hits[part.hits.clone()],
-            combine: self.set.policies[part.policy as usize].combine,
-            shadow: part.shadow,
+        let group = |part: &Part| {
+            let policy = &self.set.policies[part.policy as usize];
+            Group {
+                hits: &self.hits[part.hits.clone()],
+                combine: policy.combine,
+                shadow: part.shadow,
+                sharing: policy.policy.sharing,
+            }
         };
         self.parts.iter().map(group).collect()
     }

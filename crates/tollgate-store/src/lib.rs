@@ -28,6 +28,8 @@ mod clock;
 pub mod conformance;
 #[cfg(feature = "redis")]
 pub mod guard;
+#[cfg(feature = "redis")]
+pub mod lease;
 mod machine;
 mod memory;
 #[cfg(feature = "redis")]

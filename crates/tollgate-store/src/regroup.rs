@@ -11,7 +11,7 @@ pub(crate) fn grouped<'h>(
     let group = |(combine, shadow, count)| {
         let (own, others) = hits.split_at(count);
         hits = others;
-        Group { hits: own, combine, shadow }
+        Group { combine, shadow, ..Group::all(own) }
     };
     shapes.map(group).collect()
 }

@@ -212,7 +212,7 @@ proptest! {
         let rules = [Combine::All, Combine::Any, Combine::Majority];
         let groups: Vec<Group<'_>> = sizes
             .iter()
-            .map(|(size, shadow, rule)| Group { hits: &hits[..*size], combine: rules[*rule], shadow: *shadow })
+            .map(|(size, shadow, rule)| Group { combine: rules[*rule], shadow: *shadow, ..Group::all(&hits[..*size]) })
             .collect();
         let (allowed, takes) = combined(&groups, &admits);
         prop_assert!(takes.len() <= admits.len());

@@ -4,6 +4,7 @@ mod decode;
 mod limits;
 mod overrides;
 mod policies;
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod toml;

@@ -8,6 +8,7 @@ use tollgate_core::{Combine, KeyBuilder, KeySeed, LimitId};
 
 use super::decode::{Decoder, Fields, shortened};
 use super::limits::{self, Kind, LIMIT_SETTINGS};
+use super::sharing::sharing;
 use super::tree::{Node, Value};
 use crate::attribute::{ATTRIBUTE_WORDS, Attribute};
 use crate::header::CustomHeader;
@@ -16,7 +17,7 @@ use crate::policy::{Condition, KeyPart, Policy, PolicyLimit, TierSource, Tiers, 
 use crate::schedule::{Schedule, parse_day, parse_time};
 
 /// The settings of a policy.
-pub(super) const KNOWN: [&str; 22] = [
+pub(super) const KNOWN: [&str; 24] = [
     "name",
     "description",
     "match",
@@ -31,6 +32,8 @@ pub(super) const KNOWN: [&str; 22] = [
     "schedule",
     "replaces",
     "headers",
+    "consistency",
+    "on_store_failure",
     "algorithm",
     "limit",
     "burst",
@@ -159,6 +162,7 @@ fn policy(
     });
     let cost = fields.take("cost").and_then(|node| decoder.number(node, 0, u32::MAX.into()));
     let priority = fields.take("priority").and_then(|node| decoder.number(node, -1_000_000, 1_000_000));
+    let sharing = sharing(decoder, &mut fields);
     let schedule = fields.take("schedule").and_then(|node| schedule(decoder, node));
     let headers = fields.take("headers").map(|node| headers(decoder, node)).unwrap_or_default();
     let mut replaces = Vec::new();
@@ -195,6 +199,7 @@ fn policy(
         variants,
         combine: combine.unwrap_or_default(),
         cost: cost.and_then(|number| u32::try_from(number).ok()).unwrap_or(1),
+        sharing,
         replaces,
         headers,
     })

@@ -232,7 +232,7 @@ fn groups<'h>(policies: &PolicySet, request: &Planned<'_>, hits: &'h [Hit<'h>]) 
         let (own, others) = rest.split_at(part.limits.min(rest.len()));
         rest = others;
         let shadow = policy.is_shadow() || policies.is_shadow();
-        groups.push(Group { hits: own, combine: policy.combine(), shadow });
+        groups.push(Group { combine: policy.combine(), shadow, ..Group::all(own) });
     }
     groups
 }

@@ -1,6 +1,6 @@
 //! What happens when a store that others share cannot be asked.
 //!
-//! A [`Guarded`] store asks the one behind it as long as that answers. When it fails, the [`OnFailure`] choice decides
+//! A [`Guarded`] store asks the one behind it as long as that answers. When it fails, the [`OnFailure`] choice of each limit decides
 //! instead, and a [breaker](Phase) spares requests the waiting: while it is open nobody asks but a probe, now and then, and as soon
 //! as one succeeds the store decides again.
 //!
@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tollgate_core::{
-    Answer, Decision, Group, Hit, KeyHash, Limit, Nanos, Outcome, Retry, Share, Source, combined,
+    Answer, Decision, Group, Hit, KeyHash, Limit, Nanos, OnFailure, Outcome, Retry, Share, Source,
 };
 
 pub use self::breaker::Phase;
 
 use self::breaker::Breaker;
+use crate::lease::Common;
 use crate::memory::MemoryStore;
 use crate::regroup::{grouped, shape};
 use crate::seed::random_below;
@@ -37,41 +38,21 @@ pub trait Remote: Store + 'static {
     fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Who decides while the store cannot be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum OnFailure {
-    /// Nobody: the request has no answer, which is an error and not a denial.
-    Deny,
-    /// Everything passes, for so long after the first failure of an outage; then nobody decides.
-    Allow {
-        /// How long.
-        grace: Duration,
-    },
-    /// This node, by its share of each limit. The shares of all nodes together are at most the limit.
-    Local(Share),
-}
-
-impl Default for OnFailure {
-    /// This node alone: right for one, too much for many.
-    fn default() -> Self {
-        Self::Local(Share::WHOLE)
-    }
-}
-
 /// A store that goes on when the one behind it fails.
 #[derive(Debug)]
 pub struct Guarded<S> {
     remote: Arc<S>,
     local: MemoryStore,
+    share: Share,
     on_failure: OnFailure,
     breaker: Arc<Breaker>,
 }
 
 impl<S: Remote> Guarded<S> {
-    /// Guards a store; `local` is where this node counts while it decides alone.
-    pub fn new(remote: S, local: MemoryStore, on_failure: OnFailure) -> Self {
-        Self { remote: Arc::new(remote), local, on_failure, breaker: Arc::default() }
+    /// Guards a store. `local` is where this node counts while it decides alone, by its `share`: the shares of all nodes
+    /// together are at most the limit. `on_failure` is for limits that do not say themselves who decides then.
+    pub fn new(remote: S, local: MemoryStore, share: Share, on_failure: OnFailure) -> Self {
+        Self { remote: Arc::new(remote), local, share, on_failure, breaker: Arc::default() }
     }
 
     /// The store behind.
@@ -131,26 +112,39 @@ impl<S: Remote> Guarded<S> {
         });
     }
 
-    /// Decides without the store.
+    /// Decides without the store, each group by its own choice.
     fn alone(
         &self,
         groups: &[Group<'_>],
         error: StoreError,
         decide: impl FnOnce(&MemoryStore, &[Group<'_>]) -> Answer,
     ) -> Result<Answer, StoreError> {
-        match self.on_failure {
-            OnFailure::Allow { grace } if self.breaker.failing_for(Instant::now()) < grace => {
-                Ok(passed(groups))
-            }
-            OnFailure::Deny | OnFailure::Allow { .. } => Err(error),
-            OnFailure::Local(share) => Ok(by_share(groups, share, |groups| {
-                let mut answer = decide(&self.local, groups);
-                for outcome in &mut answer.outcomes {
-                    outcome.source = Source::Fallback;
-                }
-                answer
-            })),
+        let lasted = self.breaker.failing_for(Instant::now());
+        let choice = |group: &Group<'_>| match group.sharing.on_failure.unwrap_or(self.on_failure) {
+            OnFailure::Allow { grace } if lasted >= Duration::from(grace) => OnFailure::Deny,
+            choice => choice,
+        };
+        // What only watches does not stand in the way.
+        if groups.iter().any(|group| !group.shadow && choice(group) == OnFailure::Deny) {
+            return Err(error);
         }
+        let counts = |group: &Group<'_>| choice(group) == OnFailure::Local;
+        let counted: Vec<Group<'_>> = groups.iter().filter(|group| counts(group)).copied().collect();
+        let answer = by_share(&counted, self.share, |groups| decide(&self.local, groups));
+        let mut own = answer.outcomes.into_iter();
+        let outcome = |(hit, counts): (&Hit<'_>, bool)| {
+            if counts {
+                own.next().map(|outcome| Outcome { source: Source::Fallback, ..outcome })
+            } else {
+                Some(passed(hit))
+            }
+        };
+        let outcomes = groups
+            .iter()
+            .flat_map(|group| group.hits.iter().map(move |hit| (hit, counts(group))))
+            .filter_map(outcome)
+            .collect();
+        Ok(Answer { allowed: answer.allowed, outcomes })
     }
 }
 
@@ -162,29 +156,37 @@ fn by_share<R>(groups: &[Group<'_>], share: Share, decide: impl FnOnce(&[Group<'
     decide(&grouped(groups.iter().map(shape), &own))
 }
 
-/// The answer to a request that nobody counts.
-fn passed(groups: &[Group<'_>]) -> Answer {
-    let outcome = |hit: &Hit<'_>| {
-        let limit = hit.limit.capacity();
-        let decision = Decision {
-            allowed: true,
-            limit,
-            remaining: limit,
-            retry_after: Retry::Now,
-            reset_after: Nanos::ZERO,
-        };
-        Outcome { decision, grant: None, source: Source::Fallback }
+/// The outcome of a hit that nobody counts.
+fn passed(hit: &Hit<'_>) -> Outcome {
+    let limit = hit.limit.capacity();
+    let decision = Decision {
+        allowed: true,
+        limit,
+        remaining: limit,
+        retry_after: Retry::Now,
+        reset_after: Nanos::ZERO,
     };
-    let outcomes = hits(groups).map(outcome).collect();
-    let all: Vec<bool> = hits(groups).map(|_| true).collect();
-    Answer { allowed: combined(groups, &all).0, outcomes }
+    Outcome { decision, grant: None, source: Source::Fallback }
+}
+
+impl<S: Remote> Common for Guarded<S> {
+    async fn acquire_shared(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
+        self.ask(self.remote.acquire(groups)).await
+    }
+
+    fn acquire_alone(&self, groups: &[Group<'_>], error: StoreError) -> Result<Answer, StoreError> {
+        match error {
+            error @ StoreError::Unavailable(_) => self.alone(groups, error, LocalStore::acquire),
+            error => Err(error),
+        }
+    }
 }
 
 impl<S: Remote> Store for Guarded<S> {
     async fn acquire(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        match self.ask(self.remote.acquire(groups)).await {
-            Err(error @ StoreError::Unavailable(_)) => self.alone(groups, error, LocalStore::acquire),
-            result => result,
+        match self.acquire_shared(groups).await {
+            Err(error) => self.acquire_alone(groups, error),
+            answer => answer,
         }
     }
 

@@ -1,0 +1,53 @@
+//! How much of a limit a node may hold, or owe.
+
+use tollgate_core::{Consistency, Limit, Nanos};
+
+use super::LeaseOptions;
+
+/// A node that could hold fewer units than these gains nothing by holding any.
+const LEAST: u64 = 4;
+
+/// How a node counts a limit of which it has a part ahead, or settles for afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// The limit.
+    pub(super) limit: Limit,
+    /// What of it the store counts. With what all nodes may hold, that is the limit.
+    pub(super) shared: Limit,
+    /// The most units that this node holds or owes.
+    pub(super) chunk: u32,
+    /// Whether it owes: it hands out first and takes from the store afterwards.
+    pub(super) owes: bool,
+    /// How long it takes at most until what is owed is settled.
+    pub(super) sync: Nanos,
+    /// The length of the limit's windows, if it has windows.
+    pub(super) window: Option<Nanos>,
+}
+
+impl Terms {
+    /// `None` where every request has to be decided by the store.
+    pub(super) fn of(limit: &Limit, consistency: Consistency, options: &LeaseOptions) -> Option<Self> {
+        let window = match limit {
+            Limit::FixedWindow(_) => limit.quota().map(|quota| quota.period()),
+            Limit::SlidingWindow(window) => Some(window.length()),
+            // A log remembers when each unit was used, which is not when it was taken.
+            Limit::SlidingLog(_) | Limit::Unlimited | Limit::DenyAll => return None,
+            _ => None,
+        };
+        let nodes = u64::from(options.nodes.max(1));
+        let part = limit.capacity() / 100 * u64::from(options.percent)
+            + limit.capacity() % 100 * u64::from(options.percent) / 100;
+        let chunk = u32::try_from(part / nodes).unwrap_or(u32::MAX).min(1 << 30);
+        let owes = match consistency {
+            Consistency::Strict => return None,
+            Consistency::Lease if u64::from(chunk) < LEAST => return None,
+            Consistency::Lease => false,
+            Consistency::LocalFirst => true,
+        };
+        let chunk = chunk.max(1);
+        // What is held in a window was counted in it. What is held beside a bucket is as if the bucket were as much larger.
+        let shared = if owes { *limit } else { limit.lessened(u64::from(chunk) * nodes)? };
+        let sync = Nanos::from(options.sync);
+        Some(Self { limit: *limit, shared, chunk, owes, sync, window })
+    }
+}
