@@ -35,7 +35,7 @@ mod verdict;
 
 pub use address::{canonical, network};
 pub use attribute::{Attribute, Attributes, Request, UnknownAttribute, cookie_value, host_name, query_value};
-pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError};
+pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError, StoreConfig};
 pub use header::{CustomHeader, HeaderValues};
 pub use policy::{Policy, PolicyLimit, Variant};
 pub use problem::{Problem, Problems};

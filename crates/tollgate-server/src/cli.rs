@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use tollgate::{ClockSource, Config, LoadError, Overflow};
+use tollgate::{ClockSource, Config, Consistency, LoadError, Overflow};
 
 use crate::replay::ReplayOptions;
 
@@ -72,18 +72,13 @@ pub(crate) struct ServeOptions {
 pub(crate) struct StoreOptions {
     /// Where to keep the state: `memory`, or what nodes can share: redis://[user:password@]host[:port][/database],
     /// rediss:// for TLS, redis+unix:///path, redis+sentinel://host:port,host:port/service, redis+cluster://host:port,host:port
-    #[arg(
-        long,
-        value_name = "STORE",
-        env = "TOLLGATE_STORE",
-        default_value = "memory",
-        hide_env_values = true
-    )]
-    pub(crate) store: String,
+    /// [default: what the policy file says under `store`, as for all of these; else memory]
+    #[arg(long, value_name = "STORE", env = "TOLLGATE_STORE", hide_env_values = true)]
+    pub(crate) store: Option<String>,
 
-    /// What the names of all keys in the store begin with
-    #[arg(long, value_name = "TEXT", env = "TOLLGATE_STORE_PREFIX", default_value = "tollgate:")]
-    pub(crate) store_prefix: String,
+    /// What the names of all keys in the store begin with [default: `tollgate:`]
+    #[arg(long, value_name = "TEXT", env = "TOLLGATE_STORE_PREFIX")]
+    pub(crate) store_prefix: Option<String>,
 
     /// The certificates of those who vouch for a store with TLS (PEM); without, those that the system believes
     #[arg(long, value_name = "FILE", env = "TOLLGATE_STORE_CA")]
@@ -97,32 +92,57 @@ pub(crate) struct StoreOptions {
     #[arg(long, value_name = "FILE", env = "TOLLGATE_STORE_KEY", requires = "store_cert")]
     pub(crate) store_key: Option<PathBuf>,
 
-    /// How long a decision of the store may take, as in 20ms
-    #[arg(long, value_name = "LENGTH", env = "TOLLGATE_STORE_DEADLINE", default_value = "20ms", value_parser = length)]
-    pub(crate) store_deadline: Duration,
+    /// How long a decision of the store may take [default: 20ms]
+    #[arg(long, value_name = "LENGTH", env = "TOLLGATE_STORE_DEADLINE", value_parser = length)]
+    pub(crate) store_deadline: Option<Duration>,
 
     /// The secret that keys are hashed under, the same on all nodes: 32 hexadecimal digits. Without one, nodes agree
     /// on one in the store, and have to reach it to start
     #[arg(long, value_name = "DIGITS", env = "TOLLGATE_KEY_SEED", hide_env_values = true)]
     pub(crate) key_seed: Option<String>,
 
-    /// Who decides while the store cannot be reached
-    #[arg(long, value_name = "CHOICE", env = "TOLLGATE_ON_STORE_FAILURE", value_enum,
-          default_value_t = FailureChoice::Local)]
-    pub(crate) on_store_failure: FailureChoice,
+    /// How nodes count together, where a policy does not say it [default: strict]
+    #[arg(long, value_name = "WORD", env = "TOLLGATE_CONSISTENCY", value_enum)]
+    pub(crate) consistency: Option<ConsistencyChoice>,
 
-    /// How many nodes share the store: each decides by one part in so many while it is alone
-    #[arg(long, value_name = "N", env = "TOLLGATE_NODES", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) nodes: u32,
+    /// Who decides while the store cannot be reached, where a policy does not say it [default: local]
+    #[arg(long, value_name = "CHOICE", env = "TOLLGATE_ON_STORE_FAILURE", value_enum)]
+    pub(crate) on_store_failure: Option<FailureChoice>,
 
-    /// The number of this node, from 0: what cannot be divided goes to the first
-    #[arg(long, value_name = "NUMBER", env = "TOLLGATE_NODE", default_value_t = 0)]
-    pub(crate) node: u32,
+    /// How many nodes share the store: each decides by one part in so many while it is alone, and holds at most as much
+    /// of what may be held ahead [default: 1]
+    #[arg(long, value_name = "N", env = "TOLLGATE_NODES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) nodes: Option<u32>,
+
+    /// The number of this node, from 0: what cannot be divided goes to the first [default: 0]
+    #[arg(long, value_name = "NUMBER", env = "TOLLGATE_NODE")]
+    pub(crate) node: Option<u32>,
 
     /// With `--on-store-failure allow`: for how long, from the first failure on, as in 30s
     #[arg(long, value_name = "LENGTH", env = "TOLLGATE_GRACE", default_value = "30s", value_parser = length)]
     pub(crate) grace: Duration,
+}
+
+/// How nodes count together, as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConsistencyChoice {
+    /// The store decides every request
+    Strict,
+    /// Nodes take units ahead and decide by those
+    Lease,
+    /// Nodes decide at once, and settle with the store afterwards
+    #[value(name = "local_first")]
+    LocalFirst,
+}
+
+impl From<ConsistencyChoice> for Consistency {
+    fn from(choice: ConsistencyChoice) -> Self {
+        match choice {
+            ConsistencyChoice::Strict => Self::Strict,
+            ConsistencyChoice::Lease => Self::Lease,
+            ConsistencyChoice::LocalFirst => Self::LocalFirst,
+        }
+    }
 }
 
 /// Who decides while the store is away, as the command line names it.

@@ -100,3 +100,43 @@ fn what_is_wrong_with_the_options_is_said() {
         assert!(common::stderr(&output).contains(said), "{}", common::stderr(&output));
     }
 }
+
+#[test]
+fn nodes_that_lease_give_back_what_they_hold_when_they_end() {
+    let redis = Redis::start(&[]);
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.yaml");
+    let file = format!(
+        "store: {{ url: \"{}\", deadline: 1s, nodes: 2, consistency: lease }}\n\
+         policies:\n\
+         - {{ name: api, key: api_key, limit: 1000/hour }}\n\
+         - {{ name: login, match: {{ path: /login }}, key: ip, limit: 5/hour, consistency: strict }}\n",
+        redis.url()
+    );
+    std::fs::write(&policy, file).unwrap();
+    let start = |number| Server::start(&["--policy", policy.to_str().unwrap(), "--node", number]);
+    let (mut one, other) = (start("0"), start("1"));
+    let ask = |node: &Server, path: &str| {
+        let question = json!({ "path": path, "api_key": "k-1", "ip": "203.0.113.7" });
+        node.post("/v1/check", &question.to_string()).json()
+    };
+    let left = |node: &Server| {
+        let question = json!({ "path": "/", "api_key": "k-1", "ip": "203.0.113.7" });
+        node.post("/v1/peek", &question.to_string()).json()["remaining"].as_u64().unwrap()
+    };
+    // 950 are shared, and each node may hold 25.
+    assert_eq!((ask(&one, "/")["limit"].clone(), left(&one)), (json!(1_000), 949));
+    assert_eq!(store(&one)["held"], 1);
+    let seen_by_other = left(&other);
+    assert!((949 - 25..949).contains(&seen_by_other), "{seen_by_other}");
+    // A policy may be counted in another way than the rest.
+    for count in 0..8 {
+        let node = if count % 2 == 0 { &one } else { &other };
+        assert_eq!(ask(node, "/login")["allowed"], count < 5);
+    }
+    // Six of the hour's thousand are taken, and all that nobody holds any more is there again.
+    one.terminate();
+    assert!(one.wait(PATIENCE).unwrap().success());
+    let held = store(&other)["held"].as_u64().unwrap();
+    assert_eq!((held, left(&other)), (1, 950 - 6));
+}

@@ -68,9 +68,9 @@ pub use keyed::{Decisions, KeyedLimiter};
 pub use limiter::{LimitOrQuota, Limiter};
 pub use reservation::Reservation;
 pub use tollgate_core::{
-    Answer, Clock, Combine, Decision, Grant, Group, Hit, Key, KeyBuilder, KeyHash, KeySeed, Limit,
-    LimitError, LimitId, ManualClock, Nanos, Outcome, ParseQuotaError, Quota, QuotaError, Retry, Share,
-    Source, State, Timestamp, algorithm, quota,
+    Answer, Clock, Combine, Consistency, Decision, Grant, Group, Hit, Key, KeyBuilder, KeyHash, KeySeed,
+    Limit, LimitError, LimitId, ManualClock, Nanos, OnFailure, Outcome, ParseQuotaError, Quota, QuotaError,
+    Retry, Share, Sharing, Source, State, Timestamp, algorithm, quota,
 };
 pub use tollgate_store::{
     ClockError, ClockSource, LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError,
@@ -78,7 +78,7 @@ pub use tollgate_store::{
 };
 
 #[cfg(feature = "redis")]
-pub use tollgate_store::{guard, redis};
+pub use tollgate_store::{guard, lease, redis};
 
 #[cfg(feature = "policy")]
 pub use gate::Gate;
@@ -87,8 +87,8 @@ pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
     Attribute, Attributes, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE, Format, HeaderValues,
-    LoadError, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Variant,
-    Verdict, cookie_value, query_value,
+    LoadError, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, StoreConfig,
+    Variant, Verdict, cookie_value, query_value,
 };
 
 #[cfg(feature = "tower")]

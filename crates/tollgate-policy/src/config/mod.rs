@@ -5,6 +5,7 @@ mod limits;
 mod overrides;
 mod policies;
 mod sharing;
+mod store;
 #[cfg(test)]
 mod tests;
 mod toml;
@@ -19,6 +20,7 @@ use crate::policy::Policy;
 use crate::problem::{Problem, Problems};
 
 pub use self::overrides::ENVIRONMENT_PREFIX;
+pub use self::store::StoreConfig;
 
 /// The policies that are used where no file is named.
 pub const EXAMPLE: &str = include_str!("../../policies/example.yaml");
@@ -53,6 +55,8 @@ pub struct Config {
     pub ipv4_prefix: u8,
     /// The bits of an IPv6 address that are counted together; 64 by default, what one customer usually has.
     pub ipv6_prefix: u8,
+    /// The store that nodes share, if the file says anything of it.
+    pub store: StoreConfig,
 }
 
 /// Why a policy file could not be loaded.
@@ -182,7 +186,7 @@ impl Config {
     }
 
     fn decode(decoder: &mut Decoder, root: &Node) -> Option<Self> {
-        const KNOWN: [&str; 5] = ["version", "policies", "shadow", "ipv4_prefix", "ipv6_prefix"];
+        const KNOWN: [&str; 6] = ["version", "policies", "shadow", "ipv4_prefix", "ipv6_prefix", "store"];
         if root.value == Value::Null {
             decoder.hinted(
                 &root.span,
@@ -201,6 +205,7 @@ impl Config {
             number.and_then(|number| u8::try_from(number).ok()).unwrap_or(default)
         };
         let (ipv4_prefix, ipv6_prefix) = (prefix("ipv4_prefix", 32, 32), prefix("ipv6_prefix", 64, 128));
+        let store = fields.take("store").and_then(|node| store::decode(decoder, node)).unwrap_or_default();
         let policies = if let Some(node) = fields.take("policies") {
             policies::decode(decoder, node)
         } else {
@@ -212,6 +217,6 @@ impl Config {
             Vec::new()
         };
         decoder.finish(fields, &KNOWN);
-        Some(Self { policies, shadow, ipv4_prefix, ipv6_prefix })
+        Some(Self { policies, shadow, ipv4_prefix, ipv6_prefix, store })
     }
 }

@@ -599,7 +599,8 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
     let known: BTreeSet<&str> = policies::KNOWN
         .into_iter()
         .chain(limits::LIMIT_SETTINGS)
-        .chain(["version", "policies", "shadow", "ipv4_prefix", "ipv6_prefix"])
+        .chain(["version", "policies", "shadow", "ipv4_prefix", "ipv6_prefix", "store"])
+        .chain(store::KNOWN)
         .chain(["method", "path", "where", "days", "hours", "zone"])
         .chain(["from", "lookup", "default", "limits", "by", "values"])
         .collect();
@@ -612,7 +613,16 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
     }
     // And each of them is known where the reference says it is.
     for (settings, place) in [
-        ("version shadow ipv4_prefix ipv6_prefix", "{}\npolicies: []"),
+        ("version shadow ipv4_prefix ipv6_prefix store", "{}\npolicies: []"),
+        (
+            "url prefix deadline connect_timeout health_check_interval ca certificate key key_seed nodes node",
+            "store: { {} }\npolicies: []",
+        ),
+        (
+            "consistency on_store_failure lease_percent lease_idle sync_interval",
+            "store: { {} }\npolicies: []",
+        ),
+        ("consistency on_store_failure", "policies: [{ name: p, key: ip, limit: 1/s, {} }]"),
         ("method path where", "policies: [{ name: p, key: ip, limit: 1/s, match: { {} } }]"),
         ("days hours zone", "policies: [{ name: p, key: ip, limit: 1/s, schedule: { {} } }]"),
         ("from lookup default limits", "policies: [{ name: p, key: ip, tiers: { {} } }]"),

@@ -187,6 +187,7 @@ async fn status(State(app): Shared) -> Response {
         consecutive_failures: store.consecutive_failures(),
         trouble: store.trouble(),
         keys: store.local().len(),
+        held: store.held(),
         capacity: app.capacity,
         overflowed: store.local().overflowed(),
     };

@@ -50,6 +50,7 @@ pub(super) struct Metrics {
     policy_hits: Vec<Counter>,
     policy_denied: Vec<Counter>,
     keys: Gauge,
+    held: Gauge,
     overflowed: Gauge,
     /// Where there is a Redis to be asked.
     redis_available: Option<Gauge>,
@@ -126,6 +127,12 @@ impl Metrics {
         };
         let keys = Gauge::default();
         registry.register("rate_limiter_store_keys", "Keys that are remembered", keys.clone());
+        let held = Gauge::default();
+        registry.register(
+            "rate_limiter_store_held",
+            "Keys for which this node holds units ahead, or owes some",
+            held.clone(),
+        );
         let overflowed = Gauge::default();
         registry.register(
             "rate_limiter_store_overflowed",
@@ -141,6 +148,7 @@ impl Metrics {
             policy_hits: of_each(&hits),
             policy_denied: of_each(&denied),
             keys,
+            held,
             overflowed,
             redis_available,
             failures,
@@ -170,6 +178,7 @@ impl Metrics {
     /// All metrics in the OpenMetrics text format.
     pub(super) fn render(&self, store: &ServerStore) -> String {
         self.keys.set(i64::try_from(store.local().len()).unwrap_or(i64::MAX));
+        self.held.set(i64::try_from(store.held()).unwrap_or(i64::MAX));
         self.overflowed.set(i64::try_from(store.local().overflowed()).unwrap_or(i64::MAX));
         self.failures.set(i64::try_from(store.consecutive_failures()).unwrap_or(i64::MAX));
         if let (Some(gauge), Some(available)) = (&self.redis_available, store.is_available()) {

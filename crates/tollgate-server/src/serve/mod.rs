@@ -74,7 +74,7 @@ async fn serve(
     memory: MemoryOptions,
     clock: SystemClock,
 ) -> ExitCode {
-    let (store, seed) = match ServerStore::open(&options.store, memory, clock).await {
+    let (store, seed) = match ServerStore::open(&options.store, &config.store, memory, clock).await {
         Ok(opened) => opened,
         Err(error) => return fail(error),
     };
@@ -118,9 +118,10 @@ async fn serve(
         }
     });
     let stopped = app.draining.subscribe();
+    let stopping = Arc::clone(&app);
     let server = axum::serve(listener, api::routes(Arc::clone(&app)))
-        .with_graceful_shutdown(async move { wait_for_stop(&app).await });
-    tokio::select! {
+        .with_graceful_shutdown(async move { wait_for_stop(&stopping).await });
+    let code = tokio::select! {
         result = server.into_future() => match result {
             Ok(()) => {
                 tracing::info!("stopped");
@@ -132,7 +133,9 @@ async fn serve(
             tracing::warn!("some connections did not end in {} s, and were cut", DRAIN_MAX.as_secs());
             ExitCode::SUCCESS
         }
-    }
+    };
+    app.gate.store().hand_back().await;
+    code
 }
 
 /// Waits for SIGTERM or Ctrl-C, then lets `/readyz` say so.

@@ -1,14 +1,15 @@
 //! Where the server keeps its state: in its own memory, or in a store that many nodes share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, fs};
 
-use tollgate::guard::{Guarded, OnFailure, Phase};
+use tollgate::guard::{GuardOptions, Guarded, Phase};
+use tollgate::lease::{LeaseOptions, Leased};
 use tollgate::redis::{RedisOptions, RedisStore};
 use tollgate::{
-    Answer, Group, KeyHash, KeySeed, MemoryOptions, MemoryStore, PolicySet, Refund, Share, Store, StoreError,
-    SystemClock, random_seed,
+    Answer, Group, KeyHash, KeySeed, MemoryOptions, MemoryStore, Nanos, OnFailure, PolicySet, Refund, Share,
+    Store, StoreConfig, StoreError, SystemClock, random_seed,
 };
 
 use crate::cli::{FailureChoice, StoreOptions};
@@ -16,61 +17,79 @@ use crate::cli::{FailureChoice, StoreOptions};
 /// How long to wait for a store before saying so again, while its nodes have to agree on a seed.
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
+/// How long a node that ends may take to give back what it holds.
+const HAND_BACK_MAX: Duration = Duration::from_secs(1);
+
 /// The store of a server.
 #[derive(Debug)]
 // There is one of it.
 #[allow(clippy::large_enum_variant)]
 pub(super) enum ServerStore {
     Memory(MemoryStore),
-    Redis(Guarded<RedisStore>),
+    Redis(Leased<Guarded<RedisStore>>),
 }
 
 impl ServerStore {
-    /// The store that the options name, and the seed that its keys are hashed under.
+    /// The store that the options name, or else the policy file; and the seed that its keys are hashed under.
     ///
     /// # Errors
-    /// What is wrong with the options.
+    /// What is wrong with them.
     pub(super) async fn open(
         options: &StoreOptions,
+        config: &StoreConfig,
         memory: MemoryOptions,
         clock: SystemClock,
     ) -> Result<(Self, KeySeed), String> {
         let local = MemoryStore::with_clock(clock, memory);
-        let seed = options.key_seed.as_deref().map(seed_of).transpose()?;
-        if options.store == "memory" {
+        let seed = options.key_seed.as_deref().or(config.key_seed.as_deref()).map(seed_of).transpose()?;
+        let url = options.store.as_deref().or(config.url.as_deref()).unwrap_or("memory");
+        if url == "memory" {
             return Ok((Self::Memory(local), seed.unwrap_or_else(random_seed)));
         }
-        let mut redis = RedisOptions::new(options.store.as_str());
-        redis.prefix.clone_from(&options.store_prefix);
-        redis.deadline = options.store_deadline;
-        let read = |option: &str, file: &Option<PathBuf>| {
-            let read = |path: &PathBuf| {
-                fs::read(path).map_err(|error| format!("{option} {}: {error}", path.display()))
-            };
-            file.as_ref().map(read).transpose()
+        let store = RedisStore::new(&redis_options(url, options, config)?)
+            .map_err(|error| format!("--store: {error}"))?;
+        let (nodes, node) =
+            (options.nodes.or(config.nodes).unwrap_or(1), options.node.or(config.node).unwrap_or(0));
+        let mut guard = GuardOptions::default();
+        guard.share = Share::of(node, nodes)
+            .ok_or_else(|| format!("--node {node}: of {nodes} nodes, the last is number {}", nodes - 1))?;
+        guard.on_failure = match options.on_store_failure {
+            Some(FailureChoice::Local) => OnFailure::Local,
+            Some(FailureChoice::Allow) => OnFailure::Allow { grace: options.grace.into() },
+            Some(FailureChoice::Deny) => OnFailure::Deny,
+            None => config.on_failure.unwrap_or_default(),
         };
-        redis.tls.authorities = read("--store-ca", &options.store_ca)?;
-        let certificate = read("--store-cert", &options.store_cert)?;
-        redis.tls.client = certificate.zip(read("--store-key", &options.store_key)?);
-        let store = RedisStore::new(&redis).map_err(|error| format!("--store: {error}"))?;
-        let share = Share::of(options.node, options.nodes).ok_or_else(|| {
-            format!(
-                "--node {}: of {} nodes, the last is number {}",
-                options.node,
-                options.nodes,
-                options.nodes - 1
-            )
-        })?;
-        let on_failure = match options.on_store_failure {
-            FailureChoice::Local => OnFailure::Local(share),
-            FailureChoice::Allow => OnFailure::Allow { grace: options.grace },
-            FailureChoice::Deny => OnFailure::Deny,
-        };
+        set(&mut guard.pause, config.health_check_interval);
+        let mut lease = LeaseOptions::default();
+        lease.nodes = nodes;
+        lease.capacity = memory.capacity;
+        lease.percent = config.lease_percent.unwrap_or(lease.percent);
+        lease.consistency =
+            options.consistency.map(Into::into).or(config.consistency).unwrap_or(lease.consistency);
+        set(&mut lease.idle, config.lease_idle);
+        set(&mut lease.sync, config.sync_interval);
         let seed = match seed {
             Some(seed) => seed,
             None => agreed_seed(&store).await?,
         };
-        Ok((Self::Redis(Guarded::new(store, local, on_failure)), seed))
+        Ok((Self::Redis(Leased::new(Guarded::new(store, local, guard), clock, lease)), seed))
+    }
+
+    /// Gives back what this node holds ahead, if that does not take long: it is about to end.
+    pub(super) async fn hand_back(&self) {
+        if let Self::Redis(store) = self
+            && tokio::time::timeout(HAND_BACK_MAX, store.hand_back()).await.is_err()
+        {
+            tracing::warn!("what this node held ahead could not all go back; it recovers by itself");
+        }
+    }
+
+    /// For how many keys this node holds units ahead, or owes some.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Memory(_) => 0,
+            Self::Redis(store) => store.pockets(),
+        }
     }
 
     /// Whether it is in this process, and so always there.
@@ -87,10 +106,10 @@ impl ServerStore {
     }
 
     /// The state in this process.
-    pub(super) const fn local(&self) -> &MemoryStore {
+    pub(super) fn local(&self) -> &MemoryStore {
         match self {
             Self::Memory(store) => store,
-            Self::Redis(store) => store.local(),
+            Self::Redis(store) => store.store().local(),
         }
     }
 
@@ -99,7 +118,8 @@ impl ServerStore {
         match self {
             Self::Memory(_) => None,
             Self::Redis(store) => {
-                Some(store.phase() == Phase::Closed && store.remote().status().is_connected)
+                let guard = store.store();
+                Some(guard.phase() == Phase::Closed && guard.remote().status().is_connected)
             }
         }
     }
@@ -108,7 +128,7 @@ impl ServerStore {
     pub(super) fn consecutive_failures(&self) -> u64 {
         match self {
             Self::Memory(_) => 0,
-            Self::Redis(store) => store.consecutive_failures(),
+            Self::Redis(store) => store.store().consecutive_failures(),
         }
     }
 
@@ -116,7 +136,7 @@ impl ServerStore {
     pub(super) fn trouble(&self) -> Option<String> {
         match self {
             Self::Memory(_) => None,
-            Self::Redis(store) => store.remote().status().trouble,
+            Self::Redis(store) => store.store().remote().status().trouble,
         }
     }
 
@@ -141,8 +161,9 @@ impl fmt::Display for ServerStore {
         match self {
             Self::Memory(_) => f.write_str("memory"),
             Self::Redis(store) => {
-                write!(f, "{}", store.remote().address())?;
-                if store.remote().status().is_connected { Ok(()) } else { f.write_str(" (not reached yet)") }
+                let redis = store.store().remote();
+                write!(f, "{}", redis.address())?;
+                if redis.status().is_connected { Ok(()) } else { f.write_str(" (not reached yet)") }
             }
         }
     }
@@ -175,6 +196,39 @@ impl Store for ServerStore {
             Self::Memory(store) => Store::reset(store, keys).await,
             Self::Redis(store) => store.reset(keys).await,
         }
+    }
+}
+
+/// How Redis is reached.
+fn redis_options(url: &str, options: &StoreOptions, config: &StoreConfig) -> Result<RedisOptions, String> {
+    let mut redis = RedisOptions::new(url);
+    if let Some(prefix) = options.store_prefix.as_ref().or(config.prefix.as_ref()) {
+        redis.prefix.clone_from(prefix);
+    }
+    set(&mut redis.deadline, options.store_deadline.map(Into::into).or(config.deadline));
+    set(&mut redis.connect_timeout, config.connect_timeout);
+    let read = |option: &str, file: Option<&Path>| {
+        let read =
+            |path: &Path| fs::read(path).map_err(|error| format!("{option} {}: {error}", path.display()));
+        file.map(read).transpose()
+    };
+    let either = |option: &'_ Option<PathBuf>, setting: &'_ Option<String>| {
+        option.clone().or_else(|| setting.as_ref().map(PathBuf::from))
+    };
+    redis.tls.authorities = read("--store-ca", either(&options.store_ca, &config.ca).as_deref())?;
+    let certificate = read("--store-cert", either(&options.store_cert, &config.certificate).as_deref())?;
+    let key = read("--store-key", either(&options.store_key, &config.key).as_deref())?;
+    if certificate.is_some() != key.is_some() {
+        return Err("--store-cert, --store-key: a certificate goes with its key".to_owned());
+    }
+    redis.tls.client = certificate.zip(key);
+    Ok(redis)
+}
+
+/// Sets a length that was given.
+fn set(length: &mut Duration, to: Option<Nanos>) {
+    if let Some(to) = to {
+        *length = to.into();
     }
 }
 

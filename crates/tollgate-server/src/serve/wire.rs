@@ -263,6 +263,8 @@ pub(super) struct StoreStatus {
     pub(super) trouble: Option<String>,
     /// Keys that this process remembers.
     pub(super) keys: usize,
+    /// Keys for which this node holds units ahead, or owes some.
+    pub(super) held: usize,
     pub(super) capacity: usize,
     /// Hits for which there was no room.
     pub(super) overflowed: u64,

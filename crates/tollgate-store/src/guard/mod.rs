@@ -26,9 +26,6 @@ use crate::seed::random_below;
 use crate::store::{LocalStore, Refund, Store, StoreError};
 use crate::together::hits;
 
-/// The longest pause between two probes; the actual ones are drawn between nothing and that.
-const PAUSE: Duration = Duration::from_millis(250);
-
 /// A store that may fail, and that can be asked whether it is well.
 pub trait Remote: Store + 'static {
     /// Asks the store for a sign of life, and changes nothing.
@@ -38,21 +35,41 @@ pub trait Remote: Store + 'static {
     fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+/// What a [`Guarded`] store does while the one behind it is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GuardOptions {
+    /// Who decides then, for limits that do not say so themselves.
+    pub on_failure: OnFailure,
+    /// By which part of each limit this node decides when it does so alone. The shares of all nodes together are at most
+    /// the limit.
+    pub share: Share,
+    /// The longest pause between two probes of a store that is not asked; the actual ones are drawn between nothing and
+    /// that.
+    pub pause: Duration,
+}
+
+impl Default for GuardOptions {
+    /// This node decides alone, by the whole limit, which is right for one node and too much for many; and a quarter of a
+    /// second.
+    fn default() -> Self {
+        Self { on_failure: OnFailure::Local, share: Share::WHOLE, pause: Duration::from_millis(250) }
+    }
+}
+
 /// A store that goes on when the one behind it fails.
 #[derive(Debug)]
 pub struct Guarded<S> {
     remote: Arc<S>,
     local: MemoryStore,
-    share: Share,
-    on_failure: OnFailure,
+    options: GuardOptions,
     breaker: Arc<Breaker>,
 }
 
 impl<S: Remote> Guarded<S> {
-    /// Guards a store. `local` is where this node counts while it decides alone, by its `share`: the shares of all nodes
-    /// together are at most the limit. `on_failure` is for limits that do not say themselves who decides then.
-    pub fn new(remote: S, local: MemoryStore, share: Share, on_failure: OnFailure) -> Self {
-        Self { remote: Arc::new(remote), local, share, on_failure, breaker: Arc::default() }
+    /// Guards a store. `local` is where this node counts while it decides alone.
+    pub fn new(remote: S, local: MemoryStore, options: GuardOptions) -> Self {
+        Self { remote: Arc::new(remote), local, options, breaker: Arc::default() }
     }
 
     /// The store behind.
@@ -94,10 +111,11 @@ impl<S: Remote> Guarded<S> {
 
     /// Probes the store until it is well again.
     fn watch(&self) {
-        let (remote, breaker) = (Arc::downgrade(&self.remote), Arc::clone(&self.breaker));
+        let (remote, breaker, pause) =
+            (Arc::downgrade(&self.remote), Arc::clone(&self.breaker), self.options.pause);
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(random_below(PAUSE)).await;
+                tokio::time::sleep(random_below(pause)).await;
                 // Whoever is gone needs no store.
                 let Some(remote) = remote.upgrade() else { return };
                 breaker.probing(true);
@@ -120,7 +138,7 @@ impl<S: Remote> Guarded<S> {
         decide: impl FnOnce(&MemoryStore, &[Group<'_>]) -> Answer,
     ) -> Result<Answer, StoreError> {
         let lasted = self.breaker.failing_for(Instant::now());
-        let choice = |group: &Group<'_>| match group.sharing.on_failure.unwrap_or(self.on_failure) {
+        let choice = |group: &Group<'_>| match group.sharing.on_failure.unwrap_or(self.options.on_failure) {
             OnFailure::Allow { grace } if lasted >= Duration::from(grace) => OnFailure::Deny,
             choice => choice,
         };
@@ -130,7 +148,7 @@ impl<S: Remote> Guarded<S> {
         }
         let counts = |group: &Group<'_>| choice(group) == OnFailure::Local;
         let counted: Vec<Group<'_>> = groups.iter().filter(|group| counts(group)).copied().collect();
-        let answer = by_share(&counted, self.share, |groups| decide(&self.local, groups));
+        let answer = by_share(&counted, self.options.share, |groups| decide(&self.local, groups));
         let mut own = answer.outcomes.into_iter();
         let outcome = |(hit, counts): (&Hit<'_>, bool)| {
             if counts {

@@ -115,7 +115,7 @@ struct Inner<S, C> {
     store: S,
     clock: C,
     options: LeaseOptions,
-    terms: RwLock<HashMap<(LimitId, Consistency), (Limit, Option<Arc<Terms>>)>>,
+    terms: RwLock<HashMap<(LimitId, Consistency), Known>>,
     pockets: Box<[Mutex<Shard>]>,
 }
 
@@ -143,6 +143,9 @@ impl Hasher for Hashed {
         self.0 = key as u64;
     }
 }
+
+/// A limit, and the terms that were found for it, if there are any.
+type Known = (Limit, Option<Arc<Terms>>);
 
 #[derive(Debug)]
 struct Held {
@@ -278,6 +281,9 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
     }
 
     async fn decide(self: &Arc<Self>, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
+        if groups.iter().all(|group| self.consistency(group) == Consistency::Strict) {
+            return self.store.acquire(groups).await;
+        }
         if let Some(answer) = self.decide_one(groups) {
             return Ok(answer);
         }
@@ -404,13 +410,11 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
         let (allowed, takes) = combined(&local, &admits);
         let mut own = Outcomes::new();
         for (index, hit) in hits(&local).enumerate() {
-            match self.take(hit, now, takes[index], admits[index]) {
-                Some(outcome) => own.push(outcome),
-                None => {
-                    self.put_back(hits(&local), &own, now);
-                    return None;
-                }
-            }
+            let Some(outcome) = self.take(hit, now, takes[index], admits[index]) else {
+                self.put_back(hits(&local), &own, now);
+                return None;
+            };
+            own.push(outcome);
         }
         if local.len() == plan.len() {
             return Some(Ok(Answer { allowed, outcomes: own }));

@@ -1,6 +1,6 @@
 //! How much of a limit a node may hold, or owe.
 
-use tollgate_core::{Consistency, Limit, Nanos};
+use tollgate_core::{Consistency, Limit, Nanos, Quota};
 
 use super::LeaseOptions;
 
@@ -28,7 +28,7 @@ impl Terms {
     /// `None` where every request has to be decided by the store.
     pub(super) fn of(limit: &Limit, consistency: Consistency, options: &LeaseOptions) -> Option<Self> {
         let window = match limit {
-            Limit::FixedWindow(_) => limit.quota().map(|quota| quota.period()),
+            Limit::FixedWindow(_) => limit.quota().map(Quota::period),
             Limit::SlidingWindow(window) => Some(window.length()),
             // A log remembers when each unit was used, which is not when it was taken.
             Limit::SlidingLog(_) | Limit::Unlimited | Limit::DenyAll => return None,

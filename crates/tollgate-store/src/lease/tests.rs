@@ -30,6 +30,15 @@ impl Dice {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (*state >> 33) % most.max(1)
     }
+
+    /// One of some things.
+    fn of<'a, T>(&self, some: &'a [T]) -> &'a T {
+        &some[self.index(some.len())]
+    }
+
+    fn index(&self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).unwrap()
+    }
 }
 
 const UP: u8 = 0;
@@ -144,10 +153,10 @@ async fn storm(far: &Far, limit: Limit, options: &LeaseOptions, with_losses: boo
     for _ in 0..150 {
         let mut requests = JoinSet::new();
         for _ in 0..dice.below(60) {
-            let node = &nodes[dice.below(nodes.len() as u64) as usize];
+            let node = dice.of(&nodes);
             let node = Leased(Arc::clone(&node.0));
             let (admitted, clock, cost) =
-                (Arc::clone(&admitted), far.store.clock().clone(), 1 + dice.below(3) as u32);
+                (Arc::clone(&admitted), far.store.clock().clone(), *dice.of(&[1, 2, 3]));
             requests.spawn(async move {
                 if let Ok(outcome) = check(&node, &limit, cost).await
                     && outcome.decision.allowed
@@ -160,14 +169,14 @@ async fn storm(far: &Far, limit: Limit, options: &LeaseOptions, with_losses: boo
         settle_down().await;
         match dice.below(12) {
             0 => {
-                let index = dice.below(nodes.len() as u64) as usize;
+                let index = dice.index(nodes.len());
                 nodes[index] = node(far, options, skew(&dice));
             }
             1 if with_losses => {
-                far.state.store([UP, UP, AWAY, LOSES_ANSWERS][dice.below(4) as usize], Ordering::Relaxed);
+                far.state.store(*dice.of(&[UP, UP, AWAY, LOSES_ANSWERS]), Ordering::Relaxed);
             }
             2..6 => far.store.clock().advance(Duration::from_millis(dice.below(1_500))),
-            6 => nodes[dice.below(nodes.len() as u64) as usize].tend().await,
+            6 => dice.of(&nodes).tend().await,
             7 => far.store.clock().advance(Duration::from_secs(30)),
             8 => {
                 for node in &nodes {
@@ -190,9 +199,9 @@ fn conforms(limit: &Limit, admitted: &[(Timestamp, u32)]) -> bool {
 fn leases_never_admit_more_than_the_limit() {
     let mut total = 0;
     for seed in 0..400 {
-        let far = far(seed);
-        let limit = limits()[seed as usize % 5];
-        let nodes = [2, 3, 5, 8, 16][seed as usize / 5 % 5];
+        let far = far(seed as u64);
+        let limit = limits()[seed % 5];
+        let nodes = [2, 3, 5, 8, 16][seed / 5 % 5];
         // Much, so that even small limits are held ahead by many nodes.
         let options = LeaseOptions { percent: 50, ..options(Consistency::Lease, nodes) };
         let admitted = runtime().block_on(storm(&far, limit, &options, true));
@@ -205,8 +214,8 @@ fn leases_never_admit_more_than_the_limit() {
 #[test]
 fn local_first_admits_at_most_what_each_node_may_owe_beyond_the_limit() {
     for seed in 0..200 {
-        let far = far(seed);
-        let nodes = [2, 4, 8][seed as usize % 3];
+        let far = far(seed as u64);
+        let nodes = [2, 4, 8][seed % 3];
         let limit = Limit::gcra_with_burst(Quota::per_second(50), 400).unwrap();
         let options = options(Consistency::LocalFirst, nodes);
         // A node that dies takes what it owes with it, so nobody dies here.
@@ -214,7 +223,7 @@ fn local_first_admits_at_most_what_each_node_may_owe_beyond_the_limit() {
             let nodes: Vec<Node> = (0..nodes).map(|_| node(&far, &options, Nanos::ZERO)).collect();
             let mut admitted = Vec::new();
             for _ in 0..2_000 {
-                let node = &nodes[far.dice.below(nodes.len() as u64) as usize];
+                let node = far.dice.of(&nodes);
                 if check(node, &limit, 1).await.unwrap().decision.allowed {
                     admitted.push((far.store.clock().now(), 1));
                 }
