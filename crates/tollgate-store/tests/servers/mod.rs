@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Place(PathBuf);
 
 impl Place {
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("redis.sock")
     }
 
@@ -75,6 +75,10 @@ impl Redis {
     /// Where it is.
     pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", self.socket.display())
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.socket.clone()
     }
 
     /// Lets it hang: it keeps its connections, and does nothing.
