@@ -35,6 +35,7 @@ pub(crate) fn test() -> Done {
     step("tests, and the examples in the documentation")?;
     // Not `--all-targets`: that would build the example programs as tests, and one test runs one of them.
     cargo(&["test", "--workspace", "--all-features"], &[])?;
+    chaos_shortly()?;
     models()?;
     interpret()?;
     step("benchmarks, once each")?;
@@ -44,6 +45,29 @@ pub(crate) fn test() -> Done {
         cargo(&["run", "--quiet", "--package", package, "--example", example], &[])?;
     }
     // The axum example serves until it is stopped; a test of its own drives it (crates/tollgate/tests).
+    Ok(())
+}
+
+/// Breaks the servers that nodes share, and watches what the nodes do.
+pub(crate) fn chaos(options: &[&str]) -> Done {
+    crate::servers::ready()?;
+    let packages = ["--release", "--package", "tollgate-server", "--package", "tollgate-chaos"];
+    cargo(&[&["build"][..], &packages].concat(), &[])?;
+    let run = ["run", "--quiet", "--release", "--package", "tollgate-chaos", "--"];
+    cargo(&[&run[..], options].concat(), &[])
+}
+
+/// The same for a minute each on two kinds of servers, with the programs that the tests have built.
+fn chaos_shortly() -> Done {
+    step("chaos: nodes on servers that break")?;
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    let server = format!("{target}/debug/tollgate");
+    cargo(&["build", "--package", "tollgate-server"], &[])?;
+    for (servers, consistency, seed) in [("cluster", "strict", "1"), ("sentinel", "lease", "2")] {
+        let run = ["run", "--quiet", "--package", "tollgate-chaos", "--", "--server", &server, "--for", "60"];
+        let options = ["--every", "10", "--on", servers, "--consistency", consistency, "--seed", seed];
+        cargo(&[&run[..], &options].concat(), &[])?;
+    }
     Ok(())
 }
 

@@ -19,6 +19,7 @@ Chores:
   models      The races of the memory table, in every interleaving
   miri        The memory table and the clock under Miri
   ci          What a change must pass: format, lints, documentation, dependencies, and `test`
+  chaos       Nodes on servers that break, and how they fare: half an hour; see `chaos --help`
   bench       The benchmarks, as tables
   bench peers Tollgate's limiter and those of other crates; see `bench peers --help`
   sample-log  Write samples/access.log anew
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         ["ci"] => chores::ci(),
         ["models"] => chores::models(),
         ["miri"] => chores::interpret(),
+        ["chaos", options @ ..] => chores::chaos(options),
         ["bench"] => chores::bench(),
         ["bench", "peers", "--help" | "-h"] => {
             print!("{}", peers::USAGE);

@@ -8,7 +8,7 @@ mod servers;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use servers::{Cluster, Redis};
+use servers::{Cluster, Pack, Redis};
 use tollgate_core::Nanos;
 use tollgate_store::conformance::{Kind, Options, run};
 use tollgate_store::redis::{RedisOptions, RedisStore};

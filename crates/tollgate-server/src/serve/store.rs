@@ -46,8 +46,8 @@ impl ServerStore {
         if url == "memory" {
             return Ok((Self::Memory(local), seed.unwrap_or_else(random_seed)));
         }
-        let store = RedisStore::new(&redis_options(url, options, config)?)
-            .map_err(|error| format!("--store: {error}"))?;
+        let redis = redis_options(url, options, config)?;
+        let store = RedisStore::new(&redis).map_err(|error| format!("--store: {error}"))?;
         let (nodes, node) =
             (options.nodes.or(config.nodes).unwrap_or(1), options.node.or(config.node).unwrap_or(0));
         let mut guard = GuardOptions::default();
@@ -63,6 +63,7 @@ impl ServerStore {
         let mut lease = LeaseOptions::default();
         lease.nodes = nodes;
         lease.capacity = memory.capacity;
+        lease.wait = redis.deadline;
         lease.percent = config.lease_percent.unwrap_or(lease.percent);
         lease.consistency =
             options.consistency.map(Into::into).or(config.consistency).unwrap_or(lease.consistency);

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tollgate_core::{
     Answer, Clock, Consistency, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Outcome, Outcomes, Source,
     State, Timestamp, combined,
@@ -59,6 +60,8 @@ pub struct LeaseOptions {
     pub nodes: u32,
     /// How much of a limit's burst, or of a window's count, all nodes together may hold ahead: 1 to 50 in a hundred.
     pub percent: u32,
+    /// How long a request waits for units, where it has to; then the store counts as unavailable for it.
+    pub wait: Duration,
     /// After how long units that nobody asks for go back.
     pub idle: Duration,
     /// How often what was handed out is settled, where that comes first.
@@ -68,12 +71,13 @@ pub struct LeaseOptions {
 }
 
 impl Default for LeaseOptions {
-    /// Strict where limits say nothing; one node, 5 %, 30 s, 1 s and a million keys.
+    /// Strict where limits say nothing; one node, 5 %, 20 ms, 30 s, 1 s and a million keys.
     fn default() -> Self {
         Self {
             consistency: Consistency::Strict,
             nodes: 1,
             percent: 5,
+            wait: Duration::from_millis(20),
             idle: Duration::from_secs(30),
             sync: Duration::from_secs(1),
             capacity: 1_000_000,
@@ -288,6 +292,7 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
             return Ok(answer);
         }
         let mut plan = self.plan(groups);
+        let mut until = None;
         for turn in 0..TURNS {
             if plan.iter().all(|part| part.local.is_none()) {
                 break;
@@ -295,7 +300,10 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
             let now = self.clock.now();
             let (looks, fetches) = self.look(&mut plan, now, turn + 1 < TURNS);
             for fetch in &fetches {
-                if let Err(error) = ended(fetch.clone()).await {
+                let until = *until.get_or_insert_with(|| Instant::now() + self.options.wait);
+                let late =
+                    |_| Err(StoreError::Unavailable(format!("no units within {:?}", self.options.wait)));
+                if let Err(error) = timeout_at(until, ended(fetch.clone())).await.unwrap_or_else(late) {
                     return self.store.acquire_alone(groups, error);
                 }
             }

@@ -3,7 +3,7 @@
 // No test file uses all of it.
 #![allow(dead_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -83,18 +83,12 @@ impl Redis {
 
     /// Lets it hang: it keeps its connections, and does nothing.
     pub(crate) fn stop(&self) {
-        self.signal("STOP");
+        signal(&self.process, "STOP");
     }
 
     /// Lets it go on after that.
     pub(crate) fn go_on(&self) {
-        self.signal("CONT");
-    }
-
-    fn signal(&self, name: &str) {
-        let status =
-            Command::new("kill").arg(format!("-{name}")).arg(self.process.id().to_string()).status().unwrap();
-        assert!(status.success());
+        signal(&self.process, "CONT");
     }
 
     /// Runs a command by redis-cli, and returns what it prints.
@@ -112,10 +106,101 @@ impl Drop for Redis {
     }
 }
 
+fn signal(process: &Child, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(process.id().to_string()).status().unwrap();
+    assert!(status.success());
+}
+
+/// One of several servers, on a port.
+pub(crate) struct Member {
+    port: u16,
+    process: Child,
+    arguments: Vec<String>,
+    directory: PathBuf,
+}
+
+impl Member {
+    fn start(port: u16, directory: &Path, arguments: &[&str]) -> Self {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let process = Self::process(directory, &arguments);
+        let member = Self { port, process, arguments, directory: directory.to_owned() };
+        until_it_listens(port);
+        member
+    }
+
+    fn process(directory: &Path, arguments: &[String]) -> Child {
+        Command::new("redis-server")
+            .args(arguments)
+            .current_dir(directory)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("redis-server: {error}; install it with `apt-get install redis-server`")
+            })
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it as a machine ends that loses its power.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again after that, as it was started first.
+    pub(crate) fn start_again(&mut self) {
+        self.process = Self::process(&self.directory, &self.arguments);
+        until_it_listens(self.port);
+    }
+
+    /// Lets it hang: it keeps its connections, and does nothing.
+    pub(crate) fn stop(&self) {
+        signal(&self.process, "STOP");
+    }
+
+    /// Lets it go on after that.
+    pub(crate) fn go_on(&self) {
+        signal(&self.process, "CONT");
+    }
+
+    /// Runs a command by redis-cli, and returns what it prints.
+    pub(crate) fn ask(&self, command: &[&str]) -> String {
+        ask_port(self.port, command)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Also one that is stopped.
+        self.kill();
+    }
+}
+
+/// Servers of which the one that decides may change.
+pub(crate) trait Pack {
+    /// Where they are.
+    fn url(&self) -> String;
+
+    /// All that hold data.
+    fn members(&mut self) -> &mut [Member];
+
+    /// Which of them decide now.
+    fn primaries(&self) -> Vec<u16>;
+
+    /// Has a replica take over from one of those, which goes on as a replica.
+    fn fail_over(&self, port: u16);
+
+    /// Moves a thousand slots with their keys from one server to another, where there are slots. Returns whether that
+    /// was done.
+    fn move_slots(&self) -> bool;
+}
+
 /// A primary, two replicas, and three sentinels that watch them, on free ports.
 pub(crate) struct Watched {
-    servers: Vec<(u16, Child)>,
-    sentinels: Vec<(u16, Child)>,
+    servers: Vec<Member>,
+    sentinels: Vec<Member>,
     place: Place,
 }
 
@@ -128,14 +213,6 @@ impl Watched {
         let place = Redis::nowhere();
         let ports: Vec<u16> = free_ports(6);
         let primary = ports[0].to_string();
-        let start = |arguments: &[&str]| {
-            Command::new("redis-server")
-                .args(arguments)
-                .current_dir(&place.0)
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap()
-        };
         let servers = ports[..3].iter().map(|port| {
             let number = port.to_string();
             let file = format!("{port}.rdb");
@@ -143,12 +220,9 @@ impl Watched {
             let quick = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
             let follow = ["--replicaof", "127.0.0.1", &primary];
             let follow = if number == primary { &[][..] } else { &follow };
-            (*port, start(&[&common[..], &quick, follow].concat()))
+            Member::start(*port, &place.0, &[&common[..], &quick, follow].concat())
         });
-        let servers: Vec<(u16, Child)> = servers.collect();
-        for (port, _) in &servers {
-            until_it_listens(*port);
-        }
+        let servers: Vec<Member> = servers.collect();
         let sentinels = ports[3..].iter().map(|port| {
             let service = Self::SERVICE;
             let file = place.0.join(format!("{port}.conf"));
@@ -157,17 +231,14 @@ impl Watched {
                  sentinel down-after-milliseconds {service} 500\nsentinel failover-timeout {service} 2000\n"
             );
             std::fs::write(&file, settings).unwrap();
-            (*port, start(&[file.to_str().unwrap(), "--sentinel"]))
+            Member::start(*port, &place.0, &[file.to_str().unwrap(), "--sentinel"])
         });
-        let sentinels: Vec<(u16, Child)> = sentinels.collect();
-        for (port, _) in &sentinels {
-            until_it_listens(*port);
-        }
+        let sentinels: Vec<Member> = sentinels.collect();
         let watched = Self { servers, sentinels, place };
         // They have found each other, and both replicas.
         let patience = Instant::now() + Duration::from_secs(20);
-        while !watched.sentinels.iter().all(|(port, _)| {
-            let known = ask_port(*port, &["sentinel", "master", Self::SERVICE]);
+        while !watched.sentinels.iter().all(|sentinel| {
+            let known = sentinel.ask(&["sentinel", "master", Self::SERVICE]);
             let number =
                 |name: &str| known.lines().skip_while(|line| *line != name).nth(1).map(str::to_owned);
             number("num-other-sentinels").as_deref() == Some("2")
@@ -179,34 +250,41 @@ impl Watched {
         watched
     }
 
-    /// Where they are.
-    pub(crate) fn url(&self) -> String {
-        let hosts: Vec<String> = self.sentinels.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect();
-        format!("redis+sentinel://{}/{}", hosts.join(","), Self::SERVICE)
-    }
-
     /// Ends the primary as a machine would that loses its power.
     pub(crate) fn kill_primary(&mut self) {
-        let address = ask_port(self.sentinels[0].0, &["sentinel", "get-master-addr-by-name", Self::SERVICE]);
-        let port: u16 = address.lines().nth(1).unwrap().parse().unwrap();
-        let (_, primary) = self.servers.iter_mut().find(|(other, _)| *other == port).unwrap();
-        primary.kill().unwrap();
-        primary.wait().unwrap();
+        let port = self.primaries()[0];
+        self.servers.iter_mut().find(|server| server.port == port).unwrap().kill();
     }
 }
 
-impl Drop for Watched {
-    fn drop(&mut self) {
-        for (_, process) in self.sentinels.iter_mut().chain(&mut self.servers) {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+impl Pack for Watched {
+    fn url(&self) -> String {
+        let hosts: Vec<String> =
+            self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
+        format!("redis+sentinel://{}/{}", hosts.join(","), Self::SERVICE)
+    }
+
+    fn members(&mut self) -> &mut [Member] {
+        &mut self.servers
+    }
+
+    fn primaries(&self) -> Vec<u16> {
+        let address = self.sentinels[0].ask(&["sentinel", "get-master-addr-by-name", Self::SERVICE]);
+        address.lines().nth(1).and_then(|port| port.parse().ok()).into_iter().collect()
+    }
+
+    fn fail_over(&self, _port: u16) {
+        self.sentinels[0].ask(&["sentinel", "failover", Self::SERVICE]);
+    }
+
+    fn move_slots(&self) -> bool {
+        false
     }
 }
 
 /// A cluster of three primaries with a replica each, on free ports.
 pub(crate) struct Cluster {
-    servers: Vec<(u16, Child)>,
+    servers: Vec<Member>,
     _place: Place,
 }
 
@@ -217,31 +295,23 @@ impl Cluster {
         // Each has a second port for the others.
         let start = |(port, bus): (&u16, &u16)| {
             let (number, bus, file) = (port.to_string(), bus.to_string(), format!("{port}.conf"));
-            let process = Command::new("redis-server")
-                .args(["--port", &number, "--cluster-port", &bus, "--bind", "127.0.0.1", "--save", ""])
-                .args(["--cluster-enabled", "yes", "--cluster-config-file", &file])
-                .args(["--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"])
-                .args(["--dbfilename", &format!("{port}.rdb")])
-                .current_dir(&place.0)
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
-            until_it_listens(*port);
-            (*port, process)
+            let data = format!("{port}.rdb");
+            let common = ["--port", &number, "--cluster-port", &bus, "--bind", "127.0.0.1", "--save", ""];
+            let cluster = ["--cluster-enabled", "yes", "--cluster-config-file", &file, "--dbfilename", &data];
+            let quick = ["--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
+            Member::start(*port, &place.0, &[&common[..], &cluster, &quick].concat())
         };
-        let servers: Vec<(u16, Child)> = ports[..6].iter().zip(&ports[6..]).map(start).collect();
+        let servers: Vec<Member> = ports[..6].iter().zip(&ports[6..]).map(start).collect();
         let cluster = Self { servers, _place: place };
-        Self::manage(
-            "create",
-            &[&cluster.addresses()[..], &["--cluster-replicas", "1"].map(str::to_owned)].concat(),
-        );
+        let members = [&cluster.addresses()[..], &["--cluster-replicas", "1"].map(str::to_owned)].concat();
+        assert!(Self::manage("create", &members));
         let patience = Instant::now() + Duration::from_secs(30);
         let is_ready = |port: u16| {
             let (state, nodes) =
                 (ask_port(port, &["cluster", "info"]), ask_port(port, &["cluster", "nodes"]));
             state.contains("cluster_state:ok") && nodes.matches("slave").count() == 3
         };
-        while !cluster.servers.iter().all(|(port, _)| is_ready(*port)) {
+        while !cluster.servers.iter().all(|server| is_ready(server.port)) {
             assert!(Instant::now() < patience, "the cluster does not form");
             thread::sleep(Duration::from_millis(50));
         }
@@ -249,27 +319,25 @@ impl Cluster {
     }
 
     fn addresses(&self) -> Vec<String> {
-        self.servers.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect()
+        self.servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect()
     }
 
-    fn manage(what: &str, arguments: &[String]) {
+    fn manage(what: &str, arguments: &[String]) -> bool {
         let output = Command::new("redis-cli")
             .args(["--cluster", what])
             .args(arguments)
             .arg("--cluster-yes")
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    }
-
-    /// Where it is: two of its servers, who know the others.
-    pub(crate) fn url(&self) -> String {
-        format!("redis+cluster://{}", self.addresses()[..2].join(","))
+        if !output.status.success() {
+            eprintln!("{}", String::from_utf8_lossy(&output.stdout));
+        }
+        output.status.success()
     }
 
     /// The identities of the primaries, and where they are.
-    fn primaries(&self) -> Vec<(String, u16)> {
-        let known = self.servers.iter().map(|(port, _)| ask_port(*port, &["cluster", "nodes"]));
+    fn named_primaries(&self) -> Vec<(String, u16)> {
+        let known = self.servers.iter().map(|server| server.ask(&["cluster", "nodes"]));
         let nodes = known.into_iter().find(|nodes| !nodes.is_empty()).unwrap();
         let primaries = nodes.lines().filter(|line| line.contains("master") && !line.contains("fail"));
         primaries
@@ -282,20 +350,10 @@ impl Cluster {
             .collect()
     }
 
-    /// Moves a thousand slots with their keys from one server to another.
-    pub(crate) fn move_slots(&self) {
-        let primaries = self.primaries();
-        let words =
-            ["--cluster-from", &primaries[0].0, "--cluster-to", &primaries[1].0, "--cluster-slots", "1000"];
-        Self::manage("reshard", &[&self.addresses()[..1], &words.map(str::to_owned)].concat());
-    }
-
     /// Ends a primary as a machine would that loses its power.
     pub(crate) fn kill_primary(&mut self) {
-        let (_, port) = self.primaries().pop().unwrap();
-        let (_, primary) = self.servers.iter_mut().find(|(other, _)| *other == port).unwrap();
-        primary.kill().unwrap();
-        primary.wait().unwrap();
+        let port = self.primaries().pop().unwrap();
+        self.servers.iter_mut().find(|server| server.port == port).unwrap().kill();
     }
 
     /// How many keys there are, and how many of them without a time to live.
@@ -307,7 +365,7 @@ impl Cluster {
         let of = |port: u16| {
             ask_port(port, &["info", "keyspace"]).lines().find(|l| l.starts_with("db0")).map(str::to_owned)
         };
-        let lines: Vec<String> = self.primaries().iter().filter_map(|(_, port)| of(*port)).collect();
+        let lines: Vec<String> = self.primaries().into_iter().filter_map(of).collect();
         let (keys, lasting) = lines
             .iter()
             .map(|line| (count(line, "keys="), count(line, "expires=")))
@@ -316,12 +374,43 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for (_, process) in &mut self.servers {
-            let _ = process.kill();
-            let _ = process.wait();
+impl Pack for Cluster {
+    /// Two of its servers, who know the others.
+    fn url(&self) -> String {
+        format!("redis+cluster://{}", self.addresses()[..2].join(","))
+    }
+
+    fn members(&mut self) -> &mut [Member] {
+        &mut self.servers
+    }
+
+    fn primaries(&self) -> Vec<u16> {
+        self.named_primaries().into_iter().map(|(_, port)| port).collect()
+    }
+
+    fn fail_over(&self, port: u16) {
+        let all = self.servers.iter().map(|server| server.ask(&["cluster", "nodes"]));
+        let Some(nodes) = all.into_iter().find(|nodes| !nodes.is_empty()) else { return };
+        let port_of = |line: &str| -> Option<u16> {
+            line.split(' ').nth(1)?.split('@').next()?.rsplit(':').next()?.parse().ok()
+        };
+        let Some(name) =
+            nodes.lines().find(|line| port_of(line) == Some(port)).and_then(|line| line.split(' ').next())
+        else {
+            return;
+        };
+        let replica =
+            nodes.lines().find(|line| line.contains("slave") && line.contains(name)).and_then(port_of);
+        if let Some(replica) = replica {
+            ask_port(replica, &["cluster", "failover"]);
         }
+    }
+
+    fn move_slots(&self) -> bool {
+        let primaries = self.named_primaries();
+        let [(from, _), (to, _), ..] = &primaries[..] else { return false };
+        let words = ["--cluster-from", from, "--cluster-to", to, "--cluster-slots", "1000"];
+        Self::manage("reshard", &[&self.addresses()[..1], &words.map(str::to_owned)].concat())
     }
 }
 
