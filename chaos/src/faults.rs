@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::servers::Pack;
+use crate::servers::{Member, Pack};
 
 /// Numbers that look random, the same for the same seed.
 pub(crate) struct Dice(u64);
@@ -118,7 +118,7 @@ impl Broken {
         let primaries = pack.primaries();
         let port = primaries.get(dice.below(primaries.len())).copied().unwrap_or(0);
         match fault {
-            Fault::Kill => one(pack, port, |member| member.kill()),
+            Fault::Kill => one(pack, port, Member::kill),
             Fault::Hang => one(pack, port, |member| member.stop()),
             Fault::Cut => all(pack, &["client", "kill", "type", "normal"]),
             // It holds back all clients, those that replicate but not those on the cluster's own way.
@@ -142,7 +142,7 @@ impl Broken {
 
     pub(crate) fn mend(self, pack: &mut dyn Pack) {
         match self.fault {
-            Fault::Kill => one(pack, self.port, |member| member.start_again()),
+            Fault::Kill => one(pack, self.port, Member::start_again),
             Fault::Hang => one(pack, self.port, |member| member.go_on()),
             Fault::Full => all(pack, &["config", "set", "maxmemory", "0"]),
             Fault::Locked => {
@@ -153,7 +153,7 @@ impl Broken {
     }
 }
 
-fn one(pack: &mut dyn Pack, port: u16, what: impl FnOnce(&mut crate::servers::Member)) {
+fn one(pack: &mut dyn Pack, port: u16, what: impl FnOnce(&mut Member)) {
     if let Some(member) = pack.members().iter_mut().find(|member| member.port() == port) {
         what(member);
     }

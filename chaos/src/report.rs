@@ -54,8 +54,8 @@ impl Report {
             FaultReport {
                 name: event.fault.name(),
                 at: event.began,
-                lasted: event.mended - event.began,
-                noticed: own.first().map(|record| record.due + record.took - event.began),
+                lasted: event.mended.saturating_sub(event.began),
+                noticed: own.first().map(|record| (record.due + record.took).saturating_sub(event.began)),
                 back: own.iter().map(|record| record.due.saturating_sub(event.mended)).max(),
                 alone: own.len(),
             }

@@ -109,7 +109,8 @@ fn far(seed: u64) -> Far {
 /// A task that does not run by itself here: tests do what it does when they want it.
 fn options(consistency: Consistency, nodes: u32) -> LeaseOptions {
     let never = Duration::from_hours(10_000);
-    LeaseOptions { consistency, nodes, idle: Duration::from_secs(20), sync: never, ..LeaseOptions::default() }
+    let idle = Duration::from_secs(20);
+    LeaseOptions { consistency, nodes, idle, sync: never, wait: never, ..LeaseOptions::default() }
 }
 
 type Node = Leased<Far, Skewed>;
