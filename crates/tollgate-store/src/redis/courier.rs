@@ -1,7 +1,8 @@
 //! Gathers requests that are asked for at the same time, so that they travel together.
 //!
-//! While as many calls are under way as the server can well have, requests wait, and the next call takes all that it can
-//! hold. So one request alone is sent at once, and under load each call does the work of many.
+//! A request that comes while hardly any call is under way is sent at once, by whoever asks. While as many are under way as the
+//! server can well have, requests wait, and the next call takes all that it can hold. So under load each call does the work
+//! of many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,34 +26,50 @@ const WAITING: usize = 16_384;
 type Reply = oneshot::Sender<Result<Answer, CallError>>;
 
 #[derive(Clone, Debug)]
-pub(super) struct Courier(mpsc::Sender<(Order, Reply)>);
+pub(super) struct Courier {
+    caller: Arc<Caller>,
+    under_way: Arc<Semaphore>,
+    orders: mpsc::Sender<(Order, Reply)>,
+}
 
 impl Courier {
     /// A courier with a task of its own, which ends when the courier is dropped.
     pub(super) fn new(caller: Arc<Caller>, by_slot: bool) -> Self {
         let (orders, taken) = mpsc::channel(WAITING);
-        tokio::spawn(run(caller, taken, by_slot));
-        Self(orders)
+        let under_way = Arc::new(Semaphore::new(if by_slot { UNDER_WAY_BY_SLOT } else { UNDER_WAY }));
+        tokio::spawn(run(Arc::clone(&caller), taken, Arc::clone(&under_way), by_slot));
+        Self { caller, under_way, orders }
     }
 
     /// Has a request decided, within the deadline.
     pub(super) async fn send(&self, order: Order, deadline: Duration) -> Result<Answer, CallError> {
-        let (reply, answer) = oneshot::channel();
         let failed = |why: String| CallError::Told(StoreError::Unavailable(why));
-        self.0
+        let late = |_| failed(format!("no answer within {deadline:?}"));
+        // Nobody is overtaken: who waits has the next permit.
+        if let Ok(permit) = self.under_way.try_acquire() {
+            let batch = Batch::of_one(order);
+            let answers = tokio::time::timeout(deadline, self.caller.decide(&batch, false)).await;
+            drop(permit);
+            let first = |answers: Vec<Answer>| answers.into_iter().next();
+            let none = || StoreError::Defect("no answer".to_owned()).into();
+            return first(answers.map_err(late)??).ok_or_else(none);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.orders
             .try_send((order, reply))
             .map_err(|_| failed(format!("{WAITING} requests are waiting already")))?;
-        match tokio::time::timeout(deadline, answer).await {
-            Ok(Ok(answer)) => answer,
-            // Its task is gone: the runtime ends.
-            Ok(Err(_)) => Err(failed("the program is ending".to_owned())),
-            Err(_) => Err(failed(format!("no answer within {deadline:?}"))),
-        }
+        // If its task is gone, the runtime ends.
+        let ended = |_| failed("the program is ending".to_owned());
+        tokio::time::timeout(deadline, answer).await.map_err(late)?.map_err(ended)?
     }
 }
 
-async fn run(caller: Arc<Caller>, mut orders: mpsc::Receiver<(Order, Reply)>, by_slot: bool) {
-    let under_way = Arc::new(Semaphore::new(if by_slot { UNDER_WAY_BY_SLOT } else { UNDER_WAY }));
+async fn run(
+    caller: Arc<Caller>,
+    mut orders: mpsc::Receiver<(Order, Reply)>,
+    under_way: Arc<Semaphore>,
+    by_slot: bool,
+) {
     let mut left = None;
     loop {
         let first = match left.take() {
