@@ -3,7 +3,7 @@
 use std::future::{Future, ready};
 
 use tollgate_core::{
-    Answer, Decision, Grant, Group, HashedKey, Hit, KeyHash, Limit, Outcome, Source, Timestamp,
+    Answer, Decision, Grant, Group, HashedKey, Hit, KeyHash, Limit, Nanos, Outcome, Retry, Source, Timestamp,
 };
 
 /// Something to give back.
@@ -85,7 +85,12 @@ pub trait LocalStore: Send + Sync {
 
     /// [`acquire_at`](Self::acquire_at) the present.
     fn acquire(&self, groups: &[Group<'_>]) -> Answer {
-        self.acquire_at(self.now(), groups)
+        let now = self.now();
+        let answer = self.acquire_at(now, groups);
+        if !answer.allowed && answer.outcomes.iter().any(|outcome| is_over(self, &outcome.decision, now)) {
+            return self.acquire_at(self.now(), groups);
+        }
+        answer
     }
 
     /// [`acquire_one_at`](Self::acquire_one_at) the present.
@@ -94,7 +99,12 @@ pub trait LocalStore: Send + Sync {
     where
         Self: Sized,
     {
-        self.acquire_one_at(self.now(), hit)
+        let now = self.now();
+        let outcome = self.acquire_one_at(now, hit);
+        if !outcome.decision.allowed && is_over(self, &outcome.decision, now) {
+            return self.acquire_one_at(self.now(), hit);
+        }
+        outcome
     }
 
     /// [`peek_at`](Self::peek_at) the present.
@@ -106,6 +116,18 @@ pub trait LocalStore: Send + Sync {
     fn refund(&self, refunds: &[Refund<'_>]) {
         self.refund_at(self.now(), refunds);
     }
+}
+
+/// Whether the wait that a denial asks for has passed since the clock was read for it.
+///
+/// A thread that was held up between reading the clock and deciding meets the state that others left at a later time, and
+/// may be denied for just that: it looks again.
+#[inline(never)]
+fn is_over(store: &(impl LocalStore + ?Sized), denied: &Decision, now: Timestamp) -> bool {
+    /// The longest that a thread is commonly kept from running. Of those who are to wait for longer, the clock is not asked.
+    const HELD_UP_MAX: Nanos = Nanos::from_millis(10);
+
+    matches!(denied.retry_after, Retry::After(wait) if wait <= HELD_UP_MAX && store.now().since(now) >= wait)
 }
 
 /// Any store. It has its own clock, and may have to be waited for.
