@@ -9,9 +9,11 @@
 mod servers;
 
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use servers::Redis;
+use tokio::task::JoinSet;
 use tollgate_core::{Consistency, Group, Hit, KeyHash, Limit, LimitId, Quota};
 use tollgate_store::guard::{GuardOptions, Guarded};
 use tollgate_store::lease::{LeaseOptions, Leased};
@@ -81,20 +83,56 @@ fn both() {
 fn node(url: &str, number: u32) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = RedisStore::new(&RedisOptions::new(url)).unwrap();
+        // Two processes and a server on a few processors: a wait of 20 ms is nothing strange.
+        let mut options = RedisOptions::new(url);
+        options.deadline = Duration::from_secs(1);
+        let store = RedisStore::new(&options).unwrap();
         while !store.status().is_connected {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let guarded = Guarded::new(store, MemoryStore::default(), GuardOptions::default());
         let mut options = LeaseOptions::default();
+        options.wait = Duration::from_secs(1);
+        // To meet all keys takes longer than units are usually held for nobody.
+        options.idle = Duration::from_mins(10);
         (options.nodes, options.consistency, options.capacity) = (NODES, Consistency::Lease, 2_000_000);
         let store = Leased::new(guarded, SystemClock::new(), options);
+        let store = Arc::new(store);
+        meet_all_keys(&store).await;
         tokio::spawn(async move { ask(&store, &stream(number)).await }).await.unwrap();
     });
 }
 
-async fn ask(store: &Leased<Guarded<RedisStore>>, stream: &[u32]) {
-    let limit = Limit::gcra_with_burst(Quota::per_second(RATE_S), BURST).unwrap();
+fn limit() -> Limit {
+    Limit::gcra_with_burst(Quota::per_second(RATE_S), BURST).unwrap()
+}
+
+/// The hit of a key; spread, as real hashes are.
+fn hit(key: u32, limit: &Limit) -> Hit<'_> {
+    let hash = u128::from(key).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+    Hit::new(LimitId(1), KeyHash(hash), limit)
+}
+
+/// Asks for each key once, many at a time: the first request for a key waits.
+async fn meet_all_keys(store: &Arc<Node>) {
+    const AT_A_TIME: u32 = 256;
+    let mut tasks = JoinSet::new();
+    for first in 0..AT_A_TIME {
+        let store = Arc::clone(store);
+        tasks.spawn(async move {
+            let limit = limit();
+            for key in (first..KEYS).step_by(AT_A_TIME as usize) {
+                let _ = store.acquire(&[Group::all(&[hit(key, &limit)])]).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+type Node = Leased<Guarded<RedisStore>>;
+
+async fn ask(store: &Node, stream: &[u32]) {
+    let limit = limit();
     let mut keys = stream.iter().cycle();
     let mut lap = async |length: Duration| {
         let began = Instant::now();
@@ -104,9 +142,7 @@ async fn ask(store: &Leased<Guarded<RedisStore>>, stream: &[u32]) {
         while began.elapsed() < length {
             for count in 0..256 {
                 let key = *keys.next().unwrap();
-                // Spread, as real hashes are.
-                let hash = u128::from(key).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
-                let hits = [Hit::new(LimitId(1), KeyHash(hash), &limit)];
+                let hits = [hit(key, &limit)];
                 let before = (count % 16 == 0).then(Instant::now);
                 let answer = store.acquire(&[Group::all(&hits)]).await.unwrap();
                 took.extend(before.map(|before| before.elapsed()));

@@ -22,6 +22,9 @@
 //!
 //! Local-first, the store counts by the limit itself, and each node owes at most `k`: `A(T) ≤ B + R·T + N·k`.
 //!
+//! A key that is asked for again and again although its limit is used up waits for nobody: it is denied, and what comes back is
+//! fetched for those who ask later.
+//!
 //! A node that could hold fewer than four units asks the store for each request instead, as does a sliding log, which
 //! remembers when each unit was used. So does a request that costs more than a node may hold.
 
@@ -33,6 +36,7 @@ mod tests;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -121,6 +125,8 @@ struct Inner<S, C> {
     options: LeaseOptions,
     terms: RwLock<HashMap<(LimitId, Consistency), Known>>,
     pockets: Box<[Mutex<Shard>]>,
+    /// Whether there is a limit for which anything is owed.
+    owes: AtomicBool,
 }
 
 /// A part of the pockets, under one lock.
@@ -184,6 +190,7 @@ impl<S: Common, C: Clock + 'static> Leased<S, C> {
             clock,
             terms: RwLock::default(),
             pockets: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            owes: AtomicBool::new(false),
             options,
         });
         tokio::spawn(tend(Arc::downgrade(&inner)));
@@ -253,6 +260,10 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
             return terms.clone();
         }
         let terms = Terms::of(hit.limit, consistency, &self.options).map(Arc::new);
+        if terms.as_ref().is_some_and(|terms| terms.owes) {
+            // Relaxed: whoever settles comes again.
+            self.owes.store(true, Ordering::Relaxed);
+        }
         let mut all = self.terms.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(at, (*hit.limit, terms.clone()));
         terms
@@ -592,6 +603,9 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
 
     /// Settles what is owed.
     async fn settle(self: &Arc<Self>) {
+        if !self.owes.load(Ordering::Relaxed) {
+            return;
+        }
         for shard in &self.pockets {
             let owing: Vec<Fetching> = lock(shard)
                 .iter_mut()

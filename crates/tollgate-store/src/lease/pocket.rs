@@ -11,6 +11,9 @@ use crate::store::StoreError;
 /// What is fetched is meant to last so long.
 const TERM: Nanos = Nanos::from_secs(2);
 
+/// What is left when more is fetched is meant to last so long, if fetches are quicker: a processor may be busy.
+const RESERVE: Nanos = Nanos::from_millis(10);
+
 /// Tells those who wait for a fetch what came of it.
 pub(super) type Fetching = watch::Receiver<Option<Result<(), StoreError>>>;
 
@@ -47,9 +50,12 @@ pub(super) struct Pocket {
     /// What was handed out since the store was asked last.
     used: u64,
     asked: Timestamp,
-    /// How much to hold by demand, and at how little to fetch.
+    /// How much to hold by demand, how much of it the store may have, and at how little to fetch.
     target: u32,
+    guess: u32,
     low: i64,
+    /// How long the last fetch took.
+    fetch_time: Nanos,
     touched: Timestamp,
     pub(super) fetching: Option<Fetching>,
 }
@@ -70,7 +76,9 @@ impl Pocket {
             used: 0,
             asked: Timestamp::EPOCH,
             target,
+            guess: u32::MAX,
             low: 1,
+            fetch_time: Nanos::ZERO,
             touched: now,
             fetching: None,
         }
@@ -94,7 +102,7 @@ impl Pocket {
     /// Whether a cost is there.
     pub(super) fn look(&mut self, now: Timestamp, cost: u32) -> Look {
         self.lapse(now);
-        self.touched = now;
+        let last = std::mem::replace(&mut self.touched, now);
         if self.terms.owes {
             // No more than the store was seen to have left.
             let most = self.left.map_or(self.terms.chunk.into(), |left| left.min(self.terms.chunk.into()));
@@ -104,11 +112,17 @@ impl Pocket {
         let missing = i64::from(cost) - self.units;
         if missing <= 0 && (cost > 0 || self.is_known()) {
             Look::Enough
-        } else if now < self.again && missing >= i64::from(self.refused) {
+        } else if (now < self.again && missing >= i64::from(self.refused)) || self.is_exhausted(now, last) {
             Look::Refused
         } else {
             Look::Lacking
         }
+    }
+
+    /// Whether the limit is used up as fast as it recovers, and asked for several times while a fetch takes. Then
+    /// nobody waits: what comes is for those who ask after it has come.
+    fn is_exhausted(&self, now: Timestamp, last: Timestamp) -> bool {
+        self.guess < self.target && now.since(last) < self.fetch_time
     }
 
     /// Hands out a cost that is there.
@@ -128,8 +142,10 @@ impl Pocket {
             Retry::Never
         } else if now < self.again {
             Retry::After(self.again.since(now))
-        } else {
+        } else if self.terms.owes {
             Retry::After(self.terms.sync.max(Nanos::new(1)))
+        } else {
+            Retry::After(self.fetch_time.max(Nanos::new(1)))
         };
         Decision {
             allowed,
@@ -177,7 +193,8 @@ impl Pocket {
         let wanted = if self.terms.owes {
             -self.units
         } else {
-            (i64::from(self.target) - self.units).max(missing.into()).min(room)
+            let wanted = i64::from(self.target.min(self.guess)) - self.units;
+            wanted.max(missing.into()).max(1).min(room)
         };
         self.pending = u32::try_from(wanted).unwrap_or(0);
         self.pending
@@ -192,6 +209,7 @@ impl Pocket {
     pub(super) fn told(&mut self, units: u32, outcome: &Outcome, sent: Timestamp, now: Timestamp) {
         let decision = &outcome.decision;
         self.left = Some(decision.remaining);
+        self.fetch_time = now.since(sent);
         self.whole_at = now.saturating_add(decision.reset_after);
         let (used, asked) = (std::mem::take(&mut self.used), std::mem::replace(&mut self.asked, now));
         if asked > Timestamp::EPOCH {
@@ -202,12 +220,14 @@ impl Pocket {
             };
             self.target = u32::try_from(in_time(TERM)).unwrap_or(chunk).clamp((chunk / 4).max(1), chunk);
             // What is handed out in twice the time that a fetch takes.
-            let meanwhile = in_time(Nanos::new(now.since(sent).as_nanos().saturating_mul(2)));
+            let twice = Nanos::new(self.fetch_time.as_nanos().saturating_mul(2));
+            let meanwhile = in_time(twice.max(RESERVE));
             self.low =
                 i64::try_from(meanwhile).unwrap_or(i64::MAX).saturating_add(1).min((chunk / 2).max(1).into());
         }
         let Some(grant) = outcome.grant else {
             self.refused = units;
+            self.guess = u32::try_from(decision.remaining).unwrap_or(u32::MAX).max(1);
             self.again = match decision.retry_after {
                 // By the later of two clocks, so that it passes then.
                 Retry::After(wait) => now.saturating_add(wait),
@@ -217,6 +237,7 @@ impl Pocket {
             return;
         };
         self.again = Timestamp::EPOCH;
+        self.guess = units.saturating_mul(2);
         if let Some(length) = self.terms.window {
             if grant.stamp != self.stamp {
                 // What is left of the window before lapses.
