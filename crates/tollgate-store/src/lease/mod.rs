@@ -491,6 +491,7 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
         takes: bool,
         admits: bool,
     ) -> Outcome {
+        held.pocket.touch(now);
         let grant = takes.then(|| held.pocket.take(hit.cost));
         if held.pocket.is_low(now) {
             self.fetch(hit.key, held, 0);

@@ -50,10 +50,12 @@ pub(super) struct Pocket {
     /// What was handed out since the store was asked last.
     used: u64,
     asked: Timestamp,
-    /// How much to hold by demand, how much of it the store may have, and at how little to fetch.
+    /// How much to hold by demand, and at how little to fetch.
     target: u32,
-    guess: u32,
     low: i64,
+    /// How much the store may have, if it had less than it was asked for; and how long it said to wait.
+    guess: u32,
+    pause: Nanos,
     /// How long the last fetch took.
     fetch_time: Nanos,
     touched: Timestamp,
@@ -76,8 +78,9 @@ impl Pocket {
             used: 0,
             asked: Timestamp::EPOCH,
             target,
-            guess: u32::MAX,
             low: 1,
+            guess: u32::MAX,
+            pause: Nanos::ZERO,
             fetch_time: Nanos::ZERO,
             touched: now,
             fetching: None,
@@ -102,7 +105,6 @@ impl Pocket {
     /// Whether a cost is there.
     pub(super) fn look(&mut self, now: Timestamp, cost: u32) -> Look {
         self.lapse(now);
-        let last = std::mem::replace(&mut self.touched, now);
         if self.terms.owes {
             // No more than the store was seen to have left.
             let most = self.left.map_or(self.terms.chunk.into(), |left| left.min(self.terms.chunk.into()));
@@ -112,7 +114,7 @@ impl Pocket {
         let missing = i64::from(cost) - self.units;
         if missing <= 0 && (cost > 0 || self.is_known()) {
             Look::Enough
-        } else if (now < self.again && missing >= i64::from(self.refused)) || self.is_exhausted(now, last) {
+        } else if (now < self.again && missing >= i64::from(self.refused)) || self.is_exhausted(now) {
             Look::Refused
         } else {
             Look::Lacking
@@ -121,8 +123,13 @@ impl Pocket {
 
     /// Whether the limit is used up as fast as it recovers, and asked for several times while a fetch takes. Then
     /// nobody waits: what comes is for those who ask after it has come.
-    fn is_exhausted(&self, now: Timestamp, last: Timestamp) -> bool {
-        self.guess < self.target && now.since(last) < self.fetch_time
+    fn is_exhausted(&self, now: Timestamp) -> bool {
+        self.guess < u32::MAX && now.since(self.touched) < self.fetch_time
+    }
+
+    /// Somebody was answered.
+    pub(super) const fn touch(&mut self, now: Timestamp) {
+        self.touched = now;
     }
 
     /// Hands out a cost that is there.
@@ -145,7 +152,7 @@ impl Pocket {
         } else if self.terms.owes {
             Retry::After(self.terms.sync.max(Nanos::new(1)))
         } else {
-            Retry::After(self.fetch_time.max(Nanos::new(1)))
+            Retry::After(self.pause.max(self.fetch_time).max(Nanos::new(1)))
         };
         Decision {
             allowed,
@@ -228,16 +235,17 @@ impl Pocket {
         let Some(grant) = outcome.grant else {
             self.refused = units;
             self.guess = u32::try_from(decision.remaining).unwrap_or(u32::MAX).max(1);
-            self.again = match decision.retry_after {
-                // By the later of two clocks, so that it passes then.
-                Retry::After(wait) => now.saturating_add(wait),
-                Retry::Now => now,
-                Retry::Never => Timestamp::MAX,
-            };
+            self.pause = decision.retry_after.nanos().unwrap_or(Nanos::MAX);
+            // By the later of two clocks, so that it passes then.
+            self.again = now.saturating_add(self.pause);
             return;
         };
         self.again = Timestamp::EPOCH;
-        self.guess = units.saturating_mul(2);
+        if self.guess < u32::MAX {
+            // There was less; now it gave what it was asked for.
+            self.guess = units.saturating_mul(2);
+            self.guess = if self.guess < self.target { self.guess } else { u32::MAX };
+        }
         if let Some(length) = self.terms.window {
             if grant.stamp != self.stamp {
                 // What is left of the window before lapses.

@@ -319,11 +319,11 @@ fn a_denial_says_when_to_come_back_and_asks_nobody_until_then() {
         assert!(wait <= Nanos::from_millis(510), "{wait:?}");
         let calls = far.calls.load(Ordering::Relaxed);
         // Not a moment before, since then it would be asked for several times while a fetch takes.
-        let half = Duration::from(wait) / 2;
+        let half = Duration::from_nanos(wait.as_nanos() / 2);
         far.store.clock().advance(half);
         assert!(!check(&node, &limit, 1).await.unwrap().decision.allowed);
         assert_eq!(far.calls.load(Ordering::Relaxed), calls);
-        far.store.clock().advance(Duration::from(wait) - half);
+        far.store.clock().advance(half + Duration::from_nanos(1));
         assert!(check(&node, &limit, 1).await.unwrap().decision.allowed);
     });
 }
