@@ -77,6 +77,43 @@ async fn ours(store: &Arc<RedisStore>, callers: usize) -> f64 {
     decided / began.elapsed().as_secs_f64() / 1_000.0
 }
 
+/// How long decisions take, in microseconds, when so many thousands a second are asked for at times that do not depend on
+/// the answers: half of them, and all but one in a hundred, at most so long.
+async fn paced(store: &Arc<RedisStore>, thousands_s: f64) -> (f64, f64) {
+    const CALLERS: u32 = 50;
+    let limit = Limit::gcra_with_burst(Quota::per_hour(1), 1_000).unwrap();
+    let every = Duration::from_secs_f64(f64::from(CALLERS) / (thousands_s * 1_000.0));
+    let began = tokio::time::Instant::now();
+    let tasks: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let store = Arc::clone(store);
+            tokio::spawn(async move {
+                let mut took = Vec::new();
+                let mut due = began + every * caller / CALLERS;
+                while began.elapsed() < LAP {
+                    // The timer counts in milliseconds: who is due within one is due now.
+                    tokio::time::sleep_until(due).await;
+                    let asked = Instant::now();
+                    let key =
+                        KeyHash(u128::from(took.len() as u64 * 50 + u64::from(caller)) % u128::from(KEYS));
+                    let hits = [Hit::new(LimitId(1), key, &limit)];
+                    let _ = store.acquire(&[Group::all(&hits)]).await.unwrap();
+                    took.push(asked.elapsed());
+                    due += every;
+                }
+                took
+            })
+        })
+        .collect();
+    let mut took = Vec::new();
+    for task in tasks {
+        took.extend(task.await.unwrap());
+    }
+    took.sort_unstable();
+    let quantile = |hundredth: usize| took[took.len() * hundredth / 100].as_secs_f64() * 1e6;
+    (quantile(50), quantile(99))
+}
+
 fn spread(mut numbers: Vec<f64>) -> String {
     numbers.sort_by(f64::total_cmp);
     format!("{:.2} … {:.2} … {:.2}", numbers[0], numbers[numbers.len() / 2], numbers[numbers.len() - 1])
@@ -92,15 +129,37 @@ fn main() {
     let many = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     one.block_on(compare(&redis, "one thread, ", &[(1, 1, 1), (500, 50, 10)]));
     many.block_on(compare(&redis, "", &[(1, 1, 1), (50, 50, 1), (500, 50, 10)]));
+    many.block_on(at_half_speed(&redis));
 }
 
-async fn compare(redis: &Redis, on: &str, sizes: &[(usize, usize, usize)]) {
+async fn connected(redis: &Redis) -> Arc<RedisStore> {
     let mut options = RedisOptions::new(redis.url());
     options.deadline = Duration::from_secs(5);
     let store = Arc::new(RedisStore::new(&options).unwrap());
     while !store.status().is_connected {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    store
+}
+
+async fn at_half_speed(redis: &Redis) {
+    let store = connected(redis).await;
+    let (mut half, mut most) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let full = ours(&store, 500).await;
+        let (p50, p99) = paced(&store, full / 2.0).await;
+        half.push(p50);
+        most.push(p99);
+    }
+    println!(
+        "at half of what 500 callers reach, in microseconds: p50 {}, p99 {}",
+        spread(half),
+        spread(most)
+    );
+}
+
+async fn compare(redis: &Redis, on: &str, sizes: &[(usize, usize, usize)]) {
+    let store = connected(redis).await;
     for &(callers, clients, pipeline) in sizes {
         let (mut own, mut other, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {

@@ -15,6 +15,8 @@ pub struct Refund<'a> {
     pub limit: &'a Limit,
     /// What was taken. A grant is to be given back once: whoever holds it sees to that.
     pub grant: Grant,
+    /// What decided then: it goes back to there.
+    pub source: Source,
 }
 
 /// Why a store could not answer.

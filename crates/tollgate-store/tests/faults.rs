@@ -152,6 +152,32 @@ async fn a_call_that_nobody_waits_for_any_more_counts_once_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_call_waits_for_the_acknowledgement_of_another() {
+    let (_redis, proxy, store) = far(PATIENCE).await;
+    let store = Arc::new(store);
+    let limit = slow(PLENTY);
+    assert!(ask(&*store, &limit, 1).await.unwrap().allowed);
+    // Nothing goes back that could carry an acknowledgement, so one by itself would take 40 ms.
+    proxy.set(Fault::Delay(Duration::from_millis(100)));
+    let mut least = PATIENCE;
+    for _ in 0..10 {
+        let before = proxy.scripts();
+        let call = || {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { ask(&*store, &limit, 1).await.unwrap() })
+        };
+        let one = call();
+        until(async || proxy.scripts() > before).await;
+        let began = Instant::now();
+        let other = call();
+        until(async || proxy.scripts() > before + 1).await;
+        least = least.min(began.elapsed());
+        let _ = (one.await.unwrap(), other.await.unwrap());
+    }
+    assert!(least < Duration::from_millis(20), "{least:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_goes_wrong_a_decision_comes_in_time_and_the_store_is_asked_again_soon() {
     for fault in [Fault::BlackHole, Fault::Drip, Fault::Reset, Fault::Delay(Duration::from_secs(1))] {
         let (_redis, proxy, store) = far(DEADLINE).await;

@@ -20,7 +20,7 @@ use tollgate_core::{
 use tollgate_store::guard::{GuardOptions, Guarded, Phase};
 use tollgate_store::lease::{LeaseOptions, Leased};
 use tollgate_store::redis::{RedisOptions, RedisStore};
-use tollgate_store::{MemoryStore, Store, StoreError, SystemClock};
+use tollgate_store::{MemoryStore, Refund, Store, StoreError, SystemClock};
 
 /// Longer than anything takes that happens at all.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -243,6 +243,26 @@ async fn each_group_of_a_request_has_its_own_choice() {
     assert!(store.acquire(&[group(&one, allow), Group::all(&other)]).await.is_err());
     let watching = Group { shadow: true, ..Group::all(&other) };
     assert!(store.acquire(&[group(&one, allow), watching]).await.unwrap().allowed);
+}
+
+#[tokio::test]
+async fn what_was_taken_alone_is_given_back_alone() {
+    let place = Redis::nowhere();
+    let store = guarded(place.url(), OnFailure::Local);
+    let limit = slow(3);
+    let taken = ask(&store, &limit, 7).await.unwrap().outcomes[0];
+    assert_eq!((taken.source, taken.decision.remaining), (Source::Fallback, 2));
+    let grant = taken.grant.unwrap();
+    let refund = Refund { key: KeyHash(7), limit: &limit, grant, source: taken.source };
+    store.refund(&[refund]).await.unwrap();
+    assert_eq!(ask(&store, &limit, 7).await.unwrap().outcomes[0].decision.remaining, 2);
+    // Nor is it given to the store once that is there.
+    let redis = Redis::start_at(&place, &[]);
+    until(async || ask(&store, &limit, 7).await.unwrap().outcomes[0].source == Source::Redis).await;
+    let before = redis.ask(&["keys", "*"]);
+    store.refund(&[refund]).await.unwrap();
+    let left = store.peek(&[Group::all(&[Hit::new(LimitId(1), KeyHash(7), &limit)])]).await.unwrap();
+    assert_eq!((left.outcomes[0].decision.remaining, redis.ask(&["keys", "*"])), (2, before));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -231,7 +231,9 @@ impl<S> Gate<S> {
 
 fn reservation(plan: &Plan<'_>, answer: &tollgate_core::Answer) -> Reservation {
     let taken = plan.hits().iter().zip(&answer.outcomes);
-    Reservation::new(taken.filter_map(|(hit, outcome)| Some((hit.key, *hit.limit, outcome.grant?))))
+    Reservation::new(
+        taken.filter_map(|(hit, outcome)| Some((hit.key, *hit.limit, outcome.grant?, outcome.source))),
+    )
 }
 
 #[cfg(feature = "tower")]

@@ -96,7 +96,8 @@ impl<K: Key + ?Sized, S> KeyedLimiter<K, S> {
     }
 
     fn reservation(&self, key: KeyHash, outcome: &Outcome) -> Result<Reservation, Decision> {
-        outcome.grant.map(|grant| Reservation::new([(key, self.limit, grant)])).ok_or(outcome.decision)
+        let item = |grant| (key, self.limit, grant, outcome.source);
+        outcome.grant.map(|grant| Reservation::new([item(grant)])).ok_or(outcome.decision)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One limit.
 
 use tollgate_core::packed::LAST_MOMENT;
-use tollgate_core::{Clock, Decision, KeyHash, Limit, Quota, Timestamp};
+use tollgate_core::{Clock, Decision, KeyHash, Limit, Quota, Source, Timestamp};
 use tollgate_store::SystemClock;
 
 use crate::cell::Cell;
@@ -86,7 +86,9 @@ impl<C: Clock> Limiter<C> {
     pub fn reserve(&self, cost: u32) -> Result<Reservation, Decision> {
         let now = self.now();
         let step = self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost));
-        step.grant.map(|grant| Reservation::new([(KeyHash(0), self.limit, grant)])).ok_or(step.decision)
+        step.grant
+            .map(|grant| Reservation::new([(KeyHash(0), self.limit, grant, Source::Memory)]))
+            .ok_or(step.decision)
     }
 
     /// Gives back what was reserved. What the limit has recovered by itself since is not given twice.

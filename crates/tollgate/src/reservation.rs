@@ -1,6 +1,6 @@
 //! What was taken and may be given back.
 
-use tollgate_core::{Grant, KeyHash, Limit};
+use tollgate_core::{Grant, KeyHash, Limit, Source};
 use tollgate_store::Refund;
 
 /// What a request took from its limits. Giving it back consumes it, so that it counts once.
@@ -9,17 +9,20 @@ use tollgate_store::Refund;
 #[derive(Debug)]
 #[must_use = "dropped, a reservation stays taken"]
 pub struct Reservation {
-    items: Vec<(KeyHash, Limit, Grant)>,
+    items: Vec<Item>,
 }
 
+/// What was taken from one limit, and what decided it.
+pub(crate) type Item = (KeyHash, Limit, Grant, Source);
+
 impl Reservation {
-    pub(crate) fn new(items: impl IntoIterator<Item = (KeyHash, Limit, Grant)>) -> Self {
+    pub(crate) fn new(items: impl IntoIterator<Item = Item>) -> Self {
         Self { items: items.into_iter().collect() }
     }
 
     /// What was taken, summed over all limits; saturates.
     pub fn cost(&self) -> u64 {
-        self.items.iter().fold(0, |sum, (_, _, grant)| sum.saturating_add(grant.cost.into()))
+        self.items.iter().fold(0, |sum, (_, _, grant, _)| sum.saturating_add(grant.cost.into()))
     }
 
     /// Gives it back by `give_back`. It cannot be used again.
@@ -28,6 +31,9 @@ impl Reservation {
     }
 
     pub(crate) fn refunds(&self) -> Vec<Refund<'_>> {
-        self.items.iter().map(|(key, limit, grant)| Refund { key: *key, limit, grant: *grant }).collect()
+        self.items
+            .iter()
+            .map(|(key, limit, grant, source)| Refund { key: *key, limit, grant: *grant, source: *source })
+            .collect()
     }
 }

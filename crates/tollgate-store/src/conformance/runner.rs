@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 
 use tollgate_core::packed::LAST_MOMENT;
 use tollgate_core::{
-    Answer, Decision, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Previous, Retry, Timestamp, combined,
+    Answer, Decision, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Previous, Retry, Source, Timestamp,
+    combined,
 };
 
 use super::Subject;
@@ -260,7 +261,10 @@ async fn replay<S: Subject>(
             Step::Refund(index) => {
                 if *index < held.len() {
                     let Held { key, limit, grant, booking } = held.swap_remove(*index);
-                    subject.refund_at(now, &[Refund { key, limit: &limit, grant }]).await.map_err(failed)?;
+                    subject
+                        .refund_at(now, &[Refund { key, limit: &limit, grant, source: Source::Memory }])
+                        .await
+                        .map_err(failed)?;
                     if let Some(remembered) = world.get_mut(&key) {
                         remembered.model.give_back(&limit, now, booking);
                     }

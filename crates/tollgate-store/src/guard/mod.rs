@@ -215,10 +215,15 @@ impl<S: Remote> Store for Guarded<S> {
         }
     }
 
-    /// All is given back to the store behind, as a refund does not say who decided: also what this node took while that
-    /// could not be asked.
+    /// What this node took while it decided alone is given back here, all else to the store behind.
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
-        self.ask(self.remote.refund(refunds)).await
+        let (own, others): (Vec<Refund<'_>>, Vec<Refund<'_>>) =
+            refunds.iter().partition(|refund| refund.source == Source::Fallback);
+        for refund in own {
+            let limit = refund.limit.share(self.options.share);
+            LocalStore::refund(&self.local, &[Refund { limit: &limit, ..refund }]);
+        }
+        if others.is_empty() { Ok(()) } else { self.ask(self.remote.refund(&others)).await }
     }
 
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {

@@ -636,7 +636,12 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
             for some in idle_ones.chunks(RETURNED_AT_ONCE) {
                 let refunds: SmallVec<[Refund<'_>; RETURNED_AT_ONCE]> = some
                     .iter()
-                    .map(|(key, terms, grant)| Refund { key: *key, limit: &terms.shared, grant: *grant })
+                    .map(|(key, terms, grant)| Refund {
+                        key: *key,
+                        limit: &terms.shared,
+                        grant: *grant,
+                        source: Source::Lease,
+                    })
                     .collect();
                 if let Err(error) = self.store.refund(&refunds).await {
                     // As if this node had died with them: the limits recover by themselves.
@@ -682,10 +687,13 @@ impl<S: Common, C: Clock + 'static> Store for Leased<S, C> {
         Ok(answer)
     }
 
-    /// What this node handed out goes back to what it holds, as far as that has room.
+    /// What this node handed out of what it holds goes back there, as far as that has room.
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
         let now = self.0.clock.now();
         let is_kept = |refund: &&Refund<'_>| {
+            if !matches!(refund.source, Source::Lease | Source::LocalFirst) {
+                return false;
+            }
             let mut shard = self.0.shard(refund.key);
             let held = shard.get_mut(&refund.key).filter(|held| held.pocket.terms.limit == *refund.limit);
             held.is_some_and(|held| held.pocket.give_back(now, refund.grant))

@@ -35,8 +35,8 @@ impl Terms {
             _ => None,
         };
         let nodes = u64::from(options.nodes.max(1));
-        let part = limit.capacity() / 100 * u64::from(options.percent)
-            + limit.capacity() % 100 * u64::from(options.percent) / 100;
+        let percent = u64::from(options.percent.min(100));
+        let part = limit.capacity() / 100 * percent + limit.capacity() % 100 * percent / 100;
         let chunk = u32::try_from(part / nodes).unwrap_or(u32::MAX).min(1 << 30);
         let owes = match consistency {
             Consistency::Strict => return None,

@@ -390,7 +390,8 @@ fn a_refund_goes_back_to_where_it_came_from() {
             node.peek(&[Group::all(&hits)]).await.unwrap().outcomes[0].decision.remaining
         };
         assert_eq!(status().await, 995);
-        let refund = Refund { key: KeyHash(5), limit: &limit, grant: outcome.grant.unwrap() };
+        let refund =
+            Refund { key: KeyHash(5), limit: &limit, grant: outcome.grant.unwrap(), source: outcome.source };
         node.refund(&[refund]).await.unwrap();
         assert_eq!(status().await, 1_000);
         node.hand_back().await;

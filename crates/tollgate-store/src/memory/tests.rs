@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tollgate_core::{Combine, Limit, ManualClock, Previous, Quota, Retry};
+use tollgate_core::{Combine, Limit, ManualClock, Previous, Quota, Retry, Source};
 
 use tollgate_core::{Hit, LimitId};
 
@@ -118,7 +118,7 @@ fn resets_and_refunds_do_not_pile_up() {
         if round % 2 == 0 {
             store.reset(&[request.key]);
         } else {
-            store.refund(&[Refund { key: request.key, limit: &limit, grant }]);
+            store.refund(&[Refund { key: request.key, limit: &limit, grant, source: Source::Memory }]);
         }
         assert!(store.is_empty());
     }

@@ -21,6 +21,9 @@ const PAUSE_LAST: Duration = Duration::from_secs(1);
 /// A connection on which nothing was answered for so long, though something was asked, is lost.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
 
+/// … if that was asked more often than this.
+const UNHEARD_MAX: u32 = 3;
+
 #[derive(Debug)]
 pub(super) struct Link {
     route: Route,
@@ -33,15 +36,17 @@ pub(super) struct Link {
     failures: AtomicU32,
     trouble: Mutex<Option<String>>,
     began: Instant,
-    /// When the server last answered, in milliseconds since the beginning.
-    heard_at: AtomicU64,
+    /// When the first call was made after the last answer, in milliseconds since the beginning; 0 if there was none. Kept
+    /// here and not by the call, as that may be given up.
+    asked_at: AtomicU64,
+    /// How many calls were made since the last answer.
+    unheard: AtomicU32,
 }
 
 #[derive(Clone)]
 struct Laid {
     number: u64,
     connection: MultiplexedConnection,
-    at: Instant,
 }
 
 impl std::fmt::Debug for Laid {
@@ -67,7 +72,8 @@ impl Link {
             failures: AtomicU32::new(0),
             trouble: Mutex::new(None),
             began: Instant::now(),
-            heard_at: AtomicU64::new(0),
+            asked_at: AtomicU64::new(0),
+            unheard: AtomicU32::new(0),
         }
     }
 
@@ -95,6 +101,15 @@ impl Link {
             let why = self.trouble().unwrap_or_else(|| "it was not reached yet".to_owned());
             return Err(RedisError::from((redis::ErrorKind::Io, "not connected", why)));
         };
+        // The answer to a call that was given up is not noticed, so one of them is no sign.
+        let unheard = self.unheard.fetch_add(1, Ordering::Relaxed);
+        if unheard >= UNHEARD_MAX && self.silence() > SILENCE_MAX {
+            self.give_up(laid.number);
+            let what = format!("nothing was heard for {SILENCE_MAX:?}");
+            return Err(RedisError::from((redis::ErrorKind::Io, "the connection is lost", what)));
+        }
+        // Relaxed, as all of it: a call more or less does not matter.
+        let _ = self.asked_at.compare_exchange(0, self.millis().max(1), Ordering::Relaxed, Ordering::Relaxed);
         let result = if asking {
             let mut both = redis::pipe();
             both.cmd("ASKING").add_command(command.clone());
@@ -105,15 +120,15 @@ impl Link {
         };
         match &result {
             Ok(_) => {
-                self.heard_at.store(self.millis(), Ordering::Relaxed);
+                self.heard();
                 self.failures.store(0, Ordering::Relaxed);
             }
             Err(error) => {
                 if error.code().is_some() {
-                    self.heard_at.store(self.millis(), Ordering::Relaxed);
+                    self.heard();
                 }
                 self.failed(error);
-                if self.is_lost(&laid, error) {
+                if self.is_lost(error) {
                     self.give_up(laid.number);
                 }
             }
@@ -122,16 +137,26 @@ impl Link {
     }
 
     /// Whether a connection is of no more use.
-    fn is_lost(&self, laid: &Laid, error: &RedisError) -> bool {
+    fn is_lost(&self, error: &RedisError) -> bool {
         match error.code() {
             // A primary that has become a replica, or a password that has changed: another connection may do better.
             Some("READONLY" | "MASTERDOWN" | "NOAUTH") => true,
             Some(_) => false,
-            None if error.is_timeout() => {
-                let heard = self.began + Duration::from_millis(self.heard_at.load(Ordering::Relaxed));
-                heard.max(laid.at).elapsed() > SILENCE_MAX
-            }
+            None if error.is_timeout() => self.silence() > SILENCE_MAX,
             None => true,
+        }
+    }
+
+    fn heard(&self) {
+        self.asked_at.store(0, Ordering::Relaxed);
+        self.unheard.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long nothing was heard though something was asked.
+    fn silence(&self) -> Duration {
+        match self.asked_at.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            asked_at => Duration::from_millis(self.millis().saturating_sub(asked_at)),
         }
     }
 
@@ -185,7 +210,8 @@ impl Link {
         let number = self.laid.fetch_add(1, Ordering::Relaxed);
 
         self.failures.store(0, Ordering::Relaxed);
-        *lock(&self.connection) = Some(Laid { number, connection, at: Instant::now() });
+        self.heard();
+        *lock(&self.connection) = Some(Laid { number, connection });
         Ok(())
     }
 

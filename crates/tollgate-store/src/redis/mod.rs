@@ -25,7 +25,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, State, Timestamp};
+use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, Source, State, Timestamp};
 
 pub use self::wire::Unfit;
 
@@ -304,7 +304,8 @@ impl RedisStore {
             let Some(refused) = refused else { return Ok(answer) };
             for (index, hit) in taking.iter().filter(|(index, _)| taken.contains(index)) {
                 if let Some(grant) = answer.outcomes[*index].grant {
-                    self.give_back(&Refund { key: hit.key, limit: hit.limit, grant }).await?;
+                    let source = Source::Redis;
+                    self.give_back(&Refund { key: hit.key, limit: hit.limit, grant, source }).await?;
                 }
             }
             refused?;

@@ -1,7 +1,13 @@
 //! Where the server is: at one address, or wherever sentinels say that the primary is.
 
+use std::time::Duration;
+
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value};
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, Value,
+};
 
 use super::RedisOptions;
 
@@ -95,7 +101,7 @@ impl Route {
 /// A client of one server.
 #[cfg(not(feature = "redis-tls"))]
 fn client(url: &str, _options: &RedisOptions) -> Result<Client, RedisError> {
-    Client::open(url)
+    Client::open(destination(url)?)
 }
 
 /// A client of one server, with TLS if its address says so.
@@ -109,12 +115,28 @@ fn client(url: &str, options: &RedisOptions) -> Result<Client, RedisError> {
             let client_tls =
                 client.map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
             return Client::build_with_tls(
-                url,
+                destination(url)?,
                 redis::TlsCertificates { client_tls, root_cert: authorities },
             );
         }
     }
-    Client::open(url)
+    Client::open(destination(url)?)
+}
+
+/// Where an address leads, and how its socket is set: no call waits for another's acknowledgement, and a server that is gone
+/// is noticed though nothing is said.
+fn destination(url: &str) -> Result<ConnectionInfo, RedisError> {
+    /// After so long without a word the other side is asked whether it is there.
+    const QUIET: Duration = Duration::from_secs(15);
+    /// What is not acknowledged for so long never will be.
+    #[cfg(target_os = "linux")]
+    const UNACKNOWLEDGED: Duration = Duration::from_secs(2);
+
+    let settings =
+        TcpSettings::default().set_nodelay(true).set_keepalive(TcpKeepalive::new().with_time(QUIET));
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(UNACKNOWLEDGED);
+    Ok(url.into_connection_info()?.set_tcp_settings(settings))
 }
 
 impl Sentinels {
@@ -125,8 +147,11 @@ impl Sentinels {
         if service.is_empty() {
             return Err("the name of the service is missing behind the hosts".to_owned());
         }
-        let open =
-            |host: &str| Client::open(format!("redis://{host}")).map_err(|error| format!("{host}: {error}"));
+        let open = |host: &str| {
+            destination(&format!("redis://{host}"))
+                .and_then(Client::open)
+                .map_err(|error| format!("{host}: {error}"))
+        };
         Ok(Self {
             clients: hosts.split(',').map(open).collect::<Result<_, _>>()?,
             service: service.to_owned(),
@@ -162,7 +187,8 @@ impl Sentinels {
         };
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let url = format!("redis://{}{host}:{port}/{}", self.greeting.0, self.database);
-        let mut connection = Client::open(url)?.get_multiplexed_async_connection_with_config(config).await?;
+        let mut connection =
+            Client::open(destination(&url)?)?.get_multiplexed_async_connection_with_config(config).await?;
         let role: Value = redis::cmd("ROLE").query_async(&mut connection).await?;
         let is_primary = matches!(&role, Value::Array(parts)
             if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master"));

@@ -39,6 +39,7 @@ pub(crate) struct Proxy {
 
 #[derive(Default)]
 struct Counts {
+    scripts: AtomicU64,
     asked: AtomicU64,
     lost: AtomicU64,
     open: AtomicU64,
@@ -68,6 +69,11 @@ impl Proxy {
 
     pub(crate) fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
+    }
+
+    /// How many script calls have come this far, those that came in one piece as one.
+    pub(crate) fn scripts(&self) -> u64 {
+        self.counts.scripts.load(Ordering::SeqCst)
     }
 
     /// How many answers to script calls were lost.
@@ -100,6 +106,7 @@ async fn carry(mut client: TcpStream, socket: PathBuf, faults: watch::Receiver<F
                 let chunk = &chunk[..length];
                 if chunk.windows(7).any(|word| word == b"EVALSHA") {
                     asked.store(true, Ordering::SeqCst);
+                    counts.scripts.fetch_add(1, Ordering::SeqCst);
                 }
                 passable(&mut faults).await;
                 if to_server.write_all(chunk).await.is_err() {
