@@ -369,24 +369,15 @@ async fn a_cluster_that_moves_its_slots_and_loses_a_primary_decides_on() {
 #[cfg(feature = "redis-tls")]
 #[tokio::test]
 async fn both_sides_show_who_they_are() {
-    use servers::{Authority, free_ports, until_it_listens};
+    use servers::{Authority, Member, free_ports, until_it_listens};
 
     let authority = Authority::new();
-    let port = free_ports(1)[0].to_string();
+    let ports = free_ports(2);
+    let (port, watching) = (ports[0].to_string(), ports[1].to_string());
     let [ca, certificate, key] = authority.paths();
-    let _redis = Redis::start(&[
-        "--tls-port",
-        &port,
-        "--tls-cert-file",
-        &certificate,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &ca,
-        "--tls-auth-clients",
-        "yes",
-    ]);
-    until_it_listens(port.parse().unwrap());
+    let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let _redis = Redis::start(&[&["--tls-port", &port, "--tls-auth-clients", "yes"], &files[..]].concat());
+    until_it_listens(ports[0]);
     let read = |path: &str| std::fs::read(path).unwrap();
     let mut options = patient(format!("rediss://localhost:{port}"));
     options.connect_timeout = PATIENCE;
@@ -394,6 +385,20 @@ async fn both_sides_show_who_they_are() {
     options.tls.client = Some((read(&certificate), read(&key)));
     let store = connected(options.clone()).await;
     assert!(ask(&store, &slow(1), 1).await.unwrap().allowed);
+
+    let place = Redis::nowhere();
+    let settings = place.directory().join("sentinel.conf");
+    let text = format!(
+        "sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\nsentinel monitor limits localhost {port} 1\n"
+    );
+    std::fs::write(&settings, text).unwrap();
+    let listens = ["--sentinel", "--port", "0", "--tls-port", &watching, "--tls-replication", "yes"];
+    let arguments = [&[settings.to_str().unwrap()], &listens[..], &files].concat();
+    let _sentinel = Member::start(ports[1], place.directory(), &arguments);
+    let mut watched = options.clone();
+    watched.url = format!("rediss+sentinel://localhost:{watching}/limits");
+    let store = connected(watched).await;
+    assert!(!ask(&store, &slow(1), 1).await.unwrap().allowed, "it is the same server");
 
     for (what, change) in [
         (

@@ -8,7 +8,7 @@ mod servers;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use servers::{Cluster, Pack, Redis};
+use servers::{Cluster, Pack, Redis, Watched};
 use tollgate_core::Nanos;
 use tollgate_store::conformance::{Kind, Options, run};
 use tollgate_store::redis::{RedisOptions, RedisStore};
@@ -40,23 +40,28 @@ fn conformance(url: String, seed: u64, cases: u64, kinds: Vec<Kind>) -> Result<u
     })
 }
 
-#[test]
-fn each_kind_of_limit_equals_the_model() {
-    const CASES: u64 = 10_000;
-    let redis = Redis::start(&[]);
+/// How many histories of each kind of limit are compared.
+const CASES: u64 = 10_000;
+
+/// Runs the kit for each kind of limit by itself, and for all kinds mixed, at the same time.
+fn each_kind(url: &str) {
     let each = Kind::ALL.into_iter().map(|kind| vec![kind]).chain([Kind::ALL.to_vec()]);
     thread::scope(|scope| {
-        let runs: Vec<_> = (0..)
-            .zip(each)
-            .map(|(seed, kinds)| {
-                let url = redis.url();
-                (format!("{kinds:?}"), scope.spawn(move || conformance(url, seed, CASES, kinds)))
-            })
-            .collect();
+        let run = |(seed, kinds): (u64, Vec<Kind>)| {
+            let name = format!("{kinds:?}");
+            (name, scope.spawn(move || conformance(url.to_owned(), seed, CASES, kinds)))
+        };
+        let runs: Vec<_> = (0..).zip(each).map(run).collect();
         for (kinds, run) in runs {
             assert_eq!(run.join().unwrap(), Ok(CASES), "{kinds}");
         }
     });
+}
+
+#[test]
+fn one_server_equals_the_model() {
+    let redis = Redis::start(&[]);
+    each_kind(&redis.url());
     // Every key has a time to live, and what is not a log is small.
     let audit = "local without, large = 0, 0
         for _, key in ipairs(redis.call('KEYS', '*')) do
@@ -69,11 +74,15 @@ fn each_kind_of_limit_equals_the_model() {
 }
 
 #[test]
+fn servers_that_sentinels_watch_equal_the_model() {
+    each_kind(&Watched::start().url());
+}
+
+/// The limits of one request lie on different servers, nearly always.
+#[test]
 fn a_cluster_equals_the_model() {
-    const CASES: u64 = 2_000;
     let cluster = Cluster::start();
-    // The limits of one request lie on different servers, nearly always.
-    assert_eq!(conformance(cluster.url(), 7, CASES, Kind::ALL.to_vec()), Ok(CASES));
+    each_kind(&cluster.url());
     let (keys, lasting_forever) = cluster.audit();
     assert!(keys > 0 && lasting_forever == 0, "{keys} {lasting_forever}");
 }

@@ -35,6 +35,14 @@ impl Order {
         Ok(Self { groups, hits })
     }
 
+    /// Whether it is one hit, which has a state and decides.
+    fn is_alone(&self) -> bool {
+        let (&[(combine, shadow, 1)], [(_, _, limit, _)]) = (&self.groups[..], &self.hits[..]) else {
+            return false;
+        };
+        !shadow && combine.needed(1) == 1 && is_stateful(limit)
+    }
+
     /// Runs something with the request as it was asked.
     fn with_groups<R>(&self, run: impl FnOnce(&[Group<'_>]) -> R) -> R {
         let hits: SmallVec<[Hit<'_>; 4]> = self
@@ -120,8 +128,19 @@ impl Batch {
     pub(super) fn pack(&self) -> (Vec<u8>, Vec<u8>) {
         let (mut rules, mut requests): (Vec<Limit>, _) = (Vec::new(), Vec::new());
         short(&mut requests, self.orders.len());
-        for order in &self.orders {
-            order.with_groups(|groups| self.pack_request(groups, &mut rules, &mut requests));
+        for some in self.orders.chunk_by(|one, other| one.is_alone() && other.is_alone()) {
+            if some[0].is_alone() {
+                short(&mut requests, some.len());
+                for (_, key, limit, cost) in some.iter().flat_map(|order| &order.hits) {
+                    self.pack_state(*key, limit, &mut rules, &mut requests);
+                    doubles(&mut requests, &rule_of(limit).cost(*cost));
+                }
+            } else {
+                for order in some {
+                    short(&mut requests, 0);
+                    order.with_groups(|groups| self.pack_request(groups, &mut rules, &mut requests));
+                }
+            }
         }
         let mut packed = Vec::new();
         short(&mut packed, rules.len());
@@ -141,24 +160,28 @@ impl Batch {
             to.push(u8::from(group.shadow));
             short(to, group.hits.len());
             for hit in group.hits {
-                // What an order holds is fit.
-                let rule = Rule::of(hit.limit).unwrap_or(Rule::Stateless { admits: false });
+                let rule = rule_of(hit.limit);
                 if let Rule::Stateless { admits } = rule {
                     short(to, 0);
                     to.push(u8::from(admits));
                 } else {
-                    let number = rules.iter().position(|limit| limit == hit.limit).unwrap_or_else(|| {
-                        rules.push(*hit.limit);
-                        rules.len() - 1
-                    });
-                    short(to, number + 1);
-                    short(to, self.places.get(&hit.key).map_or(0, |place| place + 1));
+                    self.pack_state(hit.key, hit.limit, rules, to);
                     doubles(to, &rule.cost(asked(groups, index)));
                     doubles(to, &rule.cost(hit.cost));
                 }
                 index += 1;
             }
         }
+    }
+
+    /// Which rule and which key.
+    fn pack_state(&self, key: KeyHash, limit: &Limit, rules: &mut Vec<Limit>, to: &mut Vec<u8>) {
+        let number = rules.iter().position(|other| other == limit).unwrap_or_else(|| {
+            rules.push(*limit);
+            rules.len() - 1
+        });
+        short(to, number + 1);
+        short(to, self.places.get(&key).map_or(0, |place| place + 1));
     }
 
     /// The states that an answer holds.
@@ -186,6 +209,11 @@ impl Batch {
         }
         self.orders.iter().zip(&reply.passed).map(decide).collect()
     }
+}
+
+/// The rule of a limit that an order holds, which is fit.
+fn rule_of(limit: &Limit) -> Rule {
+    Rule::of(limit).unwrap_or(Rule::Stateless { admits: false })
 }
 
 fn differs() -> StoreError {

@@ -9,7 +9,8 @@
 -- All numbers are whole and below 2^53, so that doubles hold them exactly. A meter's times and costs are pairs: whole
 -- microseconds, and a rest in parts of one. The rules themselves are explained in `tollgate-core/src/algorithm/`.
 
-local read, write, floor, fmod, min, max = struct.unpack, struct.pack, math.floor, math.fmod, math.min, math.max
+local read, write, byte, rep = struct.unpack, struct.pack, string.byte, string.rep
+local floor, fmod, min, max = math.floor, math.fmod, math.min, math.max
 
 local now
 if ARGV[1] == '' then
@@ -44,7 +45,8 @@ local function at_most(a, b, c, d)
 end
 
 -- Each kind of rule: `load` makes a state of a value (or a new one of none, or of one that is vacant), settled at the
--- present, and says whether it was changed by that; `admits`; `take`; `save` makes a value, and says when it is vacant.
+-- present, and says whether it was changed by that; `admits`; `take`; `step` is both at once, and says whether it admits;
+-- `save` makes a value, and says when it is vacant.
 local kinds = {}
 
 -- GCRA, leaky bucket, and token bucket that refills steadily: the moment of the fullest.
@@ -55,8 +57,7 @@ kinds.m = {
     local full, full_part, parts, rest, rest_part = r[1], r[2], r[3], r[6], r[7]
     local s = {}
     if value then
-      local _
-      _, s.at, s.part = read('<c1dd', value)
+      s.at, s.part = read('<dd', value, 2)
       local vacant, vacant_part = s.at + rest, s.part + rest_part
       if vacant_part >= parts then vacant, vacant_part = vacant + 1, vacant_part - parts end
       if vacant > now or (vacant == now and vacant_part > 0) then
@@ -72,21 +73,25 @@ kinds.m = {
     -- A new key that is not at its fullest begins to recover now, whatever becomes of the request.
     return s, value or r[4] > 0 or r[5] > 0
   end,
-  debt = function(s)
-    if s.at < now then return 0, 0 end
-    return s.at - now, s.part
+  after = function(r, s, cost, cost_part)
+    local debt, debt_part = cost, cost_part
+    if s.at >= now then debt, debt_part = debt + s.at - now, debt_part + s.part end
+    if debt_part >= r[3] then return debt + 1, debt_part - r[3] end
+    return debt, debt_part
   end,
   admits = function(r, s, cost, cost_part)
-    local debt, debt_part = kinds.m.debt(s)
-    debt, debt_part = debt + cost, debt_part + cost_part
-    if debt_part >= r[3] then debt, debt_part = debt + 1, debt_part - r[3] end
+    local debt, debt_part = kinds.m.after(r, s, cost, cost_part)
     return debt < r[1] or (debt == r[1] and debt_part <= r[2])
   end,
   take = function(r, s, cost, cost_part)
-    local debt, debt_part = kinds.m.debt(s)
-    debt, debt_part = debt + cost, debt_part + cost_part
-    if debt_part >= r[3] then debt, debt_part = debt + 1, debt_part - r[3] end
+    local debt, debt_part = kinds.m.after(r, s, cost, cost_part)
     s.at, s.part = now + debt, debt_part
+  end,
+  step = function(r, s, cost, cost_part)
+    local debt, debt_part = kinds.m.after(r, s, cost, cost_part)
+    if debt > r[1] or (debt == r[1] and debt_part > r[2]) then return false end
+    if cost > 0 or cost_part > 0 then s.at, s.part = now + debt, debt_part end
+    return true
   end,
   save = function(r, s)
     return write('<c1dd', 'm', s.at, s.part), s.at + r[6] + 2
@@ -237,6 +242,13 @@ kinds.l = {
   end,
 }
 
+-- What a kind does at once where it says nothing of it.
+local function step(r, s, cost, cost_part)
+  if not r.kind.admits(r, s, cost, cost_part) then return false end
+  if cost > 0 or cost_part > 0 then r.kind.take(r, s, cost, cost_part) end
+  return true
+end
+
 local values = #KEYS > 0 and redis.call('MGET', unpack(KEYS)) or {}
 local states, rule_of, dirty = {}, {}, {}
 
@@ -248,7 +260,8 @@ for index = 1, count do
   local rule = { read(kinds[kind].rule, ARGV[2], at) }
   at = table.remove(rule)
   rule.kind = kinds[kind]
-  rule.letter = kind
+  rule.letter = byte(kind)
+  rule.step = kinds[kind].step or step
   rules[index] = rule
 end
 
@@ -257,7 +270,7 @@ local function load(key, rule)
   if not state then
     local value = values[key]
     -- Another kind of rule wrote it: it says nothing to this one.
-    if value and string.sub(value, 1, 1) ~= rule.letter then value = nil end
+    if value and byte(value) ~= rule.letter then value = nil end
     local changed
     state, changed = rule.kind.load(rule, value)
     states[key], rule_of[key] = state, rule
@@ -267,10 +280,21 @@ local function load(key, rule)
 end
 
 local passes = {}
-local requests
-at = 1
-requests, at = read('<H', ARGV[3], at)
-for request = 1, requests do
+
+-- Requests of one hit, which are most: so many, all read at once.
+local function alone(count)
+  local asked = { read('<' .. rep('HHdd', count), ARGV[3], at) }
+  at = asked[#asked]
+  for index = 1, count * 4, 4 do
+    local rule, key, cost, cost_part = rules[asked[index]], asked[index + 1], asked[index + 2], asked[index + 3]
+    local admits = rule.step(rule, states[key] or load(key, rule), cost, cost_part)
+    if admits and (cost > 0 or cost_part > 0) then dirty[key] = true end
+    passes[#passes + 1] = admits and '1' or '0'
+  end
+end
+
+-- Any other request.
+local function together()
   local allowed, hits = true, {}
   local groups
   groups, at = read('<H', ARGV[3], at)
@@ -309,7 +333,16 @@ for request = 1, requests do
       end
     end
   end
-  passes[request] = allowed and '1' or '0'
+  passes[#passes + 1] = allowed and '1' or '0'
+end
+
+at = 1
+local requests
+requests, at = read('<H', ARGV[3], at)
+while #passes < requests do
+  local count
+  count, at = read('<H', ARGV[3], at)
+  if count > 0 then alone(count) else together() end
 end
 
 for key in pairs(dirty) do
@@ -317,7 +350,8 @@ for key in pairs(dirty) do
   if vacant > now then
     -- A second more than it is worth remembering, in case the clock is set back; ten minutes if the time is told.
     local more = ARGV[1] == '' and 1000 or 600000
-    redis.call('SET', KEYS[key], value, 'PX', up(vacant - now, 1000) + more)
+    -- As a text: numbers would be written as fractions, which takes longer.
+    redis.call('SET', KEYS[key], value, 'PX', string.format('%d', up(vacant - now, 1000) + more))
   elseif values[key] then
     redis.call('DEL', KEYS[key])
   end

@@ -46,7 +46,7 @@ use crate::together::hits;
 pub struct RedisOptions {
     /// Where the server is: `redis://[user:password@]host[:port][/database]`, `rediss://…` with TLS, `redis+unix:///path`, or
     /// `redis+sentinel://[user:password@]host:port[,host:port…]/service[/database]`, where sentinels say where the primary of a
-    /// service is, and user and password are for that; or `redis+cluster://[user:password@]host:port[,host:port…]`, of which any
+    /// service is, and user and password are for that (`rediss+sentinel://` if they and it take TLS); or `redis+cluster://[user:password@]host:port[,host:port…]`, of which any
     /// servers do, as they name the others (`rediss+cluster://` with TLS).
     pub url: String,
     /// What the names of all keys begin with. Nodes that share limits share it.

@@ -14,8 +14,9 @@ use super::RedisOptions;
 /// How addresses of clusters begin: `redis+cluster://[user:password@]host:port[,host:port…]`, and with TLS.
 const CLUSTER: [(&str, &str); 2] = [("redis+cluster://", "redis://"), ("rediss+cluster://", "rediss://")];
 
-/// How addresses of sentinels begin: `redis+sentinel://[user:password@]host:port[,host:port…]/service[/database]`.
-const SENTINEL: &str = "redis+sentinel://";
+/// How addresses of sentinels begin: `redis+sentinel://[user:password@]host:port[,host:port…]/service[/database]`, and where they
+/// and the servers take TLS only.
+const SENTINEL: [(&str, &str); 2] = [("redis+sentinel://", "redis://"), ("rediss+sentinel://", "rediss://")];
 
 #[derive(Clone, Debug)]
 pub(super) enum Route {
@@ -31,6 +32,9 @@ pub(super) struct Sentinels {
     /// `user:password@`, as it stood in the address, for the primary.
     greeting: Secret,
     database: String,
+    /// How the address of a server begins, theirs and the primary's.
+    scheme: &'static str,
+    options: RedisOptions,
 }
 
 /// A text that is not shown.
@@ -80,8 +84,9 @@ impl Route {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn parse(url: &str, options: &RedisOptions) -> Result<Self, String> {
-        match url.strip_prefix(SENTINEL) {
-            Some(rest) => Sentinels::parse(rest).map(Self::Sentinel),
+        let named = |(prefix, scheme): &(&str, &'static str)| Some((url.strip_prefix(prefix)?, *scheme));
+        match SENTINEL.iter().find_map(named) {
+            Some((rest, scheme)) => Sentinels::parse(rest, scheme, options).map(Self::Sentinel),
             None => client(url, options).map(Self::Fixed).map_err(|error| error.to_string()),
         }
     }
@@ -140,7 +145,7 @@ fn destination(url: &str) -> Result<ConnectionInfo, RedisError> {
 }
 
 impl Sentinels {
-    fn parse(rest: &str) -> Result<Self, String> {
+    fn parse(rest: &str, scheme: &'static str, options: &RedisOptions) -> Result<Self, String> {
         let (greeting, rest) = greeted(rest);
         let mut parts = rest.split('/');
         let (hosts, service) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -148,13 +153,13 @@ impl Sentinels {
             return Err("the name of the service is missing behind the hosts".to_owned());
         }
         let open = |host: &str| {
-            destination(&format!("redis://{host}"))
-                .and_then(Client::open)
-                .map_err(|error| format!("{host}: {error}"))
+            client(&format!("{scheme}{host}"), options).map_err(|error| format!("{host}: {error}"))
         };
         Ok(Self {
             clients: hosts.split(',').map(open).collect::<Result<_, _>>()?,
             service: service.to_owned(),
+            scheme,
+            options: options.clone(),
             greeting: Secret(greeting.to_owned()),
             database: parts.next().unwrap_or_default().to_owned(),
         })
@@ -186,9 +191,9 @@ impl Sentinels {
             return Err(RedisError::from((ErrorKind::Client, what, self.service.clone())));
         };
         let host = if host.contains(':') { format!("[{host}]") } else { host };
-        let url = format!("redis://{}{host}:{port}/{}", self.greeting.0, self.database);
-        let mut connection =
-            Client::open(destination(&url)?)?.get_multiplexed_async_connection_with_config(config).await?;
+        let url = format!("{}{}{host}:{port}/{}", self.scheme, self.greeting.0, self.database);
+        let server = client(&url, &self.options)?;
+        let mut connection = server.get_multiplexed_async_connection_with_config(config).await?;
         let role: Value = redis::cmd("ROLE").query_async(&mut connection).await?;
         let is_primary = matches!(&role, Value::Array(parts)
             if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master"));

@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 pub(crate) struct Place(PathBuf);
 
 impl Place {
+    pub(crate) fn directory(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("redis.sock")
     }
@@ -120,7 +124,7 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    fn start(port: u16, directory: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(port: u16, directory: &Path, arguments: &[&str]) -> Self {
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let process = Self::process(directory, &arguments);
         let member = Self { port, process, arguments, directory: directory.to_owned() };
