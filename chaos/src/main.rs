@@ -39,8 +39,8 @@ Options:
   --consistency <WORD>    strict, lease or local_first [strict]
   --server <FILE>         The program to run as nodes [target/release/tollgate]
 
-It fails if a node ends, if one request in ten thousand is not decided, if more is admitted than these faults explain,
-or if a key is denied that never came near its limit.
+It fails if a node ends, if one request in ten thousand is not decided, if the store does not decide again before the next
+fault, if more is admitted than these faults explain, or if a key is denied that never came near its limit.
 ";
 
 /// What to do.
