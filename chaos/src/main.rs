@@ -34,7 +34,7 @@ Usage: cargo xtask chaos [OPTIONS]
 Options:
   --on <SERVERS>          cluster (six servers) or sentinel (three, and three that watch) [cluster]
   --for <SECONDS>         How long [1800]
-  --every <SECONDS>       How often something breaks; it is mended in half of that [20]
+  --every <SECONDS>       How often something breaks; it is mended in a quarter of that [20]
   --seed <N>              What the order of the faults is drawn from [1]
   --consistency <WORD>    strict, lease or local_first [strict]
   --server <FILE>         The program to run as nodes [target/release/tollgate]

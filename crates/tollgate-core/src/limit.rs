@@ -130,6 +130,11 @@ macro_rules! dispatch {
 }
 
 impl Limit {
+    /// Whether anything is remembered of its keys.
+    pub const fn is_stateful(&self) -> bool {
+        !matches!(self, Self::Unlimited | Self::DenyAll)
+    }
+
     /// GCRA at this rate, all of whose count may come at once. A count of 0 denies all.
     pub fn gcra(rate: Quota) -> Self {
         // The burst is a period's count, so it comes back in one period: the only error left is a count of zero.

@@ -1,22 +1,26 @@
 //! Groups of a request whose hits are kept in a list of their own, because they outlive the request or are not its own.
 
 use smallvec::SmallVec;
-use tollgate_core::{Combine, Group, Hit};
+use tollgate_core::{Group, Hit};
 
-/// Groups of hits that lie one behind the other, by how each decides, whether it is a shadow, and how many hits it has.
+/// A group without its hits, and how many it has.
+pub(crate) type Shape = (Group<'static>, usize);
+
+/// Groups of these shapes, of hits that lie one behind the other.
 pub(crate) fn grouped<'h>(
-    shapes: impl Iterator<Item = (Combine, bool, usize)>,
+    shapes: impl Iterator<Item = Shape>,
     mut hits: &'h [Hit<'h>],
 ) -> SmallVec<[Group<'h>; 2]> {
-    let group = |(combine, shadow, count)| {
+    let group = |(group, count): Shape| {
         let (own, others) = hits.split_at(count);
         hits = others;
-        Group { combine, shadow, ..Group::all(own) }
+        Group { hits: own, ..group }
     };
     shapes.map(group).collect()
 }
 
-/// How a group decides, whether it is a shadow, and how many hits it has.
-pub(crate) const fn shape(group: &Group<'_>) -> (Combine, bool, usize) {
-    (group.combine, group.shadow, group.hits.len())
+/// The shape of a group.
+pub(crate) const fn shape(group: &Group<'_>) -> Shape {
+    let Group { hits, combine, shadow, sharing } = *group;
+    (Group { hits: &[], combine, shadow, sharing }, hits.len())
 }

@@ -51,6 +51,7 @@ use tollgate_core::{
 use self::pocket::{Fetching, Look, Pocket};
 use self::terms::Terms;
 use crate::clock::SystemClock;
+use crate::regroup::{grouped, shape};
 use crate::store::{Refund, Store, StoreError};
 use crate::together::{asked, hits};
 
@@ -279,7 +280,7 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
             let consistency = self.consistency(group);
             let own = [*group];
             let terms = |(index, hit): (usize, &Hit<'_>)| {
-                if matches!(hit.limit, Limit::Unlimited | Limit::DenyAll) {
+                if !hit.limit.is_stateful() {
                     return Some(None);
                 }
                 // What is carried over from a changed limit is the store's to say.
@@ -466,7 +467,7 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
 
     /// Hands out a hit's cost, or says what is there. `None` if it is not there any more.
     fn take(self: &Arc<Self>, hit: &Hit<'_>, now: Timestamp, takes: bool, admits: bool) -> Option<Outcome> {
-        if matches!(hit.limit, Limit::Unlimited | Limit::DenyAll) {
+        if !hit.limit.is_stateful() {
             let step = hit.limit.acquire(&mut State::Nothing, now, hit.cost);
             return Some(Outcome {
                 decision: step.decision,
@@ -570,20 +571,8 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
         let limits: SmallVec<[Limit; 4]> = groups.iter().flat_map(shared).collect();
         let own: SmallVec<[Hit<'_>; 4]> =
             hits(&groups).zip(&limits).map(|(hit, limit)| Hit { limit, ..*hit }).collect();
-        let mut rest = own.as_slice();
-        let groups_of_own: SmallVec<[Group<'_>; 2]> = groups
-            .iter()
-            .map(|group| {
-                let (hits, others) = rest.split_at(group.hits.len());
-                rest = others;
-                Group { hits, ..*group }
-            })
-            .collect();
-        let mut answer = if takes {
-            self.store.acquire(&groups_of_own).await?
-        } else {
-            self.store.peek(&groups_of_own).await?
-        };
+        let own = grouped(groups.iter().map(shape), &own);
+        let mut answer = if takes { self.store.acquire(&own).await? } else { self.store.peek(&own).await? };
         for (hit, outcome) in hits(&groups).zip(&mut answer.outcomes) {
             if outcome.source != Source::Fallback {
                 outcome.decision.limit = hit.limit.capacity();

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Combine, Group, Hit, KeyHash, Limit, LimitId, Timestamp};
+use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, LimitId, Timestamp};
 
 use super::replica::{self, States};
-use super::wire::{MICRO, Rule, Unfit, doubles, is_stateful};
-use crate::regroup::{grouped, shape};
+use super::wire::{MICRO, Rule, Unfit, doubles};
+use crate::regroup::{Shape, grouped, shape};
 use crate::store::StoreError;
 use crate::together::{asked, hits};
 
@@ -18,7 +18,7 @@ const HITS_MAX: usize = 64;
 /// A request that has left its caller.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
-    groups: SmallVec<[(Combine, bool, usize); 2]>,
+    groups: SmallVec<[Shape; 2]>,
     hits: SmallVec<[(LimitId, KeyHash, Limit, u32); 4]>,
 }
 
@@ -37,10 +37,8 @@ impl Order {
 
     /// Whether it is one hit, which has a state and decides.
     fn is_alone(&self) -> bool {
-        let (&[(combine, shadow, 1)], [(_, _, limit, _)]) = (&self.groups[..], &self.hits[..]) else {
-            return false;
-        };
-        !shadow && combine.needed(1) == 1 && is_stateful(limit)
+        let ([(group, 1)], [(_, _, limit, _)]) = (&self.groups[..], &self.hits[..]) else { return false };
+        !group.shadow && group.combine.needed(1) == 1 && limit.is_stateful()
     }
 
     /// Runs something with the request as it was asked.
@@ -97,7 +95,7 @@ impl Batch {
         };
         // Of those that have states: only these have keys on the server.
         let tag = |order: &Order| {
-            order.hits.iter().find(|(_, _, limit, _)| is_stateful(limit)).map(|(_, key, ..)| key.tag())
+            order.hits.iter().find(|(_, _, limit, _)| limit.is_stateful()).map(|(_, key, ..)| key.tag())
         };
         let strays = one_tag && self.orders.first().is_some_and(|first| tag(first) != tag(&order));
         if !fits || strays || order.hits.iter().any(clashes) {
@@ -105,7 +103,7 @@ impl Batch {
         }
         self.hits += order.hits.len();
         for (_, key, limit, _) in &order.hits {
-            if is_stateful(limit) {
+            if limit.is_stateful() {
                 self.place(*key, *limit);
             }
         }

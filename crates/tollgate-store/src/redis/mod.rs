@@ -34,14 +34,14 @@ use self::caller::{Swap, ToldTime};
 use self::reach::{Cluster, Plan, Reach};
 use self::replica::States;
 use self::route::{Maker, Route};
-use self::wire::{Rule, is_stateful};
+use self::wire::Rule;
 use crate::conformance::Subject;
 use crate::guard::Remote;
 use crate::store::{Refund, Store, StoreError};
 use crate::together::hits;
 
 /// How a [`RedisStore`] is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisOptions {
     /// Where the server is: `redis://[user:password@]host[:port][/database]`, `rediss://…` with TLS, `redis+unix:///path`, or
@@ -77,6 +77,17 @@ impl std::fmt::Debug for TlsOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (authorities, client) = (self.authorities.is_some(), self.client.is_some());
         f.debug_struct("TlsOptions").field("authorities", &authorities).field("client", &client).finish()
+    }
+}
+
+/// Does not show the password.
+impl std::fmt::Debug for RedisOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url = without_password(&self.url);
+        f.debug_struct("RedisOptions")
+            .field("url", &url)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
@@ -329,7 +340,7 @@ impl RedisStore {
                 let previous = hit.previous.map(|previous| (previous.key, *previous.limit));
                 std::iter::once((hit.key, *hit.limit)).chain(previous)
             })
-            .filter(|(_, limit)| is_stateful(limit))
+            .filter(|(_, limit)| limit.is_stateful())
             .collect();
         if let Reach::Cluster(_) = self.reach {
             keys.sort_by_key(|(key, _)| key.tag());
@@ -424,7 +435,7 @@ impl RedisStore {
 
 /// The tags of a request's keys, each once.
 fn tags<'g>(groups: &'g [Group<'g>]) -> impl Iterator<Item = u16> + 'g {
-    let tags = move || hits(groups).filter(|hit| is_stateful(hit.limit)).map(|hit| hit.key.tag());
+    let tags = move || hits(groups).filter(|hit| hit.limit.is_stateful()).map(|hit| hit.key.tag());
     tags()
         .enumerate()
         .filter(move |(index, tag)| tags().take(*index).all(|other| other != *tag))

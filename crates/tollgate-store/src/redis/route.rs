@@ -205,3 +205,20 @@ impl Sentinels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown() {
+        for url in ["redis://ann:secret@host:1/0", "redis+sentinel://ann:secret@host:1/limits"] {
+            let options = RedisOptions::new(url);
+            let route = Route::parse(url, &options).unwrap();
+            let shown = format!("{options:?} {route:?}");
+            assert!(shown.contains("host") && !shown.contains("secret"), "{shown}");
+        }
+        let (maker, _) = Maker::parse("redis+cluster://ann:secret@host:1").unwrap();
+        assert!(!format!("{maker:?}").contains("secret"));
+    }
+}

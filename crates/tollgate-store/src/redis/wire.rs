@@ -269,11 +269,6 @@ impl Rule {
     }
 }
 
-/// Whether anything is remembered of a limit's keys.
-pub(super) const fn is_stateful(limit: &Limit) -> bool {
-    !matches!(limit, Limit::Unlimited | Limit::DenyAll)
-}
-
 /// Appends numbers, least significant byte first.
 pub(super) fn doubles(to: &mut Vec<u8>, numbers: &[f64]) {
     for number in numbers {
