@@ -6,6 +6,8 @@
 #[path = "servers/proxy.rs"]
 mod proxy;
 mod servers;
+#[path = "servers/stores.rs"]
+mod stores;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,31 +15,17 @@ use std::time::{Duration, Instant};
 
 use proxy::{Fault, Proxy};
 use servers::Redis;
+use stores::{PATIENCE, ask, connected, patient, until};
 use tokio::task::JoinSet;
-use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, LimitId, Quota, Share, Source};
+use tollgate_core::{Group, Hit, KeyHash, Limit, LimitId, Quota, Share, Source};
 use tollgate_store::guard::{GuardOptions, Guarded, Phase};
 use tollgate_store::redis::{RedisOptions, RedisStore};
-use tollgate_store::{MemoryStore, Store, StoreError};
-
-/// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_mins(1);
+use tollgate_store::{MemoryStore, Store};
 
 /// What a busy machine may add to a deadline of a fifth of a second.
 const SLACK: Duration = Duration::from_millis(300);
 
 const DEADLINE: Duration = Duration::from_millis(200);
-
-async fn until(happened: impl AsyncFn() -> bool) {
-    let began = Instant::now();
-    while !happened().await {
-        assert!(began.elapsed() < PATIENCE, "it does not happen");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-async fn ask(store: &impl Store, limit: &Limit, key: u128) -> Result<Answer, StoreError> {
-    store.acquire(&[Group::all(&[Hit::new(LimitId(1), KeyHash(key), limit)])]).await
-}
 
 /// More than any test takes.
 const PLENTY: u64 = 500_000;
@@ -53,17 +41,13 @@ async fn far(deadline: Duration) -> (Redis, Proxy, RedisStore) {
     let proxy = Proxy::start(redis.socket()).await;
     let mut options = RedisOptions::new(proxy.url());
     options.deadline = deadline;
-    let store = RedisStore::new(&options).unwrap();
-    until(async || store.status().is_connected).await;
+    let store = connected(options).await;
     (redis, proxy, store)
 }
 
 /// What is left for a key, by a way on which nothing goes wrong.
 async fn left(redis: &Redis, limit: &Limit, key: u128) -> u64 {
-    let mut options = RedisOptions::new(redis.url());
-    options.deadline = PATIENCE;
-    let store = RedisStore::new(&options).unwrap();
-    until(async || store.status().is_connected).await;
+    let store = connected(patient(redis.url())).await;
     let hits = [Hit::new(LimitId(1), KeyHash(key), limit).with_cost(0)];
     store.peek(&[Group::all(&hits)]).await.unwrap().outcomes[0].decision.remaining
 }
@@ -107,10 +91,7 @@ async fn nor_is_it_sent_again_when_there_is_only_silence() {
 async fn a_call_that_nobody_waits_for_any_more_counts_once_or_not_at_all() {
     const CANCELLED: u64 = 100_000;
     let redis = Redis::start(&[]);
-    let mut options = RedisOptions::new(redis.url());
-    options.deadline = PATIENCE;
-    let store = Arc::new(RedisStore::new(&options).unwrap());
-    until(async || store.status().is_connected).await;
+    let store = Arc::new(connected(patient(redis.url())).await);
     let limit = slow(PLENTY);
     let done = Arc::new(AtomicBool::new(false));
     // Meanwhile others must be told what is theirs.

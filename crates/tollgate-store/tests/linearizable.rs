@@ -9,6 +9,9 @@
 
 #[cfg(feature = "redis")]
 mod servers;
+#[cfg(feature = "redis")]
+#[path = "servers/stores.rs"]
+mod stores;
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -118,19 +121,12 @@ fn in_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn on_redis() {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use tokio::task::JoinSet;
     use tollgate_store::Store;
-    use tollgate_store::redis::{RedisOptions, RedisStore};
 
     let redis = servers::Redis::start(&[]);
-    let mut options = RedisOptions::new(redis.url());
-    options.deadline = Duration::from_mins(1);
-    let store = Arc::new(RedisStore::new(&options).unwrap());
-    while !store.status().is_connected {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let store = Arc::new(stores::connected(stores::patient(redis.url())).await);
     let clock = Arc::new(AtomicU32::new(0));
     let mut all = Vec::new();
     for (key, (burst, tasks)) in (0..).zip(histories()) {

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod servers;
+#[path = "servers/stores.rs"]
+mod stores;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use servers::{Cluster, Pack, Redis, Watched};
+use stores::{PATIENCE, ask, connected, patient, until};
 use tokio::task::JoinSet;
 use tollgate_core::algorithm::{Refill, TokenBucket};
 use tollgate_core::{
@@ -21,34 +24,6 @@ use tollgate_store::guard::{GuardOptions, Guarded, Phase};
 use tollgate_store::lease::{LeaseOptions, Leased};
 use tollgate_store::redis::{RedisOptions, RedisStore};
 use tollgate_store::{MemoryStore, Refund, Store, StoreError, SystemClock};
-
-/// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-fn patient(url: String) -> RedisOptions {
-    let mut options = RedisOptions::new(url);
-    options.deadline = PATIENCE;
-    options
-}
-
-/// Waits until something has happened.
-async fn until(happened: impl AsyncFn() -> bool) {
-    let began = Instant::now();
-    while !happened().await {
-        assert!(began.elapsed() < PATIENCE, "it does not happen");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-async fn connected(options: RedisOptions) -> RedisStore {
-    let store = RedisStore::new(&options).unwrap();
-    until(async || store.status().is_connected).await;
-    store
-}
-
-async fn ask(store: &impl Store, limit: &Limit, key: u128) -> Result<Answer, StoreError> {
-    store.acquire(&[Group::all(&[Hit::new(LimitId(1), KeyHash(key), limit)])]).await
-}
 
 /// One a day: nothing comes back while a test runs.
 fn slow(burst: u64) -> Limit {

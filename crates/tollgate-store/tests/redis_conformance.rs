@@ -4,28 +4,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod servers;
+#[path = "servers/stores.rs"]
+mod stores;
 
 use std::thread;
-use std::time::{Duration, Instant};
 
 use servers::{Cluster, Pack, Redis, Watched};
+use stores::{connected, patient};
 use tollgate_core::Nanos;
 use tollgate_store::conformance::{Kind, Options, run};
-use tollgate_store::redis::{RedisOptions, RedisStore};
-
-/// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-async fn connected(url: String) -> RedisStore {
-    let mut options = RedisOptions::new(url);
-    options.deadline = PATIENCE;
-    let (store, began) = (RedisStore::new(&options).unwrap(), Instant::now());
-    while !store.status().is_connected {
-        assert!(began.elapsed() < PATIENCE, "no connection");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    store
-}
+use tollgate_store::redis::RedisStore;
 
 /// Runs the kit on a server, or servers, and returns how many histories were equal.
 fn conformance(url: String, seed: u64, cases: u64, kinds: Vec<Kind>) -> Result<u64, String> {
@@ -35,7 +23,7 @@ fn conformance(url: String, seed: u64, cases: u64, kinds: Vec<Kind>) -> Result<u
         options.resolution = Nanos::new(1_000);
         options.fits = |limit| RedisStore::supports(limit).is_ok();
         options.kinds = kinds;
-        let summary = run(&connected(url).await, options).await;
+        let summary = run(&connected(patient(url)).await, options).await;
         summary.map(|summary| summary.cases).map_err(|mismatch| mismatch.to_string())
     })
 }
