@@ -126,6 +126,7 @@ fn run(options: &Options) -> ExitCode {
     let mut next = options.every / 2;
     while next + options.every <= options.length {
         sleep_until(began + next);
+        tell_of_troubles(&nodes, pack.as_mut());
         let fault = dice.fault(options.on_cluster, events.last().map(|event| event.fault));
         let start = began.elapsed();
         let broken = Broken::by(fault, pack.as_mut(), &mut dice);
@@ -136,10 +137,27 @@ fn run(options: &Options) -> ExitCode {
         next += options.every;
     }
     sleep_until(began + options.length);
+    tell_of_troubles(&nodes, pack.as_mut());
     let records = load.stop();
     let report = Report::new(&events, &records, nodes.alive());
     print!("{report}");
     if report.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Where a node is not well though nothing is broken: what it says, and what the servers say of themselves.
+fn tell_of_troubles(nodes: &Nodes, pack: &mut dyn Pack) {
+    let troubles = nodes.troubles();
+    if troubles.is_empty() {
+        return;
+    }
+    for trouble in troubles {
+        println!("         {trouble}");
+    }
+    for member in pack.members() {
+        let role = member.ask(&["role"]).replace('\n', " ");
+        let state = member.ask(&["cluster", "info"]);
+        println!("         server {}: {role}; {}", member.port(), state.lines().next().unwrap_or_default());
+    }
 }
 
 fn sleep_until(moment: Instant) {

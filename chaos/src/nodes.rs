@@ -51,6 +51,18 @@ impl Nodes {
         self.urls.clone()
     }
 
+    /// What nodes whose store does not answer say of it.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let trouble = |url: &String| {
+            let mut reply = ureq::get(format!("{url}/v1/status")).call().ok()?;
+            let status: serde_json::Value =
+                serde_json::from_str(&reply.body_mut().read_to_string().ok()?).ok()?;
+            let store = &status["store"];
+            (store["consecutive_failures"] != 0).then(|| format!("node {url}: {store}"))
+        };
+        self.urls.iter().filter_map(trouble).collect()
+    }
+
     /// How many still run.
     pub(crate) fn alive(&mut self) -> (usize, usize) {
         let alive =

@@ -7,12 +7,15 @@
 
 #[path = "../tests/servers/mod.rs"]
 mod servers;
+#[path = "../tests/servers/stores.rs"]
+mod stores;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use servers::Redis;
+use stores::connected;
 use tokio::task::JoinSet;
 use tollgate_core::{Consistency, Group, Hit, KeyHash, Limit, LimitId, Quota};
 use tollgate_store::guard::{GuardOptions, Guarded};
@@ -86,11 +89,7 @@ fn node(url: &str, number: u32) {
         // Two processes and a server on a few processors: a wait of 20 ms is nothing strange.
         let mut options = RedisOptions::new(url);
         options.deadline = Duration::from_secs(1);
-        let store = RedisStore::new(&options).unwrap();
-        while !store.status().is_connected {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let guarded = Guarded::new(store, MemoryStore::default(), GuardOptions::default());
+        let guarded = Guarded::new(connected(options).await, MemoryStore::default(), GuardOptions::default());
         let mut options = LeaseOptions::default();
         options.wait = Duration::from_secs(1);
         // To meet all keys takes longer than units are usually held for nobody.

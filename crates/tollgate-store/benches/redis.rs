@@ -7,15 +7,17 @@
 
 #[path = "../tests/servers/mod.rs"]
 mod servers;
+#[path = "../tests/servers/stores.rs"]
+mod stores;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use servers::Redis;
-use tollgate_core::{Group, Hit, KeyHash, Limit, LimitId, Quota};
-use tollgate_store::Store;
-use tollgate_store::redis::{RedisOptions, RedisStore};
+use stores::{ask, connected, patient};
+use tollgate_core::{Limit, Quota};
+use tollgate_store::redis::RedisStore;
 
 const ROUNDS: usize = 5;
 const KEYS: u64 = 100_000;
@@ -45,9 +47,14 @@ fn bare(redis: &Redis, clients: usize, pipeline: usize) -> f64 {
     line.split("\",\"").nth(1).unwrap().trim_matches('"').parse::<f64>().unwrap() / 1_000.0
 }
 
+/// Asks the store to decide about a key.
+async fn decide(store: &RedisStore, key: u64) {
+    let limit = Limit::gcra_with_burst(Quota::per_hour(1), 1_000).unwrap();
+    let _ = ask(store, &limit, u128::from(key)).await.unwrap();
+}
+
 /// What as many callers reach through the store, in thousands a second.
 async fn ours(store: &Arc<RedisStore>, callers: usize) -> f64 {
-    let limit = Limit::gcra_with_burst(Quota::per_hour(1), 1_000).unwrap();
     let decided = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
     let tasks: Vec<_> = (0..callers)
@@ -59,9 +66,7 @@ async fn ours(store: &Arc<RedisStore>, callers: usize) -> f64 {
                     random = random
                         .wrapping_mul(6_364_136_223_846_793_005)
                         .wrapping_add(1_442_695_040_888_963_407);
-                    let key = KeyHash(u128::from((random >> 33) % KEYS));
-                    let hits = [Hit::new(LimitId(1), key, &limit)];
-                    let _ = store.acquire(&[Group::all(&hits)]).await.unwrap();
+                    decide(&store, (random >> 33) % KEYS).await;
                     // Relaxed: a count.
                     decided.fetch_add(1, Ordering::Relaxed);
                 }
@@ -77,16 +82,18 @@ async fn ours(store: &Arc<RedisStore>, callers: usize) -> f64 {
     decided / began.elapsed().as_secs_f64() / 1_000.0
 }
 
-/// How long decisions take, in microseconds, when so many thousands a second are asked for at times that do not depend on
-/// the answers: half of them, and all but one in a hundred, at most so long.
-async fn paced(store: &Arc<RedisStore>, thousands_s: f64) -> (f64, f64) {
+/// How long answers take, in microseconds, when so many thousands a second are asked for at times that do not depend on
+/// them: half of them, and all but one in a hundred, at most so long.
+async fn paced<F: Future<Output = ()> + Send>(
+    thousands_s: f64,
+    ask: impl Fn(u64) -> F + Clone + Send + 'static,
+) -> (f64, f64) {
     const CALLERS: u32 = 50;
-    let limit = Limit::gcra_with_burst(Quota::per_hour(1), 1_000).unwrap();
     let every = Duration::from_secs_f64(f64::from(CALLERS) / (thousands_s * 1_000.0));
     let began = tokio::time::Instant::now();
     let tasks: Vec<_> = (0..CALLERS)
         .map(|caller| {
-            let store = Arc::clone(store);
+            let ask = ask.clone();
             tokio::spawn(async move {
                 let mut took = Vec::new();
                 let mut due = began + every * caller / CALLERS;
@@ -94,10 +101,7 @@ async fn paced(store: &Arc<RedisStore>, thousands_s: f64) -> (f64, f64) {
                     // The timer counts in milliseconds: who is due within one is due now.
                     tokio::time::sleep_until(due).await;
                     let asked = Instant::now();
-                    let key =
-                        KeyHash(u128::from(took.len() as u64 * 50 + u64::from(caller)) % u128::from(KEYS));
-                    let hits = [Hit::new(LimitId(1), key, &limit)];
-                    let _ = store.acquire(&[Group::all(&hits)]).await.unwrap();
+                    ask((took.len() as u64 * u64::from(CALLERS) + u64::from(caller)) % KEYS).await;
                     took.push(asked.elapsed());
                     due += every;
                 }
@@ -132,34 +136,48 @@ fn main() {
     many.block_on(at_half_speed(&redis));
 }
 
-async fn connected(redis: &Redis) -> Arc<RedisStore> {
-    let mut options = RedisOptions::new(redis.url());
-    options.deadline = Duration::from_secs(5);
-    let store = Arc::new(RedisStore::new(&options).unwrap());
-    while !store.status().is_connected {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    store
+/// A store that does not mind a busy machine.
+async fn store_on(redis: &Redis) -> Arc<RedisStore> {
+    Arc::new(connected(patient(redis.url())).await)
 }
 
+/// How long decisions take at half of the greatest speed; and how long the bare script does that the client's library is asked
+/// to run at the same times, as the floor.
 async fn at_half_speed(redis: &Redis) {
-    let store = connected(redis).await;
-    let (mut half, mut most) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let full = ours(&store, 500).await;
-        let (p50, p99) = paced(&store, full / 2.0).await;
-        half.push(p50);
-        most.push(p99);
+    let store = store_on(redis).await;
+    let sha = redis.ask(&["script", "load", BARE]);
+    let client = redis::Client::open(redis.url()).unwrap();
+    let connection = client.get_multiplexed_async_connection().await.unwrap();
+    let bare = move |key: u64| {
+        let (mut connection, mut command) = (connection.clone(), redis::cmd("EVALSHA"));
+        command.arg(&sha).arg(1).arg(format!("bare:{key}")).arg(3_600_000_000_u64).arg(3_600_000_000_000_u64);
+        async move { command.exec_async(&mut connection).await.unwrap() }
+    };
+    let deciding = Arc::clone(&store);
+    let decided = move |key: u64| {
+        let store = Arc::clone(&deciding);
+        async move { decide(&store, key).await }
+    };
+    for share in [0.5, 0.25] {
+        let (mut own, mut floor) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        for _ in 0..ROUNDS {
+            let speed = ours(&store, 500).await * share;
+            for (spent, (p50, p99)) in [
+                (&mut own, paced(speed, decided.clone()).await),
+                (&mut floor, paced(speed, bare.clone()).await),
+            ] {
+                spent.0.push(p50);
+                spent.1.push(p99);
+            }
+        }
+        println!("at {share} of what 500 callers reach, in microseconds:");
+        println!("  decisions: p50 {}, p99 {}", spread(own.0), spread(own.1));
+        println!("  the bare script, by the client alone: p50 {}, p99 {}", spread(floor.0), spread(floor.1));
     }
-    println!(
-        "at half of what 500 callers reach, in microseconds: p50 {}, p99 {}",
-        spread(half),
-        spread(most)
-    );
 }
 
 async fn compare(redis: &Redis, on: &str, sizes: &[(usize, usize, usize)]) {
-    let store = connected(redis).await;
+    let store = store_on(redis).await;
     for &(callers, clients, pipeline) in sizes {
         let (mut own, mut other, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {

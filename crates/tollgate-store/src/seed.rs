@@ -25,6 +25,13 @@ pub(crate) fn random_below(most: Duration) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
+/// A tag of keys, each as likely as the others.
+#[cfg(feature = "redis")]
+pub(crate) fn random_tag() -> u16 {
+    let [first, second, ..] = RandomState::new().hash_one(1_u8).to_le_bytes();
+    u16::from_le_bytes([first, second])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

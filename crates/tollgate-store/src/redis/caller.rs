@@ -150,16 +150,11 @@ impl Caller {
         Ok(matches!(done, Value::Int(1)))
     }
 
-    /// Writes a key that means nothing, for a second.
-    pub(super) async fn probe(&self) -> Result<(), CallError> {
+    /// Writes a key with this tag that means nothing, for a second.
+    pub(super) async fn probe(&self, tag: u16, asking: bool) -> Result<(), CallError> {
         let mut command = redis::cmd("SET");
-        command.arg(format!("{}probe", self.prefix)).arg(1).arg("PX").arg(1_000);
-        self.call(&command, false).await.map(drop)
-    }
-
-    /// Asks for a sign of life.
-    pub(super) async fn ping(&self) -> Result<(), CallError> {
-        self.call(&redis::cmd("PING"), false).await.map(drop)
+        command.arg(format!("{}{{{tag:04x}}}probe", self.prefix)).arg(1).arg("PX").arg(1_000);
+        self.call(&command, asking).await.map(drop)
     }
 
     /// What all nodes agree on under a name: what the first of them proposed.

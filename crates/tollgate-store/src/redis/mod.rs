@@ -37,6 +37,7 @@ use self::route::{Maker, Route};
 use self::wire::Rule;
 use crate::conformance::Subject;
 use crate::guard::Remote;
+use crate::seed::random_tag;
 use crate::store::{Refund, Store, StoreError};
 use crate::together::hits;
 
@@ -417,19 +418,12 @@ impl RedisStore {
         Ok(())
     }
 
-    /// One server that is well is enough: what the others have is unavailable by itself.
-    async fn probe_any(&self) -> Result<(), StoreError> {
-        let mut result = Err(StoreError::Unavailable("no server is known".to_owned()));
-        for node in self.reach.nodes() {
-            result = match self.reach {
-                Reach::One(_) => node.caller.probe().await.map_err(Into::into),
-                Reach::Cluster(_) => node.caller.ping().await.map_err(Into::into),
-            };
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
+    /// One server of a cluster that is well is enough: what the others have is unavailable by itself. Each probe asks for
+    /// another tag, so that it comes to all of them.
+    async fn probe_somewhere(&self) -> Result<(), StoreError> {
+        let tag = random_tag();
+        wherever!(self, tag, |path| path.node.caller.probe(tag, path.asking));
+        Ok(())
     }
 }
 
@@ -470,7 +464,7 @@ fn without_password(url: &str) -> String {
 impl Remote for RedisStore {
     async fn probe(&self) -> Result<(), StoreError> {
         // What only reads would not notice a server that refuses to write.
-        self.in_time(self.probe_any()).await
+        self.in_time(self.probe_somewhere()).await
     }
 }
 

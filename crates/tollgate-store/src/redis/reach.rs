@@ -12,7 +12,7 @@ use super::caller::{CallError, Caller, ToldTime};
 use super::courier::Courier;
 use super::link::Link;
 use super::route::{Maker, Route};
-use crate::seed::random_below;
+use crate::seed::{random_below, random_tag};
 use crate::store::StoreError;
 
 /// How many slots a cluster has.
@@ -210,8 +210,11 @@ impl Cluster {
 
     /// Asks one server after the other. Returns whether one has answered.
     async fn learn(&self) -> bool {
-        let nodes: Vec<(String, Node)> =
+        let mut nodes: Vec<(String, Node)> =
             self.known().nodes.iter().map(|(address, node)| (address.clone(), node.clone())).collect();
+        // Each time from another on: what one of them believes may be long past.
+        let first = usize::from(random_tag()) % nodes.len().max(1);
+        nodes.rotate_left(first);
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
         for (address, node) in nodes {
