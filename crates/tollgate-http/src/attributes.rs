@@ -80,7 +80,6 @@ pub struct HttpAttributes<'a> {
     uri: &'a Uri,
     headers: &'a HeaderMap,
     extensions: &'a Extensions,
-    context: Option<&'a RequestContext>,
     ip: Option<IpAddr>,
     api_key: &'a HeaderName,
 }
@@ -88,9 +87,7 @@ pub struct HttpAttributes<'a> {
 impl<'a> HttpAttributes<'a> {
     /// A request in its parts; of no address yet.
     pub fn new(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap, extensions: &'a Extensions) -> Self {
-        let context = extensions.get();
-        let uri = full_uri(extensions).unwrap_or(uri);
-        Self { method, uri, headers, extensions, context, ip: None, api_key: &API_KEY_HEADER }
+        Self { method, uri, headers, extensions, ip: None, api_key: &API_KEY_HEADER }
     }
 
     /// A request; of no address yet.
@@ -127,8 +124,8 @@ impl<'a> HttpAttributes<'a> {
     }
 
     /// The URI. In an axum router that is nested, with the feature `axum`, this is the whole one.
-    pub const fn uri(&self) -> &'a Uri {
-        self.uri
+    pub fn uri(&self) -> &'a Uri {
+        full_uri(self.extensions).unwrap_or(self.uri)
     }
 
     /// The headers.
@@ -141,13 +138,17 @@ impl<'a> HttpAttributes<'a> {
         self.extensions
     }
 
+    fn context(&self) -> Option<&'a RequestContext> {
+        self.extensions.get()
+    }
+
     fn header(&self, name: impl header::AsHeaderName) -> Option<&'a [u8]> {
         self.headers.get(name).map(http::HeaderValue::as_bytes)
     }
 
     fn host(&self) -> Option<Cow<'a, [u8]>> {
         // A URI with an authority, as HTTP/2 always has it, counts more than the header (RFC 9112, 3.2.2).
-        let host = self.uri.host().map(str::as_bytes);
+        let host = self.uri().host().map(str::as_bytes);
         host.or_else(|| self.header(header::HOST)).map(host_name)
     }
 }
@@ -158,25 +159,25 @@ impl Attributes for HttpAttributes<'_> {
     }
 
     fn path(&self) -> &str {
-        self.uri.path()
+        self.uri().path()
     }
 
     fn get(&self, attribute: &Attribute) -> Option<Cow<'_, [u8]>> {
         let value = match attribute {
             Attribute::Method => Some(self.method.as_str().as_bytes()),
-            Attribute::Path => Some(self.uri.path().as_bytes()),
+            Attribute::Path => Some(self.uri().path().as_bytes()),
             Attribute::Host => return self.host(),
-            Attribute::User => self.context?.user.as_deref().map(str::as_bytes),
+            Attribute::User => self.context()?.user.as_deref().map(str::as_bytes),
             Attribute::ApiKey => self.header(self.api_key),
             Attribute::Header(name) => self.header(name.as_str()),
-            Attribute::Query(name) => return query_value(self.uri.path_and_query()?.as_str(), name),
+            Attribute::Query(name) => return query_value(self.uri().path_and_query()?.as_str(), name),
             Attribute::Cookie(name) => {
                 // HTTP/2 may split cookies over several headers (RFC 9113, 8.2.3).
                 let all = self.headers.get_all(header::COOKIE).iter();
                 all.map(http::HeaderValue::as_bytes).find_map(|header| cookie_value(header, name))
             }
-            Attribute::Claim(name) => find(&self.context?.claims, name),
-            Attribute::Custom(name) => find(&self.context?.attributes, name),
+            Attribute::Claim(name) => find(&self.context()?.claims, name),
+            Attribute::Custom(name) => find(&self.context()?.attributes, name),
             _ => None,
         };
         value.map(Cow::Borrowed)

@@ -179,11 +179,6 @@ impl Pattern {
         Ok(Self { text: text.to_owned(), segments })
     }
 
-    /// The pattern that matches every path.
-    pub(crate) fn everything() -> Self {
-        Self { text: "/**".to_owned(), segments: vec![Segment::Tail] }
-    }
-
     /// The pattern as it was written.
     pub(crate) fn as_str(&self) -> &str {
         &self.text

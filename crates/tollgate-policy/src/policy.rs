@@ -152,6 +152,23 @@ impl Policy {
         self.paths.iter().map(Pattern::as_str)
     }
 
+    /// Whether anything about it depends on the path of a request.
+    pub(crate) fn reads_path(&self) -> bool {
+        let is_path = |attribute: &Attribute| *attribute == Attribute::Path;
+        !self.paths.is_empty()
+            || self.conditions.iter().any(|condition| is_path(&condition.attribute))
+            || self.key.iter().any(|part| match part {
+                KeyPart::Endpoint => true,
+                KeyPart::Attribute(attribute) => is_path(attribute),
+                _ => false,
+            })
+            || self.tiers.as_ref().is_some_and(|tiers| match &tiers.source {
+                TierSource::Attribute(attribute) | TierSource::Lookup { by: attribute, .. } => {
+                    is_path(attribute)
+                }
+            })
+    }
+
     /// The further conditions, each an attribute and the values it may have.
     pub fn conditions(&self) -> impl Iterator<Item = (&Attribute, &[String])> {
         self.conditions.iter().map(|condition| (&condition.attribute, condition.values.as_slice()))

@@ -18,7 +18,14 @@ use crate::policy::{KeyPart, Policy, TierSource, Variant};
 #[derive(Debug)]
 pub struct PolicySet {
     policies: Vec<Compiled>,
+    /// Those that are for every path.
+    everywhere: Candidates,
+    /// The others, by their patterns.
     paths: PathTree<Candidates>,
+    /// Whether anything is asked of the path, so that it has to be brought into its normal spelling.
+    reads_path: bool,
+    /// Whether any policy replaces others.
+    has_replacements: bool,
     /// A key without parts yet.
     hasher: KeyBuilder,
     ipv4_prefix: u8,
@@ -33,7 +40,7 @@ pub(crate) struct Compiled {
     /// Whether the policy asks for more than it was found by: then it must be looked at itself.
     is_conditional: bool,
     shadow: bool,
-    combine: Combine,
+    pub(crate) combine: Combine,
     cost: u32,
     key: SmallVec<[KeyPart; 1]>,
     variants: SmallVec<[CompiledVariant; 1]>,
@@ -103,22 +110,24 @@ impl PolicySet {
     pub fn new(config: Config, seed: KeySeed) -> Self {
         let indexes: HashMap<String, u32> =
             (0_u32..).zip(&config.policies).map(|(index, policy)| (policy.name.clone(), index)).collect();
-        let mut paths = PathTree::<Candidates>::default();
-        let everywhere = Pattern::everything();
+        let (mut everywhere, mut paths) = (Candidates::default(), PathTree::<Candidates>::default());
         for (index, policy) in (0_u32..).zip(&config.policies).filter(|(_, policy)| policy.enabled) {
-            let patterns = match policy.paths.as_slice() {
-                [] => std::slice::from_ref(&everywhere),
-                patterns => patterns,
-            };
-            for (pattern, path) in (0_u32..).zip(patterns) {
+            if policy.paths.is_empty() {
+                everywhere.add(policy, Candidate { policy: index, pattern: 0 });
+            }
+            for (pattern, path) in (0_u32..).zip(&policy.paths) {
                 paths.entry(path).add(policy, Candidate { policy: index, pattern });
             }
         }
-        let policies =
+        let reads_path = config.policies.iter().any(Policy::reads_path);
+        let policies: Vec<Compiled> =
             config.policies.into_iter().map(|policy| Compiled::new(policy, &indexes, seed)).collect();
         Self {
+            has_replacements: policies.iter().any(|policy| !policy.replaces.is_empty()),
             policies,
+            everywhere,
             paths,
+            reads_path,
             hasher: KeyBuilder::new(&seed),
             ipv4_prefix: config.ipv4_prefix,
             ipv6_prefix: config.ipv6_prefix,
@@ -155,17 +164,24 @@ impl PolicySet {
     /// A policy applies if it is active, the request matches it, the request has all that the policy counts by, and no
     /// other policy that applies replaces it. `cost` stands in for what the policies say that a request costs.
     pub fn plan(&self, request: &(impl Attributes + ?Sized), now: Timestamp, cost: Option<u32>) -> Plan<'_> {
-        let path = normalized(request.path());
+        let path = if self.reads_path { normalized(request.path()) } else { Cow::Borrowed("") };
         let mut candidates: SmallVec<[Candidate; 16]> = SmallVec::new();
-        self.paths.matches(&path, &mut |found| found.collect(request, &path, &mut candidates));
-        candidates.sort_unstable();
-        candidates.dedup_by_key(|candidate| candidate.policy);
+        self.everywhere.collect(request, &path, &mut candidates);
+        if self.reads_path {
+            self.paths.matches(&path, &mut |found| found.collect(request, &path, &mut candidates));
+        }
+        if candidates.len() > 1 {
+            candidates.sort_unstable();
+            candidates.dedup_by_key(|candidate| candidate.policy);
+        }
 
         let mut plan = Plan { set: self, parts: SmallVec::new(), hits: SmallVec::new() };
         for candidate in candidates {
             self.apply(&mut plan, candidate, request, &path, now, cost);
         }
-        plan.drop_replaced();
+        if self.has_replacements {
+            plan.drop_replaced();
+        }
         plan
     }
 
@@ -197,9 +213,9 @@ impl PolicySet {
         }
         plan.parts.push(Part {
             policy: candidate.policy,
-            // A policy has far fewer tiers than there are values of these.
-            variant: u32::try_from(variant).unwrap_or(u32::MAX),
-            hits: first..plan.hits.len(),
+            variant: index(variant),
+            first: index(first),
+            end: index(plan.hits.len()),
             shadow: self.shadow || compiled.shadow,
         });
     }
@@ -372,17 +388,33 @@ impl Policy {
 #[derive(Clone, Debug)]
 pub struct Plan<'s> {
     pub(crate) set: &'s PolicySet,
-    pub(crate) parts: SmallVec<[Part; 4]>,
-    hits: SmallVec<[Hit<'s>; 8]>,
+    pub(crate) parts: Parts,
+    hits: SmallVec<[Hit<'s>; 4]>,
 }
 
+/// Few policies apply to a request.
+pub(crate) type Parts = SmallVec<[Part; 4]>;
+
 /// One policy's part in a plan.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
     pub(crate) policy: u32,
     pub(crate) variant: u32,
-    pub(crate) hits: std::ops::Range<usize>,
+    first: u32,
+    end: u32,
     pub(crate) shadow: bool,
+}
+
+impl Part {
+    /// The indexes of its hits in the plan, and of their outcomes in the answer.
+    pub(crate) const fn hits(&self) -> std::ops::Range<usize> {
+        self.first as usize..self.end as usize
+    }
+}
+
+/// A number of things of which there are far fewer than this can count.
+fn index(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl<'s> Plan<'s> {
@@ -395,9 +427,7 @@ impl<'s> Plan<'s> {
     /// For each policy that applies its index in [`PolicySet::policies`], that of the limits in [`Policy::variants`], and
     /// what it asks of the store.
     pub fn parts(&self) -> impl Iterator<Item = (usize, usize, &[Hit<'s>])> {
-        self.parts
-            .iter()
-            .map(|part| (part.policy as usize, part.variant as usize, &self.hits[part.hits.clone()]))
+        self.parts.iter().map(|part| (part.policy as usize, part.variant as usize, &self.hits[part.hits()]))
     }
 
     /// All hits, in the order of the policies.
@@ -410,7 +440,7 @@ impl<'s> Plan<'s> {
         let group = |part: &Part| {
             let policy = &self.set.policies[part.policy as usize];
             Group {
-                hits: &self.hits[part.hits.clone()],
+                hits: &self.hits[part.hits()],
                 combine: policy.combine,
                 shadow: part.shadow,
                 sharing: policy.policy.sharing,
@@ -443,8 +473,8 @@ impl<'s> Plan<'s> {
         let (parts, hits) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.hits));
         for part in parts.into_iter().filter(wanted) {
             let first = self.hits.len();
-            self.hits.extend(hits[part.hits.clone()].iter().copied());
-            self.parts.push(Part { hits: first..self.hits.len(), ..part });
+            self.hits.extend(hits[part.hits()].iter().copied());
+            self.parts.push(Part { first: index(first), end: index(self.hits.len()), ..part });
         }
     }
 }

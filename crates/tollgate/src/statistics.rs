@@ -71,10 +71,12 @@ impl Counters {
     pub(crate) fn record(&self, verdict: &Verdict, took: Option<Duration>) {
         let total = if verdict.is_allowed() { &self.allowed } else { &self.denied };
         total.fetch_add(1, Ordering::Relaxed);
-        for policy in verdict.policies() {
-            if let Some((matched, denied)) = self.policies.get(policy.index) {
+        for (policy, admitted) in verdict.admissions() {
+            if let Some((matched, denied)) = self.policies.get(policy) {
                 matched.fetch_add(1, Ordering::Relaxed);
-                denied.fetch_add(u64::from(!policy.admitted), Ordering::Relaxed);
+                if !admitted {
+                    denied.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
         if let Some(took) = took {
