@@ -17,10 +17,14 @@ pub enum Attribute {
     Path,
     /// The host that the request names, without the port.
     Host,
+    /// The pattern by which the application's router found who answers, such as `/users/{id}`.
+    Route,
     /// The user that the caller has authenticated.
     User,
     /// The API key.
     ApiKey,
+    /// The token of an `Authorization: Bearer …` header.
+    Bearer,
     /// The first value of a header; the name in lower case.
     Header(String),
     /// The first value of a query parameter.
@@ -47,7 +51,7 @@ impl Attribute {
     /// Whether the value lets its holder in somewhere, so that it must not be shown.
     pub(crate) fn is_secret(&self) -> bool {
         match self {
-            Self::ApiKey | Self::Cookie(_) => true,
+            Self::ApiKey | Self::Bearer | Self::Cookie(_) => true,
             Self::Header(name) => ["authorization", "cookie", "x-api-key"].contains(&name.as_str()),
             _ => false,
         }
@@ -60,8 +64,20 @@ impl Attribute {
 pub struct UnknownAttribute(String);
 
 /// The attributes that are named by a word, and the kinds that are named by `kind:name`.
-pub(crate) const ATTRIBUTE_WORDS: [&str; 10] =
-    ["method", "path", "host", "user", "api_key", "header:", "query:", "cookie:", "claim:", "attribute:"];
+pub(crate) const ATTRIBUTE_WORDS: [&str; 12] = [
+    "method",
+    "path",
+    "host",
+    "route",
+    "user",
+    "api_key",
+    "bearer",
+    "header:",
+    "query:",
+    "cookie:",
+    "claim:",
+    "attribute:",
+];
 
 impl FromStr for Attribute {
     type Err = UnknownAttribute;
@@ -73,8 +89,10 @@ impl FromStr for Attribute {
             "method" => Self::Method,
             "path" => Self::Path,
             "host" => Self::Host,
+            "route" => Self::Route,
             "user" => Self::User,
             "api_key" => Self::ApiKey,
+            "bearer" => Self::Bearer,
             _ => {
                 let (kind, name) = text.split_once(':').ok_or_else(unknown)?;
                 let name = name.trim();
@@ -101,8 +119,10 @@ impl fmt::Display for Attribute {
             Self::Method => f.write_str("method"),
             Self::Path => f.write_str("path"),
             Self::Host => f.write_str("host"),
+            Self::Route => f.write_str("route"),
             Self::User => f.write_str("user"),
             Self::ApiKey => f.write_str("api_key"),
+            Self::Bearer => f.write_str("bearer"),
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Cookie(name) => write!(f, "cookie:{name}"),
@@ -208,6 +228,11 @@ impl Attributes for Request {
                         };
                         Some(host_name(header))
                     }
+                    (None, Attribute::Bearer) => {
+                        let header = Attribute::Header("authorization".to_owned());
+                        let Cow::Borrowed(header) = self.get(&header)? else { return None };
+                        bearer_token(header).map(Cow::Borrowed)
+                    }
                     (None, Attribute::Cookie(name)) => {
                         let Cow::Borrowed(header) = self.get(&Attribute::Header("cookie".to_owned()))? else {
                             return None;
@@ -236,6 +261,13 @@ pub fn cookie_value<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
         .split(|byte| *byte == b';')
         .map(<[u8]>::trim_ascii)
         .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// The token of an `Authorization` header of the scheme `Bearer` (RFC 6750), in capitals or not.
+pub fn bearer_token(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = header.trim_ascii().split_at_checked(6)?;
+    let token = token.strip_prefix(b" ")?.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"bearer") && !token.is_empty()).then_some(token)
 }
 
 /// The host of a `Host` header: without the port, in small letters, without the dot of the root. An IPv6 address keeps
@@ -305,7 +337,8 @@ mod tests {
         let request = Request::new("get", "/p?a=1&b=x%20y+z&b=2&%63=3&bad=%zz")
             .with_header("Cookie", "a=1; sid=s=1 ;b=2")
             .with_header("HOST", "example.com:8080")
-            .with_header("X-Api-Key", "k");
+            .with_header("X-Api-Key", "k")
+            .with_header("Authorization", "bearer  t.1");
         let get = |name: &str| {
             request.get(&name.parse().unwrap()).map(|value| String::from_utf8(value.into_owned()).unwrap())
         };
@@ -320,9 +353,14 @@ mod tests {
             ("cookie:si", None),
             ("host", Some("example.com")),
             ("api_key", Some("k")),
+            ("bearer", Some("t.1")),
+            ("route", None),
             ("user", None),
         ] {
             assert_eq!(get(name).as_deref(), value, "{name}");
+        }
+        for header in ["Bearer", "Bearer ", "Basic abc", "Bearerx y", ""] {
+            assert_eq!(bearer_token(header.as_bytes()), None, "{header}");
         }
     }
 }

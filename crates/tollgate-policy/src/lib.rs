@@ -26,7 +26,9 @@ mod address;
 mod attribute;
 mod config;
 mod header;
+mod key_part;
 mod path;
+mod plan;
 mod policy;
 mod problem;
 mod schedule;
@@ -34,10 +36,14 @@ mod set;
 mod verdict;
 
 pub use address::{canonical, network};
-pub use attribute::{Attribute, Attributes, Request, UnknownAttribute, cookie_value, host_name, query_value};
+pub use attribute::{
+    Attribute, Attributes, Request, UnknownAttribute, bearer_token, cookie_value, host_name, query_value,
+};
 pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError, StoreConfig};
 pub use header::{CustomHeader, HeaderValues};
+pub use key_part::{KeyPart, UnknownKey};
+pub use plan::{Asked, Plan};
 pub use policy::{Policy, PolicyLimit, Variant};
 pub use problem::{Problem, Problems};
-pub use set::{Plan, PolicySet};
+pub use set::PolicySet;
 pub use verdict::{PolicyVerdict, Verdict};

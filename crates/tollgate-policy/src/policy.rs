@@ -1,12 +1,12 @@
 //! One policy: which requests, counted by what, limited how.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use tollgate_core::{Combine, Limit, LimitId, Sharing};
 
 use crate::attribute::Attribute;
 use crate::header::CustomHeader;
+use crate::key_part::KeyPart;
 use crate::path::Pattern;
 use crate::schedule::Schedule;
 
@@ -40,47 +40,6 @@ pub struct Policy {
 pub(crate) struct Condition {
     pub(crate) attribute: Attribute,
     pub(crate) values: Vec<String>,
-}
-
-/// A part of what a policy counts by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KeyPart {
-    /// The client's address, or its network.
-    Ip,
-    /// The API key, else the user, else the address.
-    Identity,
-    /// The method and the pattern that the path matched.
-    Endpoint,
-    /// Nothing: all requests are counted together.
-    Global,
-    /// A word of the configuration.
-    Static(String),
-    Attribute(Attribute),
-}
-
-impl KeyPart {
-    /// The scope's customary priority: API key 3, user 2, endpoint 1, global 0.
-    pub(crate) const fn priority(&self) -> i32 {
-        match self {
-            Self::Attribute(Attribute::ApiKey) => 3,
-            Self::Attribute(Attribute::User | Attribute::Claim(_)) => 2,
-            Self::Global | Self::Static(_) => 0,
-            _ => 1,
-        }
-    }
-}
-
-impl fmt::Display for KeyPart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ip => f.write_str("ip"),
-            Self::Identity => f.write_str("identity"),
-            Self::Endpoint => f.write_str("endpoint"),
-            Self::Global => f.write_str("global"),
-            Self::Static(word) => write!(f, "static:{word}"),
-            Self::Attribute(attribute) => attribute.fmt(f),
-        }
-    }
 }
 
 /// How a request's tier is found.
@@ -157,11 +116,7 @@ impl Policy {
         let is_path = |attribute: &Attribute| *attribute == Attribute::Path;
         !self.paths.is_empty()
             || self.conditions.iter().any(|condition| is_path(&condition.attribute))
-            || self.key.iter().any(|part| match part {
-                KeyPart::Endpoint => true,
-                KeyPart::Attribute(attribute) => is_path(attribute),
-                _ => false,
-            })
+            || self.key.iter().any(KeyPart::reads_path)
             || self.tiers.as_ref().is_some_and(|tiers| match &tiers.source {
                 TierSource::Attribute(attribute) | TierSource::Lookup { by: attribute, .. } => {
                     is_path(attribute)

@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use smallvec::SmallVec;
-use tollgate_core::{Combine, Group, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, Timestamp};
+use tollgate_core::{Combine, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, Timestamp};
 
 use crate::address::network;
 use crate::attribute::{Attribute, Attributes, host};
 use crate::config::Config;
+use crate::key_part::KeyPart;
 use crate::path::{PathTree, Pattern, normalized};
-use crate::policy::{KeyPart, Policy, TierSource, Variant};
+use crate::plan::Plan;
+use crate::policy::{Policy, TierSource, Variant};
 
 /// A configuration, ready to be asked which of its policies apply.
 ///
@@ -39,13 +41,13 @@ pub struct PolicySet {
 pub(crate) struct Compiled {
     /// Whether the policy asks for more than it was found by: then it must be looked at itself.
     is_conditional: bool,
-    shadow: bool,
+    pub(crate) shadow: bool,
     pub(crate) combine: Combine,
     cost: u32,
     key: SmallVec<[KeyPart; 1]>,
     variants: SmallVec<[CompiledVariant; 1]>,
     /// The indexes of the policies that this one replaces.
-    replaces: Box<[u32]>,
+    pub(crate) replaces: Box<[u32]>,
     pub(crate) policy: Box<Policy>,
 }
 
@@ -75,6 +77,11 @@ impl Compiled {
             replaces: policy.replaces.iter().filter_map(|name| indexes.get(name).copied()).collect(),
             policy: Box::new(policy),
         }
+    }
+
+    /// The limits of this variant; none if there is no such one.
+    pub(crate) fn limits(&self, variant: u32) -> &[(LimitId, Limit)] {
+        self.variants.get(variant as usize).map_or(&[], |variant| &variant.limits)
     }
 
     /// The index of the limits that a request gets; `None` if the policy does not apply to it.
@@ -175,7 +182,7 @@ impl PolicySet {
             candidates.dedup_by_key(|candidate| candidate.policy);
         }
 
-        let mut plan = Plan { set: self, parts: SmallVec::new(), hits: SmallVec::new() };
+        let mut plan = Plan::new(self);
         for candidate in candidates {
             self.apply(&mut plan, candidate, request, &path, now, cost);
         }
@@ -206,18 +213,11 @@ impl PolicySet {
             }
         }
         let identity = builder.finish();
-        let first = plan.hits.len();
         let cost = cost.unwrap_or(compiled.cost);
-        for (index, (id, limit)) in (0..).zip(limits) {
-            plan.hits.push(Hit::new(*id, identity.nth(number.wrapping_add(index)), limit).with_cost(cost));
-        }
-        plan.parts.push(Part {
-            policy: candidate.policy,
-            variant: index(variant),
-            first: index(first),
-            end: index(plan.hits.len()),
-            shadow: self.shadow || compiled.shadow,
+        let hits = (0..).zip(limits).map(|(index, (id, limit))| {
+            Hit::new(*id, identity.nth(number.wrapping_add(index)), limit).with_cost(cost)
         });
+        plan.add(candidate.policy, variant, self.shadow || compiled.shadow, hits);
     }
 
     fn push_part(
@@ -253,6 +253,14 @@ impl PolicySet {
             KeyPart::Global => {}
             KeyPart::Static(word) => builder.push(word.as_str()),
             KeyPart::Attribute(attribute) => push_value(builder, &value(request, attribute, path)?),
+            KeyPart::FirstOf(parts) => {
+                *builder = (0_u64..).zip(parts).find_map(|(kind, part)| {
+                    let mut own = *builder;
+                    own.push(&kind);
+                    self.push_part(&mut own, part, candidate, request, path)?;
+                    Some(own)
+                })?;
+            }
         }
         Some(())
     }
@@ -260,31 +268,39 @@ impl PolicySet {
     /// What a request is counted by under a policy, for people: `203.0.113.7`, or `GET /api · 203.0.113.7`. Secrets in it
     /// (API keys, cookies) are shown by their first characters only. `None` if the request lacks it.
     pub fn describe_key(&self, policy: usize, request: &(impl Attributes + ?Sized)) -> Option<String> {
-        let policy = self.policy(policy)?;
         let path = normalized(request.path());
+        let parts = self.policy(policy)?.key.iter().map(|part| self.describe_part(part, request, &path));
+        Some(parts.collect::<Option<Vec<_>>>()?.join(" · "))
+    }
+
+    fn describe_part(
+        &self,
+        part: &KeyPart,
+        request: &(impl Attributes + ?Sized),
+        path: &str,
+    ) -> Option<String> {
         let text = |value: Cow<'_, [u8]>| String::from_utf8_lossy(&value).into_owned();
-        let mut parts = Vec::new();
-        for part in &policy.key {
-            let ip = || Some(network(request.ip()?, self.ipv4_prefix, self.ipv6_prefix).to_string());
-            parts.push(match part {
-                KeyPart::Ip => ip()?,
-                KeyPart::Identity => match value(request, &Attribute::ApiKey, &path) {
-                    Some(key) => veiled(&text(key)),
-                    None => value(request, &Attribute::User, &path).map(text).or_else(ip)?,
-                },
-                KeyPart::Endpoint => {
-                    let method = request.get(&Attribute::Method).map(text).unwrap_or_default();
-                    format!("{method} {path}")
-                }
-                KeyPart::Global => "everyone".to_owned(),
-                KeyPart::Static(word) => word.clone(),
-                KeyPart::Attribute(attribute) if attribute.is_secret() => {
-                    veiled(&text(value(request, attribute, &path)?))
-                }
-                KeyPart::Attribute(attribute) => text(value(request, attribute, &path)?),
-            });
-        }
-        Some(parts.join(" · "))
+        let ip = || Some(network(request.ip()?, self.ipv4_prefix, self.ipv6_prefix).to_string());
+        Some(match part {
+            KeyPart::Ip => ip()?,
+            KeyPart::Identity => match value(request, &Attribute::ApiKey, path) {
+                Some(key) => veiled(&text(key)),
+                None => value(request, &Attribute::User, path).map(text).or_else(ip)?,
+            },
+            KeyPart::Endpoint => {
+                let method = request.get(&Attribute::Method).map(text).unwrap_or_default();
+                format!("{method} {path}")
+            }
+            KeyPart::Global => "everyone".to_owned(),
+            KeyPart::Static(word) => word.clone(),
+            KeyPart::Attribute(attribute) if attribute.is_secret() => {
+                veiled(&text(value(request, attribute, path)?))
+            }
+            KeyPart::Attribute(attribute) => text(value(request, attribute, path)?),
+            KeyPart::FirstOf(parts) => {
+                parts.iter().find_map(|part| self.describe_part(part, request, path))?
+            }
+        })
     }
 }
 
@@ -381,100 +397,5 @@ impl Policy {
         let value = value(request, attribute, path);
         let known = value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
         known.and_then(|value| by_value.get(value).copied()).unwrap_or(tiers.default)
-    }
-}
-
-/// What a request asks of the store: the hits of every policy that applies.
-#[derive(Clone, Debug)]
-pub struct Plan<'s> {
-    pub(crate) set: &'s PolicySet,
-    pub(crate) parts: Parts,
-    hits: SmallVec<[Hit<'s>; 4]>,
-}
-
-/// Few policies apply to a request.
-pub(crate) type Parts = SmallVec<[Part; 4]>;
-
-/// One policy's part in a plan.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Part {
-    pub(crate) policy: u32,
-    pub(crate) variant: u32,
-    first: u32,
-    end: u32,
-    pub(crate) shadow: bool,
-}
-
-impl Part {
-    /// The indexes of its hits in the plan, and of their outcomes in the answer.
-    pub(crate) const fn hits(&self) -> std::ops::Range<usize> {
-        self.first as usize..self.end as usize
-    }
-}
-
-/// A number of things of which there are far fewer than this can count.
-fn index(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-impl<'s> Plan<'s> {
-    /// The policies that apply, in the order of the configuration.
-    pub fn policies(&self) -> impl Iterator<Item = &'s Policy> {
-        let set = self.set;
-        self.parts.iter().map(|part| &*set.policies[part.policy as usize].policy)
-    }
-
-    /// For each policy that applies its index in [`PolicySet::policies`], that of the limits in [`Policy::variants`], and
-    /// what it asks of the store.
-    pub fn parts(&self) -> impl Iterator<Item = (usize, usize, &[Hit<'s>])> {
-        self.parts.iter().map(|part| (part.policy as usize, part.variant as usize, &self.hits[part.hits()]))
-    }
-
-    /// All hits, in the order of the policies.
-    pub fn hits(&self) -> &[Hit<'s>] {
-        &self.hits
-    }
-
-    /// The hits as the store wants them: a group for each policy.
-    pub fn groups(&self) -> SmallVec<[Group<'_>; 4]> {
-        let group = |part: &Part| {
-            let policy = &self.set.policies[part.policy as usize];
-            Group {
-                hits: &self.hits[part.hits()],
-                combine: policy.combine,
-                shadow: part.shadow,
-                sharing: policy.policy.sharing,
-            }
-        };
-        self.parts.iter().map(group).collect()
-    }
-
-    /// Keeps the policy of this index only. Returns whether it applies.
-    pub fn retain(&mut self, policy: usize) -> bool {
-        self.keep(|part| part.policy as usize == policy);
-        !self.parts.is_empty()
-    }
-
-    fn drop_replaced(&mut self) {
-        let replaced: SmallVec<[u32; 8]> = self
-            .parts
-            .iter()
-            // What only watches must not change what is enforced. Where everything only watches, nothing is: then the
-            // policies replace each other as they will when they are enforced.
-            .filter(|part| !self.set.policies[part.policy as usize].shadow)
-            .flat_map(|part| self.set.policies[part.policy as usize].replaces.iter().copied())
-            .collect();
-        if !replaced.is_empty() {
-            self.keep(|part| !replaced.contains(&part.policy));
-        }
-    }
-
-    fn keep(&mut self, wanted: impl Fn(&Part) -> bool) {
-        let (parts, hits) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.hits));
-        for part in parts.into_iter().filter(wanted) {
-            let first = self.hits.len();
-            self.hits.extend(hits[part.hits()].iter().copied());
-            self.parts.push(Part { first: index(first), end: index(self.hits.len()), ..part });
-        }
     }
 }

@@ -1,12 +1,10 @@
 //! What all policies together say of a request.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Combine, Grant, Limit, Nanos, Outcome, Outcomes, Retry};
+use tollgate_core::{Answer, Combine, Grant, Hit, Limit, Nanos, Outcome, Outcomes, Retry, Source};
 
+use crate::plan::{Asked, Part};
 use crate::policy::{Policy, PolicyLimit};
-use crate::set::{Part, Parts, Plan, PolicySet};
 
 /// The answer to a request: whether it passes, and what each policy that applied said.
 ///
@@ -14,9 +12,8 @@ use crate::set::{Part, Parts, Plan, PolicySet};
 #[derive(Clone, Debug)]
 #[must_use = "a verdict that nobody looks at limits nothing"]
 pub struct Verdict {
-    set: Arc<PolicySet>,
+    asked: Asked,
     allowed: bool,
-    parts: Parts,
     outcomes: Outcomes,
 }
 
@@ -25,7 +22,7 @@ pub struct Verdict {
 pub struct PolicyVerdict<'v> {
     /// The policy.
     pub policy: &'v Policy,
-    /// Its index in [`PolicySet::policies`].
+    /// Its index in [`PolicySet::policies`](crate::PolicySet::policies).
     pub index: usize,
     /// The tier whose limits were used, if the policy has tiers.
     pub tier: Option<&'v str>,
@@ -41,23 +38,11 @@ pub struct PolicyVerdict<'v> {
     outcomes: &'v [Outcome],
 }
 
-impl Plan<'_> {
-    /// What a store's answer to this plan's groups means. `set` is the set that made the plan.
-    pub fn verdict(self, set: &Arc<PolicySet>, answer: Answer) -> Verdict {
-        debug_assert!(
-            std::ptr::eq(self.set, Arc::as_ptr(set)),
-            "a verdict speaks of the policies that were planned"
-        );
-        Verdict {
-            set: Arc::clone(set),
-            allowed: answer.allowed,
-            parts: self.parts,
-            outcomes: answer.outcomes,
-        }
-    }
-}
-
 impl Verdict {
+    pub(crate) fn new(asked: Asked, answer: Answer) -> Self {
+        Self { asked, allowed: answer.allowed, outcomes: answer.outcomes }
+    }
+
     /// Whether the request passes.
     pub const fn is_allowed(&self) -> bool {
         self.allowed
@@ -65,15 +50,15 @@ impl Verdict {
 
     /// What each policy that applied said, in the order of the configuration.
     pub fn policies(&self) -> impl Iterator<Item = PolicyVerdict<'_>> {
-        self.parts.iter().map(|part| self.policy(part))
+        self.asked.parts.iter().map(|part| self.policy(part))
     }
 
-    /// For each policy that applied its index in [`PolicySet::policies`], and whether it admitted the request: what
+    /// For each policy that applied its index in [`PolicySet::policies`](crate::PolicySet::policies), and whether it admitted the request: what
     /// statistics need, at less cost than [`policies`](Self::policies).
     pub fn admissions(&self) -> impl Iterator<Item = (usize, bool)> {
-        self.parts.iter().map(|part| {
+        self.asked.parts.iter().map(|part| {
             let outcomes = self.outcomes.get(part.hits()).unwrap_or_default();
-            (part.policy as usize, admitted(self.set.compiled(part.policy).combine, outcomes))
+            (part.policy as usize, admitted(self.asked.set.compiled(part.policy).combine, outcomes))
         })
     }
 
@@ -91,9 +76,15 @@ impl Verdict {
         enforced.map(|policy| policy.retry_after).max().unwrap_or(Retry::Now)
     }
 
-    /// The indexes, in the plan's hits, of what was taken, so that it can be given back.
-    pub fn grants(&self) -> impl Iterator<Item = (usize, Grant)> + '_ {
-        self.outcomes.iter().enumerate().filter_map(|(index, outcome)| Some((index, outcome.grant?)))
+    /// What was asked.
+    pub const fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
+    /// What was taken, so that it can be given back: each hit of which something was, and the receipt for it.
+    pub fn taken(&self) -> impl Iterator<Item = (Hit<'_>, Grant, Source)> {
+        let hits = self.asked.hits().zip(&self.outcomes);
+        hits.filter_map(|(hit, outcome)| Some((hit, outcome.grant?, outcome.source)))
     }
 
     /// What decided each hit.
@@ -103,7 +94,7 @@ impl Verdict {
 
     fn policy(&self, part: &Part) -> PolicyVerdict<'_> {
         // The set made the part, so both indexes are in range; were they not, there would be nothing to say.
-        let policy = &self.set.compiled(part.policy).policy;
+        let policy = &self.asked.set.compiled(part.policy).policy;
         let variant = policy.variants.get(part.variant as usize);
         let outcomes = self.outcomes.get(part.hits()).unwrap_or_default();
         let retry_after = match outcomes {

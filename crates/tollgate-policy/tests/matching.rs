@@ -531,7 +531,7 @@ fn the_most_restrictive_policy_is_named() {
     assert!(!denied.is_allowed());
     assert_eq!(deciding(&denied), "narrow");
     assert_eq!(denied.retry_after(), Retry::After(tollgate_core::Nanos::from_secs(60)));
-    assert_eq!(denied.grants().count(), 0);
+    assert_eq!(denied.taken().count(), 0);
     // The shadow tells what it would have done, and decides nothing.
     let watching = denied.policies().find(|policy| policy.shadow).unwrap();
     assert!(!watching.admitted && watching.policy.name() == "watching");

@@ -80,7 +80,7 @@ impl Decoder {
     pub(super) fn unknown(&mut self, span: &Range<usize>, what: &str, word: &str, known: &[&str]) {
         let hint = match closest(word, known) {
             Some(meant) => format!("did you mean `{meant}`?"),
-            None if known.len() <= 16 => format!("it can be {}", listed(known)),
+            None if known.len() <= 20 => format!("it can be {}", listed(known)),
             None if what == "setting" => "see the policy reference".to_owned(),
             None => format!("none of the {} that there are is spelt like it", known.len()),
         };

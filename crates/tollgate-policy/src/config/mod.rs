@@ -14,8 +14,11 @@ mod yaml;
 
 use std::path::Path;
 
+use tollgate_core::Limit;
+
 use self::decode::Decoder;
 use self::tree::{FILE_BYTES_MAX, Node, Value};
+use crate::key_part::KeyPart;
 use crate::policy::Policy;
 use crate::problem::{Problem, Problems};
 
@@ -24,6 +27,10 @@ pub use self::store::StoreConfig;
 
 /// The policies that are used where no file is named.
 pub const EXAMPLE: &str = include_str!("../../policies/example.yaml");
+
+/// The bits of addresses that are counted together.
+const IPV4_PREFIX: u8 = 32;
+const IPV6_PREFIX: u8 = 64;
 
 /// What a policy file is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +180,26 @@ impl Config {
         }
     }
 
+    /// A single policy, named `default`, that limits every request that has these parts of a key.
+    ///
+    /// ```
+    /// use tollgate_core::{Limit, Quota};
+    /// use tollgate_policy::{Config, KeyPart};
+    ///
+    /// let config = Config::single([KeyPart::Ip], Limit::gcra(Quota::per_minute(100)));
+    /// assert_eq!(config.policies[0].key().collect::<Vec<_>>(), ["ip"]);
+    /// ```
+    #[must_use]
+    pub fn single(key: impl IntoIterator<Item = KeyPart>, limit: Limit) -> Self {
+        Self {
+            policies: vec![policies::only(key.into_iter().collect(), limit)],
+            shadow: false,
+            ipv4_prefix: IPV4_PREFIX,
+            ipv6_prefix: IPV6_PREFIX,
+            store: StoreConfig::default(),
+        }
+    }
+
     /// The policies that ship with Tollgate.
     ///
     /// # Panics
@@ -204,7 +231,8 @@ impl Config {
             let number = fields.take(name).and_then(|node| decoder.number(node, 1, most.into()));
             number.and_then(|number| u8::try_from(number).ok()).unwrap_or(default)
         };
-        let (ipv4_prefix, ipv6_prefix) = (prefix("ipv4_prefix", 32, 32), prefix("ipv6_prefix", 64, 128));
+        let (ipv4_prefix, ipv6_prefix) =
+            (prefix("ipv4_prefix", IPV4_PREFIX, 32), prefix("ipv6_prefix", IPV6_PREFIX, 128));
         let store = fields.take("store").and_then(|node| store::decode(decoder, node)).unwrap_or_default();
         let policies = if let Some(node) = fields.take("policies") {
             policies::decode(decoder, node)

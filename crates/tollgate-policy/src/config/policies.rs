@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use jiff::tz::TimeZone;
-use tollgate_core::{Combine, KeyBuilder, KeySeed, LimitId};
+use tollgate_core::{Combine, KeyBuilder, KeySeed, Limit, LimitId, Sharing};
 
 use super::decode::{Decoder, Fields, shortened};
 use super::limits::{self, Kind, LIMIT_SETTINGS};
@@ -12,8 +12,9 @@ use super::sharing::sharing;
 use super::tree::{Node, Value};
 use crate::attribute::{ATTRIBUTE_WORDS, Attribute};
 use crate::header::CustomHeader;
+use crate::key_part::{KeyPart, UnknownKey, key_words};
 use crate::path::Pattern;
-use crate::policy::{Condition, KeyPart, Policy, PolicyLimit, TierSource, Tiers, Variant};
+use crate::policy::{Condition, Policy, PolicyLimit, TierSource, Tiers, Variant};
 use crate::schedule::{Schedule, parse_day, parse_time};
 
 /// The settings of a policy.
@@ -268,27 +269,13 @@ fn attribute(decoder: &mut Decoder, span: &Range<usize>, text: &str) -> Option<A
 
 fn key_part(decoder: &mut Decoder, node: &Node) -> Option<KeyPart> {
     let text = decoder.text(node)?;
-    Some(match text {
-        "ip" => KeyPart::Ip,
-        "identity" => KeyPart::Identity,
-        "endpoint" => KeyPart::Endpoint,
-        "global" => KeyPart::Global,
-        _ => match text.strip_prefix("static:") {
-            Some(word) => KeyPart::Static(word.to_owned()),
-            None => {
-                if let Ok(attribute) = text.parse() {
-                    KeyPart::Attribute(attribute)
-                } else {
-                    let known: Vec<&str> = ["ip", "identity", "endpoint", "global", "static:"]
-                        .into_iter()
-                        .chain(ATTRIBUTE_WORDS)
-                        .collect();
-                    decoder.unknown(&node.span, "key", text, &known);
-                    return None;
-                }
-            }
-        },
-    })
+    match text.parse() {
+        Ok(part) => Some(part),
+        Err(UnknownKey(wrong)) => {
+            decoder.unknown(&node.span, "key", &wrong, &key_words().collect::<Vec<_>>());
+            None
+        }
+    }
 }
 
 fn schedule(decoder: &mut Decoder, node: &Node) -> Option<Schedule> {
@@ -394,6 +381,33 @@ fn variants(
         }
     }
     Some(found)
+}
+
+/// The only policy of a configuration that is made in a program: for every request.
+pub(super) fn only(key: Vec<KeyPart>, limit: Limit) -> Policy {
+    /// It is told to clients, so it says nothing.
+    const NAME: &str = "default";
+
+    let limit = PolicyLimit { id: limit_id(NAME, None, 0), name: None, limit };
+    Policy {
+        name: NAME.to_owned(),
+        description: None,
+        priority: 0,
+        enabled: true,
+        shadow: false,
+        schedule: None,
+        methods: Vec::new(),
+        paths: Vec::new(),
+        conditions: Vec::new(),
+        key,
+        tiers: None,
+        variants: vec![Variant { tier: None, limits: vec![limit] }],
+        combine: Combine::All,
+        cost: 1,
+        sharing: Sharing::DEFAULT,
+        replaces: Vec::new(),
+        headers: Vec::new(),
+    }
 }
 
 /// The identity of a limit, the same in every process.

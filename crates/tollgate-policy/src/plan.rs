@@ -1,0 +1,168 @@
+//! What a request asks of the store, as long as the policies are borrowed ([`Plan`]), and to be kept ([`Asked`]).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tollgate_core::{Answer, Group, Hit, KeyHash};
+
+use crate::policy::Policy;
+use crate::set::PolicySet;
+use crate::verdict::Verdict;
+
+/// What a request asks of the store: the hits of every policy that applies.
+#[derive(Clone, Debug)]
+pub struct Plan<'s> {
+    set: &'s PolicySet,
+    parts: Parts,
+    hits: Hits<'s>,
+}
+
+/// Few policies apply to a request.
+type Parts = SmallVec<[Part; 4]>;
+type Hits<'s> = SmallVec<[Hit<'s>; 4]>;
+
+/// One policy's part in a plan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) policy: u32,
+    pub(crate) variant: u32,
+    first: u32,
+    end: u32,
+    pub(crate) shadow: bool,
+}
+
+impl Part {
+    /// The indexes of its hits in the plan, and of their outcomes in the answer.
+    pub(crate) const fn hits(&self) -> Range<usize> {
+        self.first as usize..self.end as usize
+    }
+}
+
+/// A number of things of which there are far fewer than this can count.
+fn index(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+impl<'s> Plan<'s> {
+    /// No policy applies yet.
+    pub(crate) fn new(set: &'s PolicySet) -> Self {
+        Self { set, parts: SmallVec::new(), hits: SmallVec::new() }
+    }
+
+    /// Adds a policy that applies.
+    pub(crate) fn add(
+        &mut self,
+        policy: u32,
+        variant: usize,
+        shadow: bool,
+        hits: impl Iterator<Item = Hit<'s>>,
+    ) {
+        let first = index(self.hits.len());
+        self.hits.extend(hits);
+        let (variant, end) = (index(variant), index(self.hits.len()));
+        self.parts.push(Part { policy, variant, first, end, shadow });
+    }
+
+    /// The policies that apply, in the order of the configuration.
+    pub fn policies(&self) -> impl Iterator<Item = &'s Policy> {
+        let set = self.set;
+        self.parts.iter().map(|part| &*set.compiled(part.policy).policy)
+    }
+
+    /// For each policy that applies its index in [`PolicySet::policies`], that of the limits in [`Policy::variants`], and
+    /// what it asks of the store.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, usize, &[Hit<'s>])> {
+        self.parts.iter().map(|part| (part.policy as usize, part.variant as usize, &self.hits[part.hits()]))
+    }
+
+    /// All hits, in the order of the policies.
+    pub fn hits(&self) -> &[Hit<'s>] {
+        &self.hits
+    }
+
+    /// The hits as the store wants them: a group for each policy.
+    pub fn groups(&self) -> SmallVec<[Group<'_>; 4]> {
+        let group = |part: &Part| {
+            let policy = self.set.compiled(part.policy);
+            Group {
+                hits: &self.hits[part.hits()],
+                combine: policy.combine,
+                shadow: part.shadow,
+                sharing: policy.policy.sharing,
+            }
+        };
+        self.parts.iter().map(group).collect()
+    }
+
+    /// Keeps the policy of this index only. Returns whether it applies.
+    pub fn retain(&mut self, policy: usize) -> bool {
+        self.keep(|part| part.policy as usize == policy);
+        !self.parts.is_empty()
+    }
+
+    pub(crate) fn drop_replaced(&mut self) {
+        let replaced: SmallVec<[u32; 8]> = self
+            .parts
+            .iter()
+            .map(|part| self.set.compiled(part.policy))
+            // What only watches must not change what is enforced. Where everything only watches, nothing is: then the
+            // policies replace each other as they will when they are enforced.
+            .filter(|policy| !policy.shadow)
+            .flat_map(|policy| policy.replaces.iter().copied())
+            .collect();
+        if !replaced.is_empty() {
+            self.keep(|part| !replaced.contains(&part.policy));
+        }
+    }
+
+    fn keep(&mut self, wanted: impl Fn(&Part) -> bool) {
+        let (parts, hits) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.hits));
+        for part in parts.into_iter().filter(wanted) {
+            let own = hits[part.hits()].iter().copied();
+            self.add(part.policy, part.variant as usize, part.shadow, own);
+        }
+    }
+
+    /// The same without borrowing the policies. `set` is the set that made the plan.
+    pub fn detach(&self, set: &Arc<PolicySet>) -> Asked {
+        debug_assert!(std::ptr::eq(self.set, Arc::as_ptr(set)), "the plan is of these policies");
+        Asked {
+            set: Arc::clone(set),
+            parts: self.parts.clone(),
+            hits: self.hits.iter().map(|hit| (hit.key, hit.cost)).collect(),
+        }
+    }
+
+    /// What a store's answer to this plan's groups means. `set` is the set that made the plan.
+    pub fn verdict(&self, set: &Arc<PolicySet>, answer: Answer) -> Verdict {
+        self.detach(set).verdict(answer)
+    }
+}
+
+/// What a request asked of the store, to be asked later or again. It keeps the policies alive.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub(crate) set: Arc<PolicySet>,
+    pub(crate) parts: Parts,
+    /// The key and the cost of each hit.
+    hits: SmallVec<[(KeyHash, u32); 4]>,
+}
+
+impl Asked {
+    /// It as a plan.
+    pub fn plan(&self) -> Plan<'_> {
+        Plan { set: &self.set, parts: self.parts.clone(), hits: self.hits().collect() }
+    }
+
+    /// All hits, in the order of the policies.
+    pub fn hits(&self) -> impl Iterator<Item = Hit<'_>> {
+        let limits = self.parts.iter().flat_map(|part| self.set.compiled(part.policy).limits(part.variant));
+        limits.zip(&self.hits).map(|((id, limit), (key, cost))| Hit::new(*id, *key, limit).with_cost(*cost))
+    }
+
+    /// What a store's answer means.
+    pub fn verdict(self, answer: Answer) -> Verdict {
+        Verdict::new(self, answer)
+    }
+}
