@@ -26,8 +26,13 @@ impl std::fmt::Display for ChoreError {
 
 pub(crate) type Done = Result<(), ChoreError>;
 
-/// The example programs, each a crate and a name, that run to their end by themselves.
-const EXAMPLES: [(&str, &str); 2] = [("tollgate", "library"), ("tollgate", "custom_clock")];
+/// The example programs, each a crate, a name and the features that it needs, that run to their end by themselves.
+const EXAMPLES: [(&str, &str, &str); 4] = [
+    ("tollgate", "library", "default"),
+    ("tollgate", "custom_clock", "default"),
+    ("tollgate", "client", "axum,outgoing"),
+    ("tollgate", "tonic_app", "tower"),
+];
 
 pub(crate) fn test() -> Done {
     step("servers for the tests")?;
@@ -41,11 +46,17 @@ pub(crate) fn test() -> Done {
     step("benchmarks, once each")?;
     cargo(&["test", "--package", "tollgate-policy", "--bench", "matching"], &[])?;
     step("example programs")?;
-    for (package, example) in EXAMPLES {
-        cargo(&["run", "--quiet", "--package", package, "--example", example], &[])?;
+    for (package, example, features) in EXAMPLES {
+        let run = ["run", "--quiet", "--package", package, "--example", example, "--features", features];
+        cargo(&run, &[])?;
     }
-    // The axum example serves until it is stopped; a test of its own drives it (crates/tollgate/tests).
+    // The others serve until they are stopped; a test drives them (crates/tollgate/tests/examples.rs).
     Ok(())
+}
+
+/// What a rate limit adds to an empty service, beside middleware of others.
+pub(crate) fn bench_middleware() -> Done {
+    cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/middleware/Cargo.toml"], &[])
 }
 
 /// Breaks the servers that nodes share, and watches what the nodes do.
@@ -124,7 +135,7 @@ pub(crate) fn ci() -> Done {
     step("lints")?;
     cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"], &[])?;
     // Each feature of the library must stand by itself.
-    for features in ["", "policy", "redis", "tower"] {
+    for features in ["", "policy", "redis", "tower", "actix", "shaping", "outgoing"] {
         cargo(
             &[
                 "clippy",
@@ -141,9 +152,11 @@ pub(crate) fn ci() -> Done {
         )?;
     }
     step("the benchmarks against peers: format and lints")?;
-    let peers = ["--manifest-path", "benches/peers/Cargo.toml"];
-    cargo(&[&["fmt", "--check"][..], &peers].concat(), &[])?;
-    cargo(&[&["clippy", "--all-targets"][..], &peers, &["--", "--deny", "warnings"]].concat(), &[])?;
+    for manifest in ["benches/peers/Cargo.toml", "benches/middleware/Cargo.toml"] {
+        let peers = ["--manifest-path", manifest];
+        cargo(&[&["fmt", "--check"][..], &peers].concat(), &[])?;
+        cargo(&[&["clippy", "--all-targets"][..], &peers, &["--", "--deny", "warnings"]].concat(), &[])?;
+    }
     step("documentation")?;
     cargo(&["doc", "--workspace", "--all-features", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])?;
     step("dependencies")?;

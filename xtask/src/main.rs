@@ -22,6 +22,8 @@ Chores:
   chaos       Nodes on servers that break, and how they fare: half an hour; see `chaos --help`
   bench       The benchmarks, as tables
   bench peers Tollgate's limiter and those of other crates; see `bench peers --help`
+  bench middleware
+              What a rate limit adds to an empty service, beside tower_governor and actix-governor
   sample-log  Write samples/access.log anew
 ";
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
             print!("{}", peers::USAGE);
             return ExitCode::SUCCESS;
         }
+        ["bench", "middleware"] => chores::bench_middleware(),
         ["bench", "peers", options @ ..] => peers::bench(options),
         ["sample-log"] => sample_log::write(),
         ["help" | "--help" | "-h"] => {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri, header};
-use tollgate_policy::{Attribute, Attributes, canonical, cookie_value, host_name, query_value};
+use tollgate_policy::{Attribute, Attributes, bearer_token, canonical, cookie_value, host_name, query_value};
 
 /// The header that holds the API key, unless another is chosen.
 pub static API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
@@ -15,6 +15,12 @@ pub static API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 /// With the feature `axum`, axum's own `ConnectInfo<SocketAddr>` will do as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer(pub SocketAddr);
+
+/// The pattern by which the application found who answers a request: an extension that a router puts into its requests.
+///
+/// With the feature `axum`, axum's own `MatchedPath` will do as well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route(pub String);
 
 /// What the application knows of a request: an extension that its authentication puts in before the limits are asked.
 ///
@@ -50,6 +56,16 @@ impl RequestContext {
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.claims.push((name.into(), value.into()));
         self
+    }
+
+    /// What is known of an attribute: of the user, a claim, or one of the application's own.
+    pub fn get(&self, attribute: &Attribute) -> Option<&str> {
+        match attribute {
+            Attribute::User => self.user.as_deref(),
+            Attribute::Claim(name) => find(&self.claims, name),
+            Attribute::Custom(name) => find(&self.attributes, name),
+            _ => None,
+        }
     }
 
     /// The request has this attribute, such as a plan. The first of a name counts.
@@ -167,7 +183,11 @@ impl Attributes for HttpAttributes<'_> {
             Attribute::Method => Some(self.method.as_str().as_bytes()),
             Attribute::Path => Some(self.uri().path().as_bytes()),
             Attribute::Host => return self.host(),
-            Attribute::User => self.context()?.user.as_deref().map(str::as_bytes),
+            Attribute::Route => {
+                let own = self.extensions.get::<Route>().map(|route| route.0.as_str());
+                own.or_else(|| axum_route(self.extensions)).map(str::as_bytes)
+            }
+            Attribute::Bearer => self.header(header::AUTHORIZATION).and_then(bearer_token),
             Attribute::ApiKey => self.header(self.api_key),
             Attribute::Header(name) => self.header(name.as_str()),
             Attribute::Query(name) => return query_value(self.uri().path_and_query()?.as_str(), name),
@@ -176,16 +196,14 @@ impl Attributes for HttpAttributes<'_> {
                 let all = self.headers.get_all(header::COOKIE).iter();
                 all.map(http::HeaderValue::as_bytes).find_map(|header| cookie_value(header, name))
             }
-            Attribute::Claim(name) => find(&self.context()?.claims, name),
-            Attribute::Custom(name) => find(&self.context()?.attributes, name),
-            _ => None,
+            known => self.context()?.get(known).map(str::as_bytes),
         };
         value.map(Cow::Borrowed)
     }
 }
 
-fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a [u8]> {
-    pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_bytes())
+fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
 /// The URI before axum took off the part that a router is nested under.
@@ -196,6 +214,16 @@ fn full_uri(extensions: &Extensions) -> Option<&Uri> {
 
 #[cfg(not(feature = "axum"))]
 const fn full_uri(_: &Extensions) -> Option<&Uri> {
+    None
+}
+
+#[cfg(feature = "axum")]
+fn axum_route(extensions: &Extensions) -> Option<&str> {
+    extensions.get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str)
+}
+
+#[cfg(not(feature = "axum"))]
+const fn axum_route(_: &Extensions) -> Option<&str> {
     None
 }
 
@@ -230,6 +258,7 @@ mod tests {
             .header("X-Api-Key", "k")
             .header("X-Api-Key", "second")
             .header("Cookie", "a=1")
+            .header("Authorization", "Bearer t-1")
             .header("Cookie", "sid=s; b=2")
             .body(())
             .unwrap();
@@ -240,6 +269,7 @@ mod tests {
                 .claim("plan", "tin")
                 .attribute("plan", "free"),
         );
+        request.extensions_mut().insert(Route("/users/{id}".to_owned()));
         request.extensions_mut().insert(Peer("[::ffff:203.0.113.7]:80".parse().unwrap()));
         let seen = HttpAttributes::of(&request);
         assert_eq!((seen.path(), seen.ip()), ("/a%2Fb", None));
@@ -262,6 +292,8 @@ mod tests {
             ("claim:plan", Some("gold")),
             ("claim:other", None),
             ("attribute:plan", Some("free")),
+            ("bearer", Some("t-1")),
+            ("route", Some("/users/{id}")),
         ] {
             assert_eq!(get(&seen, name).as_deref(), value, "{name}");
         }

@@ -8,10 +8,14 @@ use serde::Serialize;
 use tollgate_core::Retry;
 use tollgate_policy::{PolicyVerdict, Verdict};
 
+use crate::grpc;
 use crate::numbers::{clamped, is_limited, retry_s, window_s};
 
 /// The value of `error.code`.
 pub const ERROR_CODE: &str = "RATE_LIMIT_EXCEEDED";
+
+/// The same where a request could not be decided.
+pub const UNAVAILABLE_CODE: &str = "RATE_LIMIT_UNAVAILABLE";
 
 /// The body of a 429, as JSON: `{"error": {"code": …, "message": …, "details": …, "recovery_suggestions": …}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +29,7 @@ pub struct Denial {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DenialError {
-    /// Always [`ERROR_CODE`]: what a program asks for.
+    /// What a program asks for: [`ERROR_CODE`], or [`UNAVAILABLE_CODE`] of a request that could not be decided.
     pub code: &'static str,
     /// What happened, for people.
     pub message: String,
@@ -59,7 +63,20 @@ pub fn response_body_without_policy(verdict: &Verdict) -> Denial {
 }
 
 impl Denial {
-    fn of(verdict: &Verdict, hide_policy: bool) -> Self {
+    /// What is told of a request that could not be decided.
+    fn unavailable(message: &str) -> Self {
+        let details = DenialDetails { limit: None, window_seconds: None, retry_after_seconds: Some(1) };
+        let recovery_suggestions = vec!["Wait a second before sending this request again.".into()];
+        let error = DenialError {
+            code: UNAVAILABLE_CODE,
+            message: message.to_owned(),
+            details,
+            recovery_suggestions,
+        };
+        Self { error }
+    }
+
+    pub(crate) fn of(verdict: &Verdict, hide_policy: bool) -> Self {
         let deciding = verdict.deciding();
         let limited = deciding.filter(is_limited);
         let details = DenialDetails {
@@ -79,6 +96,21 @@ impl Denial {
             too_many(&policy, deciding.as_ref(), details)
         };
         Self { error: DenialError { code: ERROR_CODE, message, details, recovery_suggestions } }
+    }
+
+    /// The answer to a request that could not be decided, with the status 503; of gRPC, if its `content_type` is. Why is
+    /// nobody's business outside.
+    pub fn undecided(content_type: Option<&[u8]>) -> Response<Bytes> {
+        const MESSAGE: &str =
+            "The limits of this service cannot be checked at the moment. Try again in a second.";
+
+        if grpc::is_grpc(content_type) {
+            return grpc::undecided(MESSAGE);
+        }
+        let mut answer = Self::unavailable(MESSAGE).to_response();
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        answer
     }
 
     /// The body as JSON.

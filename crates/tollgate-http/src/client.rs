@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::{HeaderMap, HeaderName};
-use ipnet::{IpNet, Ipv4Net};
-use tollgate_policy::canonical;
+use http::HeaderMap;
+use ipnet::IpNet;
+use tollgate_policy::{NetworkError, Networks, canonical};
 
 /// The header in which a proxy says for whom it forwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -32,7 +32,7 @@ pub enum ForwardingHeader {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
-    networks: Vec<IpNet>,
+    networks: Networks,
     header: ForwardingHeader,
 }
 
@@ -41,8 +41,8 @@ pub struct TrustedProxies {
 #[non_exhaustive]
 pub enum ProxyError {
     /// It is neither an address nor a network.
-    #[error("`{0}` is not an address or a network; write `10.0.0.0/8`, `fd00::/8` or `192.0.2.1`")]
-    Syntax(String),
+    #[error(transparent)]
+    Syntax(#[from] NetworkError),
     /// It holds every address.
     #[error(
         "`{0}` trusts everyone, so that each client could choose its own address; name the networks of your proxies"
@@ -50,15 +50,25 @@ pub enum ProxyError {
     Everyone(String),
 }
 
+impl ForwardingHeader {
+    /// Its name, in small letters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
+}
+
 impl TrustedProxies {
     /// Nobody is believed.
     pub const fn none() -> Self {
-        Self { networks: Vec::new(), header: ForwardingHeader::XForwardedFor }
+        Self { networks: Networks::none(), header: ForwardingHeader::XForwardedFor }
     }
 
     /// These networks are believed.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
-        Self { networks: networks.into_iter().map(plain).collect(), header: ForwardingHeader::default() }
+        Self { networks: Networks::new(networks), header: ForwardingHeader::default() }
     }
 
     /// The networks and addresses of these texts are believed.
@@ -66,17 +76,12 @@ impl TrustedProxies {
     /// # Errors
     /// If one of them is no network, or holds every address.
     pub fn parse<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<Self, ProxyError> {
-        let parsed = texts.into_iter().map(|text| {
-            let text = text.as_ref().trim();
-            let shown = || text.chars().take(60).collect::<String>();
-            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            match network {
-                Ok(network) if plain(network).prefix_len() == 0 => Err(ProxyError::Everyone(shown())),
-                Ok(network) => Ok(network),
-                Err(_) => Err(ProxyError::Syntax(shown())),
-            }
-        });
-        parsed.collect::<Result<Vec<_>, _>>().map(Self::new)
+        let networks = Networks::parse(texts)?;
+        let everyone = networks.iter().find(|network| network.prefix_len() == 0);
+        match everyone {
+            Some(everyone) => Err(ProxyError::Everyone(everyone.to_string())),
+            None => Ok(Self { networks, header: ForwardingHeader::default() }),
+        }
     }
 
     /// They write this header.
@@ -98,20 +103,8 @@ impl TrustedProxies {
 
     /// Whether this address is believed.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = canonical(address);
-        self.networks.iter().any(|network| network.contains(&address))
+        self.networks.contains(address)
     }
-}
-
-/// The network as canonical addresses are in it: one of IPv4-mapped addresses becomes one of IPv4 addresses.
-fn plain(network: IpNet) -> IpNet {
-    let mapped = match (canonical(network.network()), network) {
-        (IpAddr::V4(v4), IpNet::V6(v6)) => {
-            v6.prefix_len().checked_sub(96).and_then(|prefix| Ipv4Net::new(v4, prefix).ok())
-        }
-        _ => None,
-    };
-    mapped.map_or(network, IpNet::V4)
 }
 
 /// The most entries of forwarding headers that are looked at, from the right.
@@ -140,21 +133,31 @@ const BYTES_MAX: usize = 4_096;
 /// # Ok::<(), tollgate_http::ProxyError>(())
 /// ```
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpAddr {
+    let values = || headers.get_all(proxies.header.name()).iter().map(http::HeaderValue::as_bytes);
+    client_address_by(peer, proxies, values)
+}
+
+/// Like [`client_address`], for headers of another library: `values` are those of the [header](TrustedProxies::header) that
+/// the proxies write, in their order. It is asked only if the peer is one of them.
+pub fn client_address_by<'h, V: DoubleEndedIterator<Item = &'h [u8]>>(
+    peer: IpAddr,
+    proxies: &TrustedProxies,
+    values: impl FnOnce() -> V,
+) -> IpAddr {
     let peer = canonical(peer);
-    if proxies.contains(peer) { forwarded(peer, headers, proxies).unwrap_or(peer) } else { peer }
+    if proxies.contains(peer) { forwarded(peer, values(), proxies).unwrap_or(peer) } else { peer }
 }
 
 /// Whom a trusted peer forwards for; `None` if the header cannot be believed.
-fn forwarded(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> Option<IpAddr> {
-    const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-    let (name, is_list) = match proxies.header {
-        ForwardingHeader::XForwardedFor => (X_FORWARDED_FOR, true),
-        ForwardingHeader::Forwarded => (http::header::FORWARDED, false),
-    };
+fn forwarded<'h>(
+    peer: IpAddr,
+    values: impl DoubleEndedIterator<Item = &'h [u8]>,
+    proxies: &TrustedProxies,
+) -> Option<IpAddr> {
+    let is_list = proxies.header == ForwardingHeader::XForwardedFor;
     let (mut last, mut hops, mut bytes_left) = (peer, 0, BYTES_MAX);
     // Repeated headers are one list, in their order; it is read backwards.
-    for value in headers.get_all(name).iter().rev() {
-        let whole = value.as_bytes();
+    for whole in values.rev() {
         let mut rest = &whole[whole.len().saturating_sub(bytes_left)..];
         let is_cut = rest.len() < whole.len();
         bytes_left -= rest.len();

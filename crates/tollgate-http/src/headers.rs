@@ -8,6 +8,25 @@ use tollgate_policy::{HeaderValues, PolicyVerdict, Verdict};
 
 use crate::numbers::{clamped, enforced, is_limited, retry_s, tightest, whole_again_s, window_s};
 
+/// The headers of an answer, of whichever library.
+pub trait AnswerHeaders {
+    /// Whether there is one of this name.
+    fn has(&self, name: &HeaderName) -> bool;
+
+    /// Adds one, beside others of its name.
+    fn add(&mut self, name: HeaderName, value: HeaderValue);
+}
+
+impl AnswerHeaders for HeaderMap {
+    fn has(&self, name: &HeaderName) -> bool {
+        self.contains_key(name)
+    }
+
+    fn add(&mut self, name: HeaderName, value: HeaderValue) {
+        self.append(name, value);
+    }
+}
+
 /// A family of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -117,12 +136,22 @@ impl HeaderOptions {
         self.hide_policy
     }
 
+    /// Whether no headers are added.
+    pub const fn is_none(&self) -> bool {
+        self.styles == 0
+    }
+
+    /// Whether a header tells the time of day.
+    pub(crate) fn tells_time(self) -> bool {
+        self.has(HeaderStyle::XRateLimit) && self.x_reset == ResetStyle::Epoch
+    }
+
     /// Adds the headers for a verdict that was given `now_unix_s` seconds after the Unix epoch.
     ///
     /// A header that is there already stays, as an inner layer or the handler knows better; the lists `RateLimit` and
     /// `RateLimit-Policy` get further items.
-    pub fn write(&self, verdict: &Verdict, now_unix_s: u64, headers: &mut HeaderMap) {
-        if self.styles == 0 {
+    pub fn write(&self, verdict: &Verdict, now_unix_s: u64, headers: &mut impl AnswerHeaders) {
+        if self.is_none() {
             return;
         }
         if self.has(HeaderStyle::RetryAfter)
@@ -144,7 +173,7 @@ impl HeaderOptions {
         }
     }
 
-    fn write_ietf(self, verdict: &Verdict, headers: &mut HeaderMap) {
+    fn write_ietf(self, verdict: &Verdict, headers: &mut impl AnswerHeaders) {
         const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
         const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
         let (mut quotas, mut states) = (String::new(), String::new());
@@ -178,7 +207,7 @@ impl HeaderOptions {
         }
         for (name, list) in [(RATELIMIT_POLICY, quotas), (RATELIMIT, states)] {
             if let Some(value) = text(list) {
-                headers.append(name, value);
+                headers.add(name, value);
             }
         }
     }
@@ -188,7 +217,7 @@ impl HeaderOptions {
         verdict: &Verdict,
         policy: &PolicyVerdict<'_>,
         now_unix_s: u64,
-        headers: &mut HeaderMap,
+        headers: &mut impl AnswerHeaders,
     ) {
         const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
         const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
@@ -215,16 +244,16 @@ impl HeaderOptions {
             set(headers, X_REMAINING, remaining);
             set(headers, X_RESET, reset);
             if !self.hide_policy
-                && !headers.contains_key(X_POLICY)
+                && !headers.has(&X_POLICY)
                 && let Ok(name) = HeaderValue::from_str(policy.policy.name())
             {
-                headers.insert(X_POLICY, name);
+                headers.add(X_POLICY, name);
             }
         }
     }
 
     /// The policies' own headers. If two policies set the same one, the tighter wins.
-    fn write_custom(self, verdict: &Verdict, headers: &mut HeaderMap) {
+    fn write_custom(self, verdict: &Verdict, headers: &mut impl AnswerHeaders) {
         if enforced(verdict).all(|policy| policy.policy.headers().is_empty()) {
             return;
         }
@@ -239,7 +268,7 @@ impl HeaderOptions {
     }
 }
 
-fn write_own(policy: &PolicyVerdict<'_>, name: &str, headers: &mut HeaderMap) {
+fn write_own(policy: &PolicyVerdict<'_>, name: &str, headers: &mut impl AnswerHeaders) {
     const UNLIMITED: &str = "18446744073709551615";
     let number = |number| if is_limited(policy) { clamped(number) } else { u64::MAX };
     let retry_after_s = match policy.retry_after {
@@ -259,21 +288,21 @@ fn write_own(policy: &PolicyVerdict<'_>, name: &str, headers: &mut HeaderMap) {
             continue;
         }
         if let (Ok(name), Some(value)) = (HeaderName::from_bytes(own.name().as_bytes()), text(value))
-            && !headers.contains_key(&name)
+            && !headers.has(&name)
         {
-            headers.insert(name, value);
+            headers.add(name, value);
         }
     }
 }
 
 /// What a policy is called whose name is kept secret: `default`, `2`, `3`.
-struct Alias {
+pub(crate) struct Alias {
     digits: [u8; 20],
     start: usize,
 }
 
 impl Alias {
-    fn new(index: usize) -> Self {
+    pub(crate) fn new(index: usize) -> Self {
         let (mut digits, mut start, mut rest) = ([b'0'; 20], 20, index + 1);
         while rest > 0 && start > 0 {
             start -= 1;
@@ -283,7 +312,7 @@ impl Alias {
         Self { digits, start }
     }
 
-    fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match &self.digits[self.start..] {
             b"1" => "default",
             digits => std::str::from_utf8(digits).unwrap_or_default(),
@@ -303,8 +332,10 @@ fn push_string(list: &mut String, text: &str) {
     list.push('"');
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, number: u64) {
-    headers.entry(name).or_insert_with(|| HeaderValue::from(number));
+fn set(headers: &mut impl AnswerHeaders, name: HeaderName, number: u64) {
+    if !headers.has(&name) {
+        headers.add(name, HeaderValue::from(number));
+    }
 }
 
 /// A value of a text that is not empty, without copying it.

@@ -8,7 +8,9 @@
 //! | choose the headers of answers | [`HeaderOptions`] |
 //! | write the body of a 429 | [`RateLimitLayer::on_denied`], [`Denial`] |
 //! | leave health checks alone | [`RateLimitLayer::skip_paths`], [`RateLimitLayer::skip`] |
-//! | know in a handler what is left | the extension `Arc<Verdict>` |
+//! | know in a handler what is left | [`RateLimitLayer::share_verdict`] |
+//! | count by something of one's own | [`RateLimitLayer::attribute`] |
+//! | charge by the answer | [`RateLimitLayer::settle`] |
 //!
 //! # axum
 //! The gate below is what the `tollgate` crate brings ready-made: policies, and a store that counts.
@@ -20,8 +22,8 @@
 //! use axum::routing::{get, post};
 //! use axum::{Extension, Router};
 //! use tollgate_core::KeySeed;
-//! use tollgate_http::{Gatekeeper, HeaderOptions, RateLimitLayer, TrustedProxies};
-//! use tollgate_policy::{Attributes, Config, Format, PolicySet, Verdict};
+//! use tollgate_http::{Checking, Gatekeeper, HeaderOptions, RateLimitLayer, TrustedProxies};
+//! use tollgate_policy::{Attributes, Config, Format, PolicySet, Settlement, Verdict};
 //! use tollgate_store::{LocalStore, MemoryStore};
 //!
 //! struct Gate {
@@ -30,11 +32,15 @@
 //! }
 //!
 //! impl Gatekeeper for Gate {
-//!     fn check<A: Attributes + ?Sized>(&self, request: &A) -> Verdict {
+//!     fn check<A: Attributes + ?Sized>(self: &Arc<Self>, request: &A, cost: Option<u32>) -> Checking {
 //!         let now = self.store.now();
-//!         let plan = self.policies.plan(request, now, None);
+//!         let plan = self.policies.plan(request, now, cost);
 //!         let answer = self.store.acquire_at(now, &plan.groups());
-//!         plan.verdict(&self.policies, answer)
+//!         Checking::Done(plan.verdict(&self.policies, answer))
+//!     }
+//!
+//!     fn settle(self: &Arc<Self>, _: &Verdict, _: Settlement) {
+//!         // Nothing is given back in this example.
 //!     }
 //! }
 //!
@@ -52,7 +58,8 @@
 //!         // Only the load balancer may say who the client is.
 //!         .trusted_proxies(TrustedProxies::parse(["10.0.0.0/8"])?)
 //!         .headers(HeaderOptions::default().hide_policy(true))
-//!         .skip_paths(["/healthz"]);
+//!         .skip_paths(["/healthz"])
+//!         .share_verdict();
 //!
 //!     let app = Router::new()
 //!         .route("/", get(|Extension(verdict): Extension<Arc<Verdict>>| async move {
@@ -95,22 +102,33 @@
 //! }
 //! ```
 //!
+//! Clients whose `Accept` asks for `application/problem+json` get [`ProblemDetails`] instead, and clients of gRPC the status
+//! `RESOURCE_EXHAUSTED` with a `google.rpc.RetryInfo`.
+//!
 //! # Limits of this version
-//! * [`Gatekeeper`] answers at once: limits whose state is in this process fit it, a store over the network does not.
-//! * What a request costs is decided before it runs; nothing is given back after the response.
-//! * A layer takes one decision for each request. Two layers on one route are two decisions: the answer's lists then
-//!   hold the items of both, and the other headers those of the inner one.
-//! * Answers to clients of gRPC are HTTP 429s like all others.
+//! A layer takes one decision for each request. Two layers on one route are two decisions: the answer's lists then hold the
+//! items of both, and the other headers those of the inner one.
 
 mod attributes;
 mod body;
 mod client;
+mod gatekeeper;
+mod grpc;
 mod headers;
 mod layer;
+mod meter;
 mod numbers;
+mod problem;
 
-pub use attributes::{API_KEY_HEADER, HttpAttributes, Peer, RequestContext};
-pub use body::{Denial, DenialDetails, DenialError, ERROR_CODE, response_body, response_body_without_policy};
-pub use client::{ForwardingHeader, ProxyError, TrustedProxies, client_address};
-pub use headers::{HeaderOptions, HeaderStyle, ResetStyle};
-pub use layer::{Gatekeeper, RateLimitBody, RateLimitLayer, RateLimitService, ResponseFuture};
+pub use attributes::{API_KEY_HEADER, HttpAttributes, Peer, RequestContext, Route};
+pub use body::{
+    Denial, DenialDetails, DenialError, ERROR_CODE, UNAVAILABLE_CODE, response_body,
+    response_body_without_policy,
+};
+pub use client::{ForwardingHeader, ProxyError, TrustedProxies, client_address, client_address_by};
+pub use gatekeeper::{Checking, Gatekeeper, Undecided, Waiting};
+pub use headers::{AnswerHeaders, HeaderOptions, HeaderStyle, ResetStyle};
+pub use layer::{ActualCost, RateLimitBody, RateLimitLayer, RateLimitService, Rejection, ResponseFuture};
+pub use meter::BodyMeter;
+pub use problem::{DenialForm, ProblemDetails};
+pub use tollgate_policy::{NetworkError, Networks};

@@ -48,7 +48,7 @@ async fn a_real_server_limits_by_address() {
                 verdict.deciding().map_or("nobody".to_owned(), |policy| policy.policy.name().to_owned())
             }),
         )
-        .layer(RateLimitLayer::new(Gate::new(ONE)));
+        .layer(RateLimitLayer::new(Gate::new(ONE)).share_verdict());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Either, Empty, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use support::{Gate, NOW_S, from_peer, lines};
 use tollgate_http::{
     ForwardingHeader, HeaderOptions, HeaderStyle, RateLimitLayer, RequestContext, TrustedProxies,
@@ -115,7 +115,7 @@ async fn what_is_skipped_counts_nowhere() {
 
 #[tokio::test]
 async fn a_denial_can_have_any_answer() {
-    let layer = RateLimitLayer::new(Gate::new(ONE)).on_denied(|verdict| {
+    let layer = RateLimitLayer::new(Gate::new(ONE)).on_denied(|_, verdict| {
         let name = verdict.deciding().map_or("?", |policy| policy.policy.name());
         Response::builder()
             .status(503)
@@ -149,7 +149,7 @@ async fn a_hidden_policy_is_hidden_everywhere() {
 
 #[tokio::test]
 async fn a_handler_sees_the_verdict() {
-    let layer = RateLimitLayer::new(Gate::new(ONE));
+    let layer = RateLimitLayer::new(Gate::new(ONE)).share_verdict();
     let service = layer.layer(service_fn(async |request: Request<String>| {
         let verdict = request.extensions().get::<Arc<Verdict>>().unwrap();
         let left = verdict.deciding().unwrap().remaining();
@@ -174,7 +174,7 @@ async fn any_body_will_do_and_errors_come_through() {
     let opaque =
         layer.layer(service_fn(async |_: Request<Opaque>| Ok::<_, Infallible>(Response::new(Opaque))));
     let response = opaque.oneshot(Request::new(Opaque)).await.unwrap();
-    assert!(matches!(response.into_body(), Either::Left(Opaque)));
+    assert!(matches!(response.into_body().into_inner(), Some(Opaque)));
 
     let failing = layer.layer(service_fn(async |_: Request<()>| Err::<Response<()>, _>("broken")));
     assert_eq!(failing.oneshot(Request::new(())).await.err(), Some("broken"));

@@ -24,6 +24,7 @@
 
 mod address;
 mod attribute;
+mod condition;
 mod config;
 mod header;
 mod key_part;
@@ -33,12 +34,14 @@ mod policy;
 mod problem;
 mod schedule;
 mod set;
+mod settlement;
 mod verdict;
 
-pub use address::{canonical, network};
+pub use address::{NetworkError, Networks, canonical, network};
 pub use attribute::{
     Attribute, Attributes, Request, UnknownAttribute, bearer_token, cookie_value, host_name, query_value,
 };
+pub use condition::{Condition, Like};
 pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError, StoreConfig};
 pub use header::{CustomHeader, HeaderValues};
 pub use key_part::{KeyPart, UnknownKey};
@@ -46,4 +49,5 @@ pub use plan::{Asked, Plan};
 pub use policy::{Policy, PolicyLimit, Variant};
 pub use problem::{Problem, Problems};
 pub use set::PolicySet;
+pub use settlement::Settlement;
 pub use verdict::{PolicyVerdict, Verdict};

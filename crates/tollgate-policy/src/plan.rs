@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Group, Hit, KeyHash};
+use tollgate_core::{Answer, Combine, Group, Hit, KeyHash, Outcome};
 
 use crate::policy::Policy;
 use crate::set::PolicySet;
@@ -81,6 +81,12 @@ impl<'s> Plan<'s> {
         &self.hits
     }
 
+    /// For each policy that applies its index in [`PolicySet::policies`], and whether it admits the request if these are the
+    /// outcomes of the hits.
+    pub fn admissions(&self, outcomes: &[Outcome]) -> impl Iterator<Item = (usize, bool)> {
+        admissions(self.set, &self.parts, outcomes)
+    }
+
     /// The hits as the store wants them: a group for each policy.
     pub fn groups(&self) -> SmallVec<[Group<'_>; 4]> {
         let group = |part: &Part| {
@@ -138,6 +144,24 @@ impl<'s> Plan<'s> {
     pub fn verdict(&self, set: &Arc<PolicySet>, answer: Answer) -> Verdict {
         self.detach(set).verdict(answer)
     }
+}
+
+/// For each part its policy, and whether that admits the request.
+pub(crate) fn admissions(
+    set: &PolicySet,
+    parts: &[Part],
+    outcomes: &[Outcome],
+) -> impl Iterator<Item = (usize, bool)> {
+    parts.iter().map(|part| {
+        let outcomes = outcomes.get(part.hits()).unwrap_or_default();
+        (part.policy as usize, admitted(set.compiled(part.policy).combine, outcomes))
+    })
+}
+
+/// Whether enough limits admit a request.
+pub(crate) fn admitted(combine: Combine, outcomes: &[Outcome]) -> bool {
+    let admitting = outcomes.iter().filter(|outcome| outcome.decision.allowed).count();
+    combine.admits(admitting, outcomes.len())
 }
 
 /// What a request asked of the store, to be asked later or again. It keeps the policies alive.

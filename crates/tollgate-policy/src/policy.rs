@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tollgate_core::{Combine, Limit, LimitId, Sharing};
 
 use crate::attribute::Attribute;
+use crate::condition::Condition;
 use crate::header::CustomHeader;
 use crate::key_part::KeyPart;
 use crate::path::Pattern;
@@ -32,14 +33,9 @@ pub struct Policy {
     pub(crate) cost: u32,
     pub(crate) sharing: Sharing,
     pub(crate) replaces: Vec<String>,
+    /// Whether it replaces all policies but those that do so too.
+    pub(crate) replaces_all: bool,
     pub(crate) headers: Vec<CustomHeader>,
-}
-
-/// An attribute and the values of it that a policy applies to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Condition {
-    pub(crate) attribute: Attribute,
-    pub(crate) values: Vec<String>,
 }
 
 /// How a request's tier is found.
@@ -115,7 +111,7 @@ impl Policy {
     pub(crate) fn reads_path(&self) -> bool {
         let is_path = |attribute: &Attribute| *attribute == Attribute::Path;
         !self.paths.is_empty()
-            || self.conditions.iter().any(|condition| is_path(&condition.attribute))
+            || self.conditions.iter().filter_map(Condition::attribute).any(is_path)
             || self.key.iter().any(KeyPart::reads_path)
             || self.tiers.as_ref().is_some_and(|tiers| match &tiers.source {
                 TierSource::Attribute(attribute) | TierSource::Lookup { by: attribute, .. } => {
@@ -124,9 +120,9 @@ impl Policy {
             })
     }
 
-    /// The further conditions, each an attribute and the values it may have.
-    pub fn conditions(&self) -> impl Iterator<Item = (&Attribute, &[String])> {
-        self.conditions.iter().map(|condition| (&condition.attribute, condition.values.as_slice()))
+    /// The further conditions, all of which must hold.
+    pub fn conditions(&self) -> &[Condition] {
+        &self.conditions
     }
 
     /// What it counts by, as it is written in a policy file.
@@ -152,6 +148,11 @@ impl Policy {
     /// What it says of the store that nodes share.
     pub const fn sharing(&self) -> Sharing {
         self.sharing
+    }
+
+    /// Whether no policy applies where this one does, but those of which the same is said.
+    pub const fn replaces_all(&self) -> bool {
+        self.replaces_all
     }
 
     /// The policies that do not apply where this one does.

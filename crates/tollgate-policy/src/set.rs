@@ -8,6 +8,7 @@ use tollgate_core::{Combine, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, Time
 
 use crate::address::network;
 use crate::attribute::{Attribute, Attributes, host};
+use crate::condition::Condition;
 use crate::config::Config;
 use crate::key_part::KeyPart;
 use crate::path::{PathTree, Pattern, normalized};
@@ -59,14 +60,16 @@ struct CompiledVariant {
 }
 
 impl Compiled {
-    fn new(policy: Policy, indexes: &HashMap<String, u32>, seed: KeySeed) -> Self {
+    /// `plain` are the indexes of the policies that do not replace all others.
+    fn new(policy: Policy, indexes: &HashMap<String, u32>, plain: &[u32], seed: KeySeed) -> Self {
         let compiled = |variant: &Variant| CompiledVariant {
             first: number(&policy, variant, seed),
             limits: variant.limits.iter().map(|limit| (limit.id, limit.limit)).collect(),
         };
         Self {
-            // The first condition, or else the method, is what the policy was found by: see `Candidates::add`.
+            // The first value, or else the method, is what the policy was found by: see `Candidates::add`.
             is_conditional: policy.conditions.len() + usize::from(!policy.methods.is_empty()) > 1
+                || policy.conditions.iter().any(|condition| !matches!(condition, Condition::Is { .. }))
                 || policy.schedule.is_some()
                 || policy.tiers.is_some(),
             shadow: policy.shadow,
@@ -74,7 +77,11 @@ impl Compiled {
             cost: policy.cost,
             key: policy.key.iter().cloned().collect(),
             variants: policy.variants.iter().map(compiled).collect(),
-            replaces: policy.replaces.iter().filter_map(|name| indexes.get(name).copied()).collect(),
+            replaces: if policy.replaces_all {
+                plain.into()
+            } else {
+                policy.replaces.iter().filter_map(|name| indexes.get(name).copied()).collect()
+            },
             policy: Box::new(policy),
         }
     }
@@ -126,9 +133,14 @@ impl PolicySet {
                 paths.entry(path).add(policy, Candidate { policy: index, pattern });
             }
         }
+        let plain: Vec<u32> = (0_u32..)
+            .zip(&config.policies)
+            .filter(|(_, policy)| !policy.replaces_all)
+            .map(|(index, _)| index)
+            .collect();
         let reads_path = config.policies.iter().any(Policy::reads_path);
         let policies: Vec<Compiled> =
-            config.policies.into_iter().map(|policy| Compiled::new(policy, &indexes, seed)).collect();
+            config.policies.into_iter().map(|policy| Compiled::new(policy, &indexes, &plain, seed)).collect();
         Self {
             has_replacements: policies.iter().any(|policy| !policy.replaces.is_empty()),
             policies,
@@ -307,9 +319,14 @@ impl PolicySet {
 /// The longest value that is part of a key as it is; what is longer is cut here and its length noted.
 const VALUE_BYTES_MAX: usize = 4_096;
 
+/// A value as far as it is looked at.
+fn cut(value: &[u8]) -> &[u8] {
+    &value[..value.len().min(VALUE_BYTES_MAX)]
+}
+
 /// Adds a value of any length in bounded time.
 fn push_value(builder: &mut KeyBuilder, value: &[u8]) {
-    builder.push(&value[..value.len().min(VALUE_BYTES_MAX)]);
+    builder.push(cut(value));
     if value.len() > VALUE_BYTES_MAX {
         builder.push(&value.len());
     }
@@ -344,7 +361,10 @@ fn number(policy: &Policy, variant: &Variant, seed: KeySeed) -> u64 {
 
 impl Candidates {
     fn add(&mut self, policy: &Policy, candidate: Candidate) {
-        let condition = policy.conditions.first().map(|first| (&first.attribute, first.values.clone()));
+        let condition = policy.conditions.iter().find_map(|condition| match condition {
+            Condition::Is { attribute, values } => Some((attribute, values.clone())),
+            _ => None,
+        });
         let method = (!policy.methods.is_empty()).then(|| (&Attribute::Method, policy.methods.clone()));
         let Some((attribute, values)) = condition.or(method) else {
             return self.always.push(candidate);
@@ -384,7 +404,12 @@ impl Policy {
                 .is_some_and(|value| values.iter().any(|one| one.as_bytes() == &*value))
         };
         (self.methods.is_empty() || is_one_of(&Attribute::Method, &self.methods))
-            && self.conditions.iter().all(|condition| is_one_of(&condition.attribute, &condition.values))
+            && self.conditions.iter().all(|condition| match condition {
+                Condition::Is { attribute, values } => is_one_of(attribute, values),
+                Condition::Like { attribute, patterns } => value(request, attribute, path)
+                    .is_some_and(|value| patterns.iter().any(|like| like.matches(cut(&value)))),
+                Condition::From(networks) => request.ip().is_some_and(|ip| networks.contains(ip)),
+            })
     }
 
     /// Which set of limits a request gets.

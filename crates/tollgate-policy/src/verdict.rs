@@ -1,9 +1,9 @@
 //! What all policies together say of a request.
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Combine, Grant, Hit, Limit, Nanos, Outcome, Outcomes, Retry, Source};
+use tollgate_core::{Answer, Grant, Hit, Limit, Nanos, Outcome, Outcomes, Retry, Source};
 
-use crate::plan::{Asked, Part};
+use crate::plan::{Asked, Part, admissions, admitted};
 use crate::policy::{Policy, PolicyLimit};
 
 /// The answer to a request: whether it passes, and what each policy that applied said.
@@ -56,10 +56,7 @@ impl Verdict {
     /// For each policy that applied its index in [`PolicySet::policies`](crate::PolicySet::policies), and whether it admitted the request: what
     /// statistics need, at less cost than [`policies`](Self::policies).
     pub fn admissions(&self) -> impl Iterator<Item = (usize, bool)> {
-        self.asked.parts.iter().map(|part| {
-            let outcomes = self.outcomes.get(part.hits()).unwrap_or_default();
-            (part.policy as usize, admitted(self.asked.set.compiled(part.policy).combine, outcomes))
-        })
+        admissions(&self.asked.set, &self.asked.parts, &self.outcomes)
     }
 
     /// The policy that decided: if the request is denied, the one that denies it for the longest; else the one with the
@@ -116,12 +113,6 @@ impl Verdict {
             outcomes,
         }
     }
-}
-
-/// Whether enough limits admit a request.
-fn admitted(combine: Combine, outcomes: &[Outcome]) -> bool {
-    let admitting = outcomes.iter().filter(|outcome| outcome.decision.allowed).count();
-    combine.admits(admitting, outcomes.len())
 }
 
 impl<'v> PolicyVerdict<'v> {

@@ -713,3 +713,65 @@ proptest! {
         prop_assert!(applied(&set, &from_ip("POST", &path)).contains(&"login"), "{}", path);
     }
 }
+
+#[test]
+fn lists_admit_and_deny_by_network_value_and_pattern() {
+    let desk = Desk::new(policies(
+        "
+policies:
+  - name: monitoring
+    match: { ip: [10.0.0.0/8, 2001:db8:1::/48, 192.0.2.1] }
+    key: global
+    limit: unlimited
+    replaces: '*'
+  - { name: trusted-too, match: { where: { api_key: [k-1] } }, key: global, limit: unlimited, replaces: '*' }
+  - { name: blocked, match: { ip: 203.0.113.0/24 }, key: global, limit: 0/minute }
+  - name: scrapers
+    match: { where: { header:user-agent: { like: ['*Scrapy*', 'curl/*'] }, method: GET } }
+    key: ip
+    limit: 1/minute
+  - { name: default, key: ip, limit: 1000/hour }
+",
+    ));
+    let from = |ip: &str| Request::new("GET", "/").with_ip(ip.parse().unwrap());
+    let agent = |agent: &str| from("198.51.100.1").with_header("user-agent", agent);
+    for (request, policies) in [
+        (from("10.1.2.3"), vec!["monitoring"]),
+        (from("::ffff:10.1.2.3"), vec!["monitoring"]),
+        (from("2001:db8:1:2::3"), vec!["monitoring"]),
+        (from("192.0.2.1"), vec!["monitoring"]),
+        (from("10.1.2.3").with_api_key("k-1"), vec!["monitoring", "trusted-too"]),
+        (from("192.0.2.2"), vec!["default"]),
+        (from("203.0.113.77"), vec!["blocked", "default"]),
+        (from("203.0.113.77").with_api_key("k-1"), vec!["trusted-too"]),
+        (agent("My-SCRAPY/1"), vec!["scrapers", "default"]),
+        (agent("curl/8"), vec!["scrapers", "default"]),
+        (agent("a curl/8"), vec!["default"]),
+        (agent(&"x".repeat(1 << 20)), vec!["default"]),
+        // Without an address no network holds it.
+        (Request::default(), vec![]),
+    ] {
+        let plan = desk.set.plan(&request, NOW, None);
+        let names: Vec<&str> = plan.policies().map(Policy::name).collect();
+        assert_eq!(names, policies, "{}", request.path());
+    }
+    assert!(!desk.ask(&from("203.0.113.77")).is_allowed());
+    assert!(desk.ask(&from("203.0.113.77").with_api_key("k-1")).is_allowed());
+}
+
+#[test]
+fn wrong_lists_are_told_of() {
+    for (policy, says) in [
+        ("match: { ip: [10.0.0.0/33] }", "not an address or a network"),
+        ("match: { ip: { a: b } }", ""),
+        ("match: { where: { user: { like: [] , unlike: x } } }", "unknown setting `unlike`"),
+        ("match: { where: { user: {} } }", "there are no patterns"),
+        ("replaces: b", "replaces all others"),
+    ] {
+        let text = format!(
+            "policies: [{{ name: a, key: ip, limit: 1/minute, {policy} }}, {{ name: b, key: ip, limit: 1/minute, replaces: '*' }}]"
+        );
+        let problems = Config::parse("test", &text, Format::Yaml, &[]).unwrap_err().to_string();
+        assert!(problems.contains(says), "{problems}");
+    }
+}

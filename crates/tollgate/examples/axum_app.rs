@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/hello", get(hello))
         .route("/login", post(|| async { "welcome\n" }))
         .route("/healthz", get(|| async { "ok\n" }))
-        .layer(RateLimitLayer::new(gate).skip_paths(["/healthz"]));
+        .layer(RateLimitLayer::new(gate).skip_paths(["/healthz"]).share_verdict());
 
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tollgate_core::{KeyHash, KeySeed, Timestamp};
-use tollgate_policy::{Attributes, Config, Plan, PolicySet, Verdict};
-use tollgate_store::{LocalStore, MemoryStore, Store, StoreError, random_seed};
+use smallvec::SmallVec;
+use tollgate_core::{Answer, Grant, Group, Hit, KeyHash, KeySeed, Timestamp};
+use tollgate_policy::{Asked, Attributes, Config, KeyPart, Plan, PolicySet, Settlement, Verdict};
+use tollgate_store::{LocalStore, MemoryStore, Refund, Store, StoreError, random_seed};
 
+use crate::limiter::LimitOrQuota;
 use crate::reservation::Reservation;
 use crate::statistics::{Counters, Statistics};
 
@@ -36,6 +38,19 @@ impl Gate {
     /// A gate whose state is in this process's memory.
     pub fn new(config: Config) -> Self {
         Self::with_store(config, MemoryStore::default())
+    }
+
+    /// A gate with a single limit, for every request that has this key, in this process's memory.
+    ///
+    /// ```
+    /// use tollgate::{Gate, KeyPart, Quota, Request};
+    ///
+    /// let gate = Gate::per("api_key | ip".parse::<KeyPart>()?, Quota::per_minute(100));
+    /// assert!(gate.check(&Request::default().with_api_key("k-123")).is_allowed());
+    /// # Ok::<(), tollgate::UnknownKey>(())
+    /// ```
+    pub fn per(key: impl Into<KeyPart>, limit: impl Into<LimitOrQuota>) -> Self {
+        Self::new(Config::single([key.into()], limit.into().0))
     }
 }
 
@@ -72,7 +87,8 @@ impl<S> Gate<S> {
     }
 
     fn record(&self, verdict: &Verdict, timer: Option<Instant>) {
-        self.counters.record(verdict, timer.map(|started| started.elapsed()));
+        let took = timer.map(|started| started.elapsed());
+        self.counters.record(verdict.is_allowed(), verdict.admissions(), took);
     }
 }
 
@@ -101,6 +117,32 @@ impl<S: LocalStore> Gate<S> {
         let verdict = plan.verdict(&self.policies, answer);
         self.record(&verdict, timer);
         verdict
+    }
+
+    /// Like [`check`](Self::check) or [`check_n`](Self::check_n), with a verdict only if the request is denied, which costs less.
+    ///
+    /// ```
+    /// use tollgate::{Gate, KeyPart, Quota, Request};
+    ///
+    /// let gate = Gate::per(KeyPart::Ip, Quota::per_hour(1));
+    /// let request = Request::default().with_ip("203.0.113.7".parse()?);
+    /// assert!(gate.refusal(&request, None).is_none());
+    /// assert!(gate.refusal(&request, None).is_some());
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn refusal(&self, request: &(impl Attributes + ?Sized), cost: Option<u32>) -> Option<Verdict> {
+        let timer = self.timer();
+        let now = self.store.now();
+        let plan = self.policies.plan(request, now, cost);
+        let answer = self.store.acquire_at(now, &plan.groups());
+        if answer.allowed {
+            let took = timer.map(|started| started.elapsed());
+            self.counters.record(true, plan.admissions(&answer.outcomes), took);
+            return None;
+        }
+        let verdict = plan.verdict(&self.policies, answer);
+        self.record(&verdict, timer);
+        Some(verdict)
     }
 
     /// Decides several requests, and says what [`check`](Self::check) would say of one after the other: their states are
@@ -152,6 +194,32 @@ impl<S: LocalStore> Gate<S> {
         reservation.give_back(|refunds| LocalStore::refund(&self.store, refunds));
     }
 
+    /// Charges a request that has passed for what it really cost: gives back what was too much, or takes what was too little,
+    /// as far as it is there.
+    ///
+    /// ```
+    /// use tollgate::{Gate, KeyPart, Quota, Request, Settlement};
+    ///
+    /// let gate = Gate::per(KeyPart::Ip, Quota::per_hour(1_000));
+    /// let request = Request::new("POST", "/complete").with_ip("203.0.113.7".parse()?);
+    /// let verdict = gate.check_n(&request, 500);
+    /// // It took 120 tokens.
+    /// gate.settle(&verdict, Settlement::Actual(120));
+    /// assert_eq!(gate.peek(&request, Some(0)).deciding().map(|policy| policy.remaining()), Some(880));
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn settle(&self, verdict: &Verdict, settlement: Settlement) {
+        let now = self.store.now();
+        let (refunds, charges) = changes(verdict, settlement);
+        self.store.refund_at(now, &refunds);
+        for hit in charges {
+            let denied = self.store.acquire_at(now, &[Group::all(&[hit])]);
+            if let Some(rest) = rest(&hit, &denied) {
+                let _ = self.store.acquire_at(now, &[Group::all(&[rest])]);
+            }
+        }
+    }
+
     /// Says what [`check`](Self::check) would, at the policies' cost or at another, and takes nothing.
     pub fn peek(&self, request: &(impl Attributes + ?Sized), cost: Option<u32>) -> Verdict {
         let now = self.store.now();
@@ -186,6 +254,30 @@ impl<S: Store> Gate<S> {
         let verdict = plan.verdict(&self.policies, answer);
         self.record(&verdict, timer);
         Ok(verdict)
+    }
+
+    /// Decides what was [planned](tollgate_policy::Plan::detach).
+    pub async fn decide_async(&self, asked: Asked) -> Result<Verdict, StoreError> {
+        let timer = self.timer();
+        let answer = Store::acquire(&self.store, &asked.plan().groups()).await?;
+        let verdict = asked.verdict(answer);
+        self.record(&verdict, timer);
+        Ok(verdict)
+    }
+
+    /// Charges a request that has passed for what it really cost: see [`settle`](Gate::settle).
+    pub async fn settle_async(&self, verdict: &Verdict, settlement: Settlement) -> Result<(), StoreError> {
+        let (refunds, charges) = changes(verdict, settlement);
+        if !refunds.is_empty() {
+            Store::refund(&self.store, &refunds).await?;
+        }
+        for hit in charges {
+            let denied = Store::acquire(&self.store, &[Group::all(&[hit])]).await?;
+            if let Some(rest) = rest(&hit, &denied) {
+                let _ = Store::acquire(&self.store, &[Group::all(&[rest])]).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Says what [`check_async`](Self::check_async) would, and takes nothing.
@@ -229,16 +321,55 @@ impl<S> Gate<S> {
     }
 }
 
-fn reservation(plan: &Plan<'_>, answer: &tollgate_core::Answer) -> Reservation {
+fn reservation(plan: &Plan<'_>, answer: &Answer) -> Reservation {
     let taken = plan.hits().iter().zip(&answer.outcomes);
     Reservation::new(
         taken.filter_map(|(hit, outcome)| Some((hit.key, *hit.limit, outcome.grant?, outcome.source))),
     )
 }
 
+/// What is to be given back of what a request took, and what it is to take beyond.
+fn changes(verdict: &Verdict, settlement: Settlement) -> (SmallVec<[Refund<'_>; 4]>, SmallVec<[Hit<'_>; 4]>) {
+    let (mut refunds, mut charges) = (SmallVec::new(), SmallVec::new());
+    for (hit, grant, source) in verdict.taken() {
+        let (back, more) = settlement.change(grant.cost);
+        if back > 0 {
+            let grant = Grant { cost: back, ..grant };
+            refunds.push(Refund { key: hit.key, limit: hit.limit, grant, source });
+        }
+        if more > 0 {
+            charges.push(hit.with_cost(more));
+        }
+    }
+    (refunds, charges)
+}
+
+/// What can be taken in place of a hit that was denied: all that was left.
+fn rest<'h>(hit: &Hit<'h>, answer: &Answer) -> Option<Hit<'h>> {
+    let decision = answer.outcomes.first()?.decision;
+    let left = u32::try_from(decision.remaining).unwrap_or(u32::MAX).min(hit.cost);
+    (!decision.allowed && left > 0).then(|| hit.with_cost(left))
+}
+
 #[cfg(feature = "tower")]
-impl<S: LocalStore> tollgate_http::Gatekeeper for Gate<S> {
-    fn check<A: Attributes + ?Sized>(&self, request: &A) -> Verdict {
-        Gate::check(self, request)
+impl<S: LocalStore + 'static> tollgate_http::Gatekeeper for Gate<S> {
+    fn check<A: Attributes + ?Sized>(
+        self: &Arc<Self>,
+        request: &A,
+        cost: Option<u32>,
+    ) -> tollgate_http::Checking {
+        tollgate_http::Checking::Done(self.check_at(self.store.now(), request, cost))
+    }
+
+    fn admit<A: Attributes + ?Sized>(
+        self: &Arc<Self>,
+        request: &A,
+        cost: Option<u32>,
+    ) -> tollgate_http::Checking {
+        self.refusal(request, cost).map_or(tollgate_http::Checking::Passed, tollgate_http::Checking::Done)
+    }
+
+    fn settle(self: &Arc<Self>, verdict: &Verdict, settlement: Settlement) {
+        Gate::settle(self, verdict, settlement);
     }
 }

@@ -167,6 +167,14 @@ impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
         self.reservation(hit.key, &self.store.acquire_one(&hit))
     }
 
+    /// Like [`reserve`](Self::reserve), with what was decided.
+    #[cfg(feature = "shaping")]
+    pub(crate) fn reserve_decided(&self, key: &K, cost: u32) -> Result<(Reservation, Decision), Decision> {
+        let hit = self.hit(key, cost);
+        let outcome = self.store.acquire_one(&hit);
+        Ok((self.reservation(hit.key, &outcome)?, outcome.decision))
+    }
+
     /// Gives back what was reserved. What the limit has recovered by itself since is not given twice.
     pub fn refund(&self, reservation: Reservation) {
         reservation.give_back(|refunds| LocalStore::refund(&self.store, refunds));
@@ -212,6 +220,18 @@ impl<K: Key + ?Sized, S: Store> KeyedLimiter<K, S> {
         let hits = [self.hit(key, cost)];
         let answer = Store::acquire(&self.store, &[Group::all(&hits)]).await?;
         Ok(self.reservation(hits[0].key, &only(&answer)))
+    }
+
+    /// Like [`reserve_async`](Self::reserve_async), with what was decided.
+    #[cfg(feature = "outgoing")]
+    pub(crate) async fn reserve_decided_async(
+        &self,
+        key: &K,
+        cost: u32,
+    ) -> Result<Result<(Reservation, Decision), Decision>, StoreError> {
+        let hits = [self.hit(key, cost)];
+        let outcome = only(&Store::acquire(&self.store, &[Group::all(&hits)]).await?);
+        Ok(self.reservation(hits[0].key, &outcome).map(|reservation| (reservation, outcome.decision)))
     }
 
     /// Gives back what was reserved.

@@ -4,8 +4,11 @@
 //! |---|---|
 //! | limit one thing | [`Limiter`] |
 //! | limit each of many: addresses, users, jobs | [`KeyedLimiter`] |
+//! | stay under the limits of others | `outgoing::OutgoingLayer`, `outgoing::Outgoing` (feature `outgoing`) |
+//! | make callers wait in place of denying them | `Shaper`, or `queue::Queue` with priorities (feature `shaping`) |
 //! | limit by a policy file | `Gate` (feature `policy`, on by default) |
-//! | limit an axum or hyper service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
+//! | limit an axum, hyper or tonic service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
+//! | limit an Actix Web app | `actix::RateLimit` (feature `actix`) |
 //! | count over many nodes | `redis::RedisStore`, with `guard::Guarded` for when it is away (feature `redis`) |
 //! | test code that is limited | [`ManualClock`] |
 //!
@@ -55,12 +58,20 @@
 //! # What a decision costs
 //! No decision spawns threads, reads files or talks to the network. Memory is bounded: see [`MemoryOptions`].
 
+#[cfg(feature = "tower")]
+mod async_gate;
 mod cell;
 #[cfg(feature = "policy")]
 mod gate;
 mod keyed;
 mod limiter;
+#[cfg(feature = "outgoing")]
+pub mod outgoing;
+#[cfg(feature = "shaping")]
+pub mod queue;
 mod reservation;
+#[cfg(feature = "shaping")]
+mod shaper;
 #[cfg(feature = "policy")]
 mod statistics;
 
@@ -77,6 +88,9 @@ pub use tollgate_store::{
     SystemClock, conformance, random_seed,
 };
 
+#[cfg(feature = "shaping")]
+pub use shaper::{Shaper, Turn};
+
 #[cfg(feature = "redis")]
 pub use tollgate_store::{guard, lease, redis};
 
@@ -86,10 +100,15 @@ pub use gate::Gate;
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
-    Attribute, Attributes, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE, Format, HeaderValues,
-    LoadError, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, StoreConfig,
-    Variant, Verdict, cookie_value, query_value,
+    Asked, Attribute, Attributes, Condition, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE, Format,
+    HeaderValues, KeyPart, Like, LoadError, NetworkError, Networks, Plan, Policy, PolicyLimit, PolicySet,
+    PolicyVerdict, Problem, Problems, Request, Settlement, StoreConfig, UnknownKey, Variant, Verdict,
+    bearer_token, cookie_value, query_value,
 };
 
+#[cfg(feature = "tower")]
+pub use async_gate::AsyncGate;
+#[cfg(feature = "actix")]
+pub use tollgate_actix as actix;
 #[cfg(feature = "tower")]
 pub use tollgate_http as http;

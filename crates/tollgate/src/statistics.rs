@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tollgate_policy::{PolicySet, Verdict};
+use tollgate_policy::PolicySet;
 
 /// What a gate has decided since it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,10 +68,15 @@ impl Counters {
         (self.allowed.load(Ordering::Relaxed) + self.denied.load(Ordering::Relaxed)).is_multiple_of(SAMPLE)
     }
 
-    pub(crate) fn record(&self, verdict: &Verdict, took: Option<Duration>) {
-        let total = if verdict.is_allowed() { &self.allowed } else { &self.denied };
+    pub(crate) fn record(
+        &self,
+        allowed: bool,
+        admissions: impl Iterator<Item = (usize, bool)>,
+        took: Option<Duration>,
+    ) {
+        let total = if allowed { &self.allowed } else { &self.denied };
         total.fetch_add(1, Ordering::Relaxed);
-        for (policy, admitted) in verdict.admissions() {
+        for (policy, admitted) in admissions {
             if let Some((matched, denied)) = self.policies.get(policy) {
                 matched.fetch_add(1, Ordering::Relaxed);
                 if !admitted {

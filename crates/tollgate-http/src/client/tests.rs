@@ -151,7 +151,7 @@ fn wrong_networks_are_refused_with_advice() {
         assert!(error.to_string().contains("write `10.0.0.0/8`"), "{error}");
     }
     for text in ["0.0.0.0/0", "::/0", "::ffff:0:0/96"] {
-        assert_eq!(TrustedProxies::parse([text]), Err(ProxyError::Everyone(text.to_owned())));
+        assert!(matches!(TrustedProxies::parse([text]), Err(ProxyError::Everyone(_))), "{text}");
     }
     let long = "x".repeat(1 << 20);
     assert!(TrustedProxies::parse([long]).unwrap_err().to_string().len() < 200);

@@ -1,28 +1,47 @@
 //! The layer, and how it is built.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, Response};
+use http::request::Parts as Head;
+use http::response::Parts as AnswerHead;
+use http::{Extensions, HeaderName, Method, Response, StatusCode};
 use tollgate_core::Clock;
-use tollgate_policy::Verdict;
+use tollgate_policy::{Attributes, Networks, Settlement, Verdict};
 use tower_layer::Layer;
 
-use super::Gatekeeper;
-use super::options::Options;
+use super::options::{Finder, Options, Rejection};
 use super::service::RateLimitService;
 use crate::attributes::HttpAttributes;
 use crate::client::TrustedProxies;
+use crate::gatekeeper::{Gatekeeper, Undecided};
 use crate::headers::HeaderOptions;
+use crate::problem::DenialForm;
 
 /// Puts limits in front of a service.
 ///
 /// Clones share the gatekeeper, and with it all state. See the [crate's front page](crate) for a whole program.
+///
+/// | to | use |
+/// |---|---|
+/// | say who a request is from | [`peer`](Self::peer), [`trusted_proxies`](Self::trusted_proxies), [`api_key_header`](Self::api_key_header), [`attribute`](Self::attribute), [`try_attribute`](Self::try_attribute), [`attribute_async`](Self::attribute_async) |
+/// | leave requests alone | [`skip`](Self::skip), [`skip_paths`](Self::skip_paths), [`skip_methods`](Self::skip_methods), [`skip_networks`](Self::skip_networks) |
+/// | charge before the answer | [`cost`](Self::cost), [`cost_from_header`](Self::cost_from_header) |
+/// | charge after it | [`settle`](Self::settle), [`refund_on_status`](Self::refund_on_status), [`charge_on_status`](Self::charge_on_status), [`settle_reported`](Self::settle_reported), [`charge_body`](Self::charge_body), [`refund_cancelled`](Self::refund_cancelled) |
+/// | choose what answers say | [`headers`](Self::headers), [`denial_form`](Self::denial_form), [`on_denied`](Self::on_denied), [`on_undecided`](Self::on_undecided) |
+/// | see decisions | [`on_decision`](Self::on_decision), [`share_verdict`](Self::share_verdict) |
 pub struct RateLimitLayer<G> {
     gate: Arc<G>,
     options: Arc<Options>,
 }
+
+/// What a request really cost: an extension that a handler puts into its answer, for a layer that is told to
+/// [look for it](RateLimitLayer::settle_reported).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ActualCost(pub u32);
 
 impl<G: Gatekeeper> RateLimitLayer<G> {
     /// Lets this gatekeeper decide. To keep it at hand for other uses, pass an `Arc` of it.
@@ -36,10 +55,36 @@ impl<G: Gatekeeper> RateLimitLayer<G> {
         self.with(|options| options.headers = headers)
     }
 
+    /// Writes the bodies of denials in this form. By default each client gets the one that its `Accept` asks for.
+    ///
+    /// Clients of gRPC always get the status `RESOURCE_EXHAUSTED` with a `google.rpc.RetryInfo`.
+    #[must_use]
+    pub fn denial_form(self, form: DenialForm) -> Self {
+        self.with(|options| options.form = form)
+    }
+
     /// Believes these proxies about whom they forward for. By default nobody is believed.
     #[must_use]
     pub fn trusted_proxies(self, proxies: TrustedProxies) -> Self {
         self.with(|options| options.proxies = proxies)
+    }
+
+    /// Finds the address that a request came from in this way, where a server puts it into the extensions of requests as
+    /// something that is not known here.
+    ///
+    /// ```
+    /// # use std::net::SocketAddr;
+    /// # use tollgate_http::{Gatekeeper, RateLimitLayer};
+    /// # #[derive(Clone)] struct TcpConnectInfo;
+    /// # impl TcpConnectInfo { fn remote_addr(&self) -> Option<SocketAddr> { None } }
+    /// # fn example<G: Gatekeeper>(layer: RateLimitLayer<G>) {
+    /// // As tonic does it.
+    /// layer.peer(|extensions| extensions.get::<TcpConnectInfo>()?.remote_addr());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn peer(self, find: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static) -> Self {
+        self.with(|options| options.peer = Some(Arc::new(find)))
     }
 
     /// Finds API keys in this header instead of `x-api-key`.
@@ -48,11 +93,69 @@ impl<G: Gatekeeper> RateLimitLayer<G> {
         self.with(|options| options.api_key = name)
     }
 
-    /// Answers denied requests with this instead of the JSON body. The headers are added to it, but for those that it
-    /// already has.
+    /// Finds the attribute of this name, which policies know as `attribute:name`, in this way. `None` means that the request
+    /// has none.
+    ///
+    /// ```
+    /// # use tollgate_http::{Gatekeeper, RateLimitLayer};
+    /// # fn example<G: Gatekeeper>(layer: RateLimitLayer<G>) {
+    /// // Policies may now say `key: attribute:tenant`.
+    /// layer.attribute("tenant", |request| {
+    ///     let (tenant, _) = request.uri().host()?.split_once('.')?;
+    ///     Some(tenant.to_owned())
+    /// });
+    /// # }
+    /// ```
     #[must_use]
-    pub fn on_denied(self, answer: impl Fn(&Verdict) -> Response<Bytes> + Send + Sync + 'static) -> Self {
-        self.with(|options| options.on_denied = Some(Arc::new(answer)))
+    pub fn attribute(
+        self,
+        name: impl Into<String>,
+        find: impl Fn(&HttpAttributes<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.try_attribute(name, move |request| Ok(find(request)))
+    }
+
+    /// Like [`attribute`](Self::attribute), where a request that lacks it can be answered at once: such a one is not counted.
+    #[must_use]
+    pub fn try_attribute(
+        self,
+        name: impl Into<String>,
+        find: impl Fn(&HttpAttributes<'_>) -> Result<Option<String>, Rejection> + Send + Sync + 'static,
+    ) -> Self {
+        let finder = Finder::Now(name.into(), Arc::new(find));
+        self.with(|options| options.finders.push(finder))
+    }
+
+    /// Like [`try_attribute`](Self::try_attribute), where finding takes a while. Attributes are found one after the other, in
+    /// the order of these calls.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use tollgate_http::{Gatekeeper, RateLimitLayer};
+    /// # struct Database;
+    /// # impl Database { async fn plan_of(&self, _key: &str) -> Option<String> { None } }
+    /// # fn example<G: Gatekeeper>(layer: RateLimitLayer<G>, database: Arc<Database>) {
+    /// layer.attribute_async("plan", move |head| {
+    ///     let key = head.headers.get("x-api-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
+    ///     let database = Arc::clone(&database);
+    ///     async move {
+    ///         let Some(key) = key else { return Ok(None) };
+    ///         Ok(database.plan_of(&key).await)
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn attribute_async<F>(
+        self,
+        name: impl Into<String>,
+        find: impl Fn(&Head) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Option<String>, Rejection>> + Send + 'static,
+    {
+        let finder = Finder::Later(name.into(), Arc::new(move |head: &Head| Box::pin(find(head)) as _));
+        self.with(|options| options.finders.push(finder))
     }
 
     /// Lets requests of which this is true pass unseen: they count nowhere, and their answers get no headers. Can be
@@ -67,6 +170,123 @@ impl<G: Gatekeeper> RateLimitLayer<G> {
     pub fn skip_paths<P: Into<String>>(self, paths: impl IntoIterator<Item = P>) -> Self {
         let paths: Vec<String> = paths.into_iter().map(Into::into).collect();
         self.skip(move |request| paths.iter().any(|path| path == request.uri().path()))
+    }
+
+    /// Lets requests of these methods pass unseen, such as `OPTIONS`.
+    #[must_use]
+    pub fn skip_methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
+        let methods: Vec<Method> = methods.into_iter().collect();
+        self.skip(move |request| methods.contains(request.method()))
+    }
+
+    /// Lets requests from these networks pass unseen. It goes by the client's address, as far as
+    /// [proxies](Self::trusted_proxies) are believed about it.
+    #[must_use]
+    pub fn skip_networks(self, networks: Networks) -> Self {
+        self.skip(move |request| request.ip().is_some_and(|ip| networks.contains(ip)))
+    }
+
+    /// What a request costs, in place of what the policies say; `None` leaves it to them.
+    #[must_use]
+    pub fn cost(self, cost: impl Fn(&HttpAttributes<'_>) -> Option<u32> + Send + Sync + 'static) -> Self {
+        self.with(|options| options.cost = Some(Arc::new(cost)))
+    }
+
+    /// What a request costs stands in this header, at least 1 and at most so much. Without it, or where it is no whole number,
+    /// the policies say.
+    ///
+    /// Clients write what they like: this is for headers that a proxy of one's own sets.
+    #[must_use]
+    pub fn cost_from_header(self, name: HeaderName, most: u32) -> Self {
+        self.cost(move |request| {
+            let cost: u64 = request.headers().get(&name)?.to_str().ok()?.trim().parse().ok()?;
+            Some(u32::try_from(cost).unwrap_or(u32::MAX).min(most).max(1))
+        })
+    }
+
+    /// Charges requests that passed otherwise, by what their answers are. The first of these that says something decides.
+    ///
+    /// ```
+    /// # use tollgate_http::{Gatekeeper, RateLimitLayer};
+    /// use tollgate_policy::Settlement;
+    /// # fn example<G: Gatekeeper>(layer: RateLimitLayer<G>) {
+    /// // An answer from the client's own cache costs nothing.
+    /// layer.settle(|answer| (answer.status == 304).then_some(Settlement::Refund));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn settle(self, settle: impl Fn(&AnswerHead) -> Option<Settlement> + Send + Sync + 'static) -> Self {
+        self.with(|options| options.settle.push(Arc::new(settle)))
+    }
+
+    /// Gives back what a request took whose answer has such a status.
+    #[must_use]
+    pub fn refund_on_status(self, is: impl Fn(StatusCode) -> bool + Send + Sync + 'static) -> Self {
+        self.settle(move |answer| is(answer.status).then_some(Settlement::Refund))
+    }
+
+    /// Takes so much more if the answer has such a status: failed logins, say. As far as it is there.
+    #[must_use]
+    pub fn charge_on_status(
+        self,
+        is: impl Fn(StatusCode) -> bool + Send + Sync + 'static,
+        extra: u32,
+    ) -> Self {
+        self.settle(move |answer| is(answer.status).then_some(Settlement::Extra(extra)))
+    }
+
+    /// Charges for the [`ActualCost`] that a handler puts into the extensions of its answer, in place of what was taken: the
+    /// tokens of a language model, say.
+    #[must_use]
+    pub fn settle_reported(self) -> Self {
+        self.settle(|answer| {
+            answer.extensions.get().map(|ActualCost(cost): &ActualCost| Settlement::Actual(*cost))
+        })
+    }
+
+    /// Charges one more for every so many bytes of the answer's body that are sent, the last ones too if they are fewer. It is
+    /// taken when the body is at its end, or given up.
+    #[must_use]
+    pub fn charge_body(self, bytes_per_unit: NonZeroU64) -> Self {
+        self.with(|options| options.bytes_per_unit = Some(bytes_per_unit))
+    }
+
+    /// Gives back what a request took that is cancelled before it is answered, or that the service answers with an error of its
+    /// own.
+    #[must_use]
+    pub fn refund_cancelled(self) -> Self {
+        self.with(|options| options.refunds_cancelled = true)
+    }
+
+    /// Puts the verdict into the request's extensions, as an `Arc<Verdict>`, for handlers that want to know what is left.
+    #[must_use]
+    pub fn share_verdict(self) -> Self {
+        self.with(|options| options.shares_verdict = true)
+    }
+
+    /// Tells of each decision: for logs and metrics of one's own. Can be called again.
+    #[must_use]
+    pub fn on_decision(self, tell: impl Fn(&HttpAttributes<'_>, &Verdict) + Send + Sync + 'static) -> Self {
+        self.with(|options| options.on_decision.push(Arc::new(tell)))
+    }
+
+    /// Answers denied requests with this instead. The headers are added to it, but for those that it already has.
+    #[must_use]
+    pub fn on_denied(
+        self,
+        answer: impl Fn(&HttpAttributes<'_>, &Verdict) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.on_denied = Some(Arc::new(answer)))
+    }
+
+    /// Answers requests with this that could not be decided, as the store is away and the policy is not to go on without it;
+    /// `None` lets them pass. Without this they get the status 503.
+    #[must_use]
+    pub fn on_undecided(
+        self,
+        answer: impl Fn(&HttpAttributes<'_>, &Undecided) -> Option<Response<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.on_undecided = Some(Arc::new(answer)))
     }
 
     /// Takes the time of day for `X-RateLimit-Reset` from this clock: for tests.

@@ -1,30 +1,80 @@
 //! What a layer is told to do.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
+use std::pin::Pin;
 use std::sync::{Arc, Once};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{HeaderName, Response};
+use http::request::Parts as Head;
+use http::response::Parts as AnswerHead;
+use http::{Extensions, HeaderName, Response};
 use tollgate_core::{Clock, Nanos, Timestamp};
-use tollgate_policy::Verdict;
+use tollgate_policy::{Settlement, Verdict};
 
 use crate::attributes::{API_KEY_HEADER, HttpAttributes};
-use crate::body::{response_body, response_body_without_policy};
 use crate::client::{TrustedProxies, client_address};
+use crate::gatekeeper::Undecided;
 use crate::headers::HeaderOptions;
+use crate::problem::DenialForm;
 
+/// The answer to a request that is not even decided about, as it lacks what it must have: made of the answer by `into`.
+#[derive(Debug)]
+pub struct Rejection(Box<Response<Bytes>>);
+
+impl Rejection {
+    /// The answer.
+    pub fn into_response(self) -> Response<Bytes> {
+        *self.0
+    }
+}
+
+impl From<Response<Bytes>> for Rejection {
+    fn from(answer: Response<Bytes>) -> Self {
+        Self(Box::new(answer))
+    }
+}
+
+pub(super) type PeerOf = dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync;
 pub(super) type Skip = dyn Fn(&HttpAttributes<'_>) -> bool + Send + Sync;
-pub(super) type OnDenied = dyn Fn(&Verdict) -> Response<Bytes> + Send + Sync;
+pub(super) type CostOf = dyn Fn(&HttpAttributes<'_>) -> Option<u32> + Send + Sync;
+pub(super) type OnDecision = dyn Fn(&HttpAttributes<'_>, &Verdict) + Send + Sync;
+pub(super) type OnDenied = dyn Fn(&HttpAttributes<'_>, &Verdict) -> Response<Bytes> + Send + Sync;
+pub(super) type OnUndecided =
+    dyn Fn(&HttpAttributes<'_>, &Undecided) -> Option<Response<Bytes>> + Send + Sync;
+pub(super) type Settle = dyn Fn(&AnswerHead) -> Option<Settlement> + Send + Sync;
+
+/// What was found; or the answer, if the request has none of what it must have.
+pub(super) type Found = Result<Option<String>, Rejection>;
+pub(super) type FindNow = dyn Fn(&HttpAttributes<'_>) -> Found + Send + Sync;
+pub(super) type FindLater = dyn Fn(&Head) -> Pin<Box<dyn Future<Output = Found> + Send>> + Send + Sync;
+
+/// Finds an attribute of this name.
+#[derive(Clone)]
+pub(super) enum Finder {
+    Now(String, Arc<FindNow>),
+    Later(String, Arc<FindLater>),
+}
 
 #[derive(Clone)]
 pub(super) struct Options {
     pub(super) headers: HeaderOptions,
+    pub(super) form: DenialForm,
+    pub(super) peer: Option<Arc<PeerOf>>,
     pub(super) proxies: TrustedProxies,
     pub(super) api_key: HeaderName,
+    pub(super) finders: Vec<Finder>,
     pub(super) skip: Vec<Arc<Skip>>,
+    pub(super) cost: Option<Arc<CostOf>>,
+    pub(super) on_decision: Vec<Arc<OnDecision>>,
     pub(super) on_denied: Option<Arc<OnDenied>>,
+    pub(super) on_undecided: Option<Arc<OnUndecided>>,
+    pub(super) settle: Vec<Arc<Settle>>,
+    pub(super) bytes_per_unit: Option<NonZeroU64>,
+    pub(super) refunds_cancelled: bool,
+    pub(super) shares_verdict: bool,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -32,34 +82,59 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             headers: HeaderOptions::default(),
+            form: DenialForm::default(),
+            peer: None,
             proxies: TrustedProxies::none(),
             api_key: API_KEY_HEADER.clone(),
+            finders: Vec::new(),
             skip: Vec::new(),
+            cost: None,
+            on_decision: Vec::new(),
             on_denied: None,
+            on_undecided: None,
+            settle: Vec::new(),
+            bytes_per_unit: None,
+            refunds_cancelled: false,
+            shares_verdict: false,
             clock: Arc::new(WallClock),
         }
     }
 }
 
 impl Options {
+    /// A request as policies see it.
+    pub(super) fn see<'r>(&'r self, seen: HttpAttributes<'r>) -> HttpAttributes<'r> {
+        let seen = seen.with_api_key_header(&self.api_key);
+        seen.with_ip(self.client(&seen))
+    }
+
+    fn client(&self, request: &HttpAttributes<'_>) -> Option<IpAddr> {
+        let told = self.peer.as_ref().and_then(|peer| peer(request.extensions()));
+        let peer = told.map(|address| address.ip()).or_else(|| request.peer())?;
+        Some(client_address(peer, request.headers(), &self.proxies))
+    }
+
     pub(super) fn is_skipped(&self, request: &HttpAttributes<'_>) -> bool {
         self.skip.iter().any(|skip| skip(request))
     }
 
-    pub(super) fn client(&self, request: &HttpAttributes<'_>) -> Option<IpAddr> {
-        request.peer().map(|peer| client_address(peer, request.headers(), &self.proxies))
+    pub(super) fn cost(&self, request: &HttpAttributes<'_>) -> Option<u32> {
+        self.cost.as_ref().and_then(|cost| cost(request))
     }
 
-    pub(super) fn denied(&self, verdict: &Verdict) -> Response<Bytes> {
-        match &self.on_denied {
-            Some(on_denied) => on_denied(verdict),
-            None if self.headers.hides_policy() => response_body_without_policy(verdict).to_response(),
-            None => response_body(verdict).to_response(),
-        }
+    /// Whether anybody looks at the verdict on a request that passes.
+    pub(super) fn wants_verdicts(&self) -> bool {
+        !self.headers.is_none() || self.shares_verdict || !self.on_decision.is_empty() || self.settles()
     }
 
+    /// Whether a request may be charged otherwise once it is answered.
+    pub(super) fn settles(&self) -> bool {
+        !self.settle.is_empty() || self.bytes_per_unit.is_some() || self.refunds_cancelled
+    }
+
+    /// The time of day; not read where no header speaks of it.
     pub(super) fn now_unix_s(&self) -> u64 {
-        self.clock.now().as_secs()
+        if self.headers.tells_time() { self.clock.now().as_secs() } else { 0 }
     }
 }
 
@@ -67,10 +142,13 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("headers", &self.headers)
+            .field("form", &self.form)
             .field("proxies", &self.proxies)
             .field("api_key", &self.api_key)
+            .field("attributes", &self.finders.len())
             .field("skips", &self.skip.len())
             .field("has_on_denied", &self.on_denied.is_some())
+            .field("settles", &self.settles())
             .finish_non_exhaustive()
     }
 }
@@ -82,7 +160,8 @@ pub(super) fn warn_of_missing_peer() {
     WARNED.call_once(|| {
         tracing::warn!(
             "requests have no peer address, so policies that count by address do not apply; serve axum with \
-             `into_make_service_with_connect_info::<SocketAddr>()`, or insert `tollgate_http::Peer` into requests"
+             `into_make_service_with_connect_info::<SocketAddr>()`, insert `tollgate_http::Peer` into requests, or say \
+             where it is with `RateLimitLayer::peer`"
         );
     });
 }

@@ -1,4 +1,4 @@
-//! The service that asks before it passes a request on.
+//! The service.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::future::{Passed, ResponseFuture};
-use super::options::{Options, warn_of_missing_peer};
-use super::{Gatekeeper, RateLimitBody};
+use super::body::RateLimitBody;
+use super::course::{Known, decide, decide_later};
+use super::future::ResponseFuture;
+use super::options::Options;
 use crate::attributes::HttpAttributes;
+use crate::gatekeeper::{Gatekeeper, Waiting};
 
 /// A service with limits in front of it: made by a [`RateLimitLayer`](super::RateLimitLayer).
-///
-/// The inner service finds the verdict in the request's extensions, as an `Arc<Verdict>`.
 pub struct RateLimitService<S, G> {
     inner: S,
     gate: Arc<G>,
@@ -32,42 +32,54 @@ impl<S, G> RateLimitService<S, G> {
     }
 }
 
+impl<S: Clone, G: Gatekeeper> RateLimitService<S, G> {
+    /// Waits for what becomes of a request; `waiting` is for what the store says, if it was asked already.
+    fn call_later<B>(&mut self, request: Request<B>, waiting: Option<Waiting>) -> ResponseFuture<S, B, G>
+    where
+        S: Service<Request<B>>,
+    {
+        // The one that is ready goes with the request; a clone of it, which is not, stays.
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let (head, body) = request.into_parts();
+        let (gate, options) = (Arc::clone(&self.gate), Arc::clone(&self.options));
+        let deciding = Box::pin(decide_later(Arc::clone(&gate), Arc::clone(&options), head, waiting));
+        ResponseFuture::deciding(deciding, body, inner, gate, options)
+    }
+}
+
 impl<S, G, B, R> Service<Request<B>> for RateLimitService<S, G>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<B>, Response = Response<R>> + Clone,
     G: Gatekeeper,
 {
     type Response = Response<RateLimitBody<R>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<S, B, G>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    // The decision needs no waiting, so the inner service is called here, while it is ready, and not by a clone that
-    // never was. What it set aside for a request that is then denied, it keeps for the next one.
+    // Where nothing has to be waited for, the inner service is called here, while it is ready. What it set aside for a
+    // request that is then denied, it keeps for the next one.
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let seen = HttpAttributes::of(&request).with_api_key_header(&self.options.api_key);
-        let ip = self.options.client(&seen);
-        let seen = seen.with_ip(ip);
-        if self.options.is_skipped(&seen) {
-            return ResponseFuture::passing(self.inner.call(request), None);
+        if !self.options.finders.is_empty() {
+            if self.options.finds_later() {
+                return self.call_later(request, None);
+            }
+            let (mut head, body) = request.into_parts();
+            if let Err(rejection) = self.options.find_now(&mut head) {
+                return ResponseFuture::answered(rejection.into_response());
+            }
+            request = Request::from_parts(head, body);
         }
-        if ip.is_none() {
-            warn_of_missing_peer();
+        match decide(&self.gate, &self.options, HttpAttributes::of(&request)) {
+            Known::Course(course) => {
+                ResponseFuture::taking(course, request, &mut self.inner, &self.gate, &self.options)
+            }
+            Known::Waiting(waiting) => self.call_later(request, Some(waiting)),
         }
-        let verdict = self.gate.check(&seen);
-        let now_unix_s = self.options.now_unix_s();
-        if !verdict.is_allowed() {
-            let mut response = self.options.denied(&verdict);
-            self.options.headers.write(&verdict, now_unix_s, response.headers_mut());
-            return ResponseFuture::denied(response);
-        }
-        let verdict = Arc::new(verdict);
-        request.extensions_mut().insert(Arc::clone(&verdict));
-        let passed = Passed { verdict, now_unix_s, headers: self.options.headers };
-        ResponseFuture::passing(self.inner.call(request), Some(passed))
     }
 }
 

@@ -1,17 +1,25 @@
 //! A gatekeeper over a store whose clock stands still.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part of it, and fails by panicking")]
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, Request};
 use tollgate_core::{KeySeed, ManualClock, Timestamp};
-use tollgate_http::{Gatekeeper, HttpAttributes, Peer};
-use tollgate_policy::{Attributes, Config, Format, PolicySet, Verdict};
+use tollgate_http::{Checking, Gatekeeper, HttpAttributes, Peer};
+use tollgate_policy::{Attributes, Config, Format, PolicySet, Settlement, Verdict};
 use tollgate_store::{LocalStore, MemoryOptions, MemoryStore};
+
+/// What was asked of each limit and taken from it, and how that was settled.
+type Settled = (Vec<(u32, u32)>, Settlement);
 
 pub(crate) struct Gate {
     pub(crate) policies: Arc<PolicySet>,
     pub(crate) store: MemoryStore<ManualClock>,
+    /// Whether it has to be waited for.
+    pub(crate) is_distant: AtomicBool,
+    /// What it was told to settle.
+    pub(crate) settled: Mutex<Vec<Settled>>,
 }
 
 /// The start of a minute, an hour and a day: midnight, 1 January 2027.
@@ -25,6 +33,8 @@ impl Gate {
         Self {
             policies: Arc::new(PolicySet::new(config, KeySeed::new([7; 16]))),
             store: MemoryStore::with_clock(clock, MemoryOptions::default()),
+            is_distant: AtomicBool::new(false),
+            settled: Mutex::default(),
         }
     }
 
@@ -48,8 +58,21 @@ impl Gate {
 }
 
 impl Gatekeeper for Gate {
-    fn check<A: Attributes + ?Sized>(&self, request: &A) -> Verdict {
-        self.decide(request, None)
+    fn check<A: Attributes + ?Sized>(self: &Arc<Self>, request: &A, cost: Option<u32>) -> Checking {
+        let verdict = self.decide(request, cost);
+        if self.is_distant.load(Ordering::Relaxed) {
+            // As a store over the network answers: not when it is asked for the first time.
+            return Checking::Waiting(Box::pin(async move {
+                tokio::task::yield_now().await;
+                Ok(verdict)
+            }));
+        }
+        Checking::Done(verdict)
+    }
+
+    fn settle(self: &Arc<Self>, verdict: &Verdict, settlement: Settlement) {
+        let taken = verdict.taken().map(|(hit, grant, _)| (hit.cost, grant.cost)).collect();
+        self.settled.lock().unwrap().push((taken, settlement));
     }
 }
 

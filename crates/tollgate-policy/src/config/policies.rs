@@ -10,11 +10,13 @@ use super::decode::{Decoder, Fields, shortened};
 use super::limits::{self, Kind, LIMIT_SETTINGS};
 use super::sharing::sharing;
 use super::tree::{Node, Value};
+use crate::address::Networks;
 use crate::attribute::{ATTRIBUTE_WORDS, Attribute};
+use crate::condition::{Condition, Like};
 use crate::header::CustomHeader;
 use crate::key_part::{KeyPart, UnknownKey, key_words};
 use crate::path::Pattern;
-use crate::policy::{Condition, Policy, PolicyLimit, TierSource, Tiers, Variant};
+use crate::policy::{Policy, PolicyLimit, TierSource, Tiers, Variant};
 use crate::schedule::{Schedule, parse_day, parse_time};
 
 /// The settings of a policy.
@@ -44,6 +46,9 @@ pub(super) const KNOWN: [&str; 24] = [
     "initial",
     "leak",
 ];
+
+/// What stands in `replaces` for all other policies. No policy can have this name.
+const EVERY_OTHER: &str = "*";
 
 /// An item of a policy's `replaces`.
 struct Replaced {
@@ -83,6 +88,14 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
     for Replaced { name, span, .. } in &steps {
         if !names.contains(name) {
             decoder.unknown(span, "policy", name, &known);
+        }
+    }
+    for Replaced { name, span, .. } in &steps {
+        if policies.iter().any(|policy: &Policy| policy.replaces_all && policy.name == *name) {
+            decoder.problem(
+                span,
+                format!("`{name}` replaces all others, and so this one, so that neither would apply"),
+            );
         }
     }
     circles(decoder, &steps);
@@ -166,9 +179,13 @@ fn policy(
     let sharing = sharing(decoder, &mut fields);
     let schedule = fields.take("schedule").and_then(|node| schedule(decoder, node));
     let headers = fields.take("headers").map(|node| headers(decoder, node)).unwrap_or_default();
-    let mut replaces = Vec::new();
+    let (mut replaces, mut replaces_all) = (Vec::new(), false);
     for node in fields.take("replaces").map(|node| decoder.list(node)).unwrap_or_default() {
         let Some(other) = decoder.text(node) else { continue };
+        if other == EVERY_OTHER {
+            replaces_all = true;
+            continue;
+        }
         if other == name {
             decoder.problem(&node.span, "a policy cannot replace itself");
         }
@@ -202,6 +219,7 @@ fn policy(
         cost: cost.and_then(|number| u32::try_from(number).ok()).unwrap_or(1),
         sharing,
         replaces,
+        replaces_all,
         headers,
     })
 }
@@ -223,7 +241,7 @@ pub(super) fn name(decoder: &mut Decoder, node: &Node) -> Option<String> {
 
 fn matching(decoder: &mut Decoder, node: &Node) -> (Vec<String>, Vec<Pattern>, Vec<Condition>) {
     let (mut methods, mut paths, mut conditions) = (Vec::new(), Vec::new(), Vec::new());
-    let Some(mut fields) = decoder.fields(node, "a map with `method:`, `path:` and `where:`") else {
+    let Some(mut fields) = decoder.fields(node, "a map with `method:`, `path:`, `ip:` and `where:`") else {
         return (methods, paths, conditions);
     };
     for node in fields.take("method").map(|node| decoder.list(node)).unwrap_or_default() {
@@ -249,13 +267,55 @@ fn matching(decoder: &mut Decoder, node: &Node) -> (Vec<String>, Vec<Pattern>, V
     {
         for (name, span, node) in fields.rest() {
             let Some(attribute) = attribute(decoder, &span, name) else { continue };
+            if let Value::Map(_) = node.value {
+                conditions.extend(like(decoder, attribute, node));
+                continue;
+            }
             let values = decoder.list(node).iter().filter_map(|value| decoder.word(value));
             let values = values.map(|value| attribute.spelt(value)).collect();
-            conditions.push(Condition { attribute, values });
+            conditions.push(Condition::Is { attribute, values });
         }
     }
-    decoder.finish(fields, &["method", "path", "where"]);
+    if let Some(node) = fields.take("ip") {
+        let mut networks = Vec::new();
+        for node in decoder.list(node) {
+            let Some(text) = decoder.text(node) else { continue };
+            match Networks::parse([text]) {
+                Ok(network) => networks.extend(network.iter()),
+                Err(error) => decoder.problem(&node.span, error.to_string()),
+            }
+        }
+        conditions.push(Condition::From(Networks::new(networks)));
+    }
+    decoder.finish(fields, &["method", "path", "ip", "where"]);
     (methods, paths, conditions)
+}
+
+/// A condition that is written as a map: patterns.
+fn like(decoder: &mut Decoder, attribute: Attribute, node: &Node) -> Option<Condition> {
+    /// What no pattern needs to be longer than, nor a condition more of.
+    const LENGTH_MAX: usize = 256;
+    const PATTERNS_MAX: usize = 256;
+
+    let mut fields = decoder.fields(node, "a value, or a map with `like:`")?;
+    let list = fields.take("like");
+    if list.is_none() {
+        decoder.hinted(&fields.span.clone(), "there are no patterns", "write `{ like: ['*bot*'] }`");
+    }
+    decoder.finish(fields, &["like"]);
+    let list = list?;
+    let mut patterns = Vec::new();
+    for node in decoder.list(list) {
+        let Some(text) = decoder.word(node) else { continue };
+        if text.len() > LENGTH_MAX {
+            decoder.problem(&node.span, format!("a pattern has at most {LENGTH_MAX} bytes"));
+        }
+        patterns.push(Like::new(&text));
+    }
+    if patterns.len() > PATTERNS_MAX {
+        decoder.problem(&list.span, format!("a condition has at most {PATTERNS_MAX} patterns"));
+    }
+    Some(Condition::Like { attribute, patterns })
 }
 
 fn attribute(decoder: &mut Decoder, span: &Range<usize>, text: &str) -> Option<Attribute> {
@@ -406,6 +466,7 @@ pub(super) fn only(key: Vec<KeyPart>, limit: Limit) -> Policy {
         cost: 1,
         sharing: Sharing::DEFAULT,
         replaces: Vec::new(),
+        replaces_all: false,
         headers: Vec::new(),
     }
 }

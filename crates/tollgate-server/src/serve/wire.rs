@@ -190,7 +190,7 @@ pub(super) struct PolicyView<'p> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     paths: Vec<&'p str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    r#where: BTreeMap<String, &'p [String]>,
+    r#where: BTreeMap<String, Vec<String>>,
     key: Vec<String>,
     cost: u32,
     combine: String,
@@ -213,6 +213,12 @@ pub(super) fn policies(set: &PolicySet) -> Vec<PolicyView<'_>> {
     set.policies().map(|policy| policy_view(policy, set.is_shadow())).collect()
 }
 
+/// What a condition looks at, and what it may be.
+fn condition_view(condition: &Condition) -> (String, Vec<String>) {
+    let name = condition.attribute().map_or_else(|| "ip".to_owned(), ToString::to_string);
+    (name, condition.values())
+}
+
 fn policy_view(policy: &Policy, all_shadow: bool) -> PolicyView<'_> {
     let limits = policy.variants().iter().flat_map(|variant| {
         variant.limits().iter().map(|limit| LimitView {
@@ -229,7 +235,7 @@ fn policy_view(policy: &Policy, all_shadow: bool) -> PolicyView<'_> {
         shadow: policy.is_shadow() || all_shadow,
         methods: policy.methods().collect(),
         paths: policy.paths().collect(),
-        r#where: policy.conditions().map(|(attribute, values)| (attribute.to_string(), values)).collect(),
+        r#where: policy.conditions().iter().map(condition_view).collect(),
         key: policy.key().collect(),
         cost: policy.cost(),
         combine: format!("{:?}", policy.combine()).to_lowercase(),

@@ -1,0 +1,84 @@
+//! Layers around an empty service of axum.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use ::tower::ServiceExt;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Request, StatusCode};
+use axum::routing::get;
+use tokio::runtime::Runtime;
+use tollgate::http::{HeaderOptions, HeaderStyle, RateLimitLayer, ResetStyle};
+use tollgate::{Gate, KeyPart, Limit, Quota};
+use tower_governor::GovernorLayer;
+use tower_governor::governor::GovernorConfigBuilder;
+
+use crate::{BURST, Contender};
+
+struct Axum {
+    name: &'static str,
+    router: Router,
+    runtime: Runtime,
+}
+
+impl Contender for Axum {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn call(&mut self, clients: &[u32]) {
+        let router = &self.router;
+        self.runtime.block_on(async {
+            for client in clients {
+                let mut request = Request::get("/").body(Body::empty()).unwrap();
+                let address = SocketAddr::from((Ipv4Addr::from(0x0A00_0000 + client), 4711));
+                request.extensions_mut().insert(ConnectInfo(address));
+                let response: Result<_, Infallible> = router.clone().oneshot(request).await;
+                assert_eq!(response.unwrap().status(), StatusCode::OK);
+            }
+        });
+    }
+}
+
+fn app() -> Router {
+    Router::new().route("/", get(|| async {}))
+}
+
+fn contender(name: &'static str, router: Router) -> Box<dyn Contender> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    Box::new(Axum { name, router, runtime })
+}
+
+fn gate() -> Arc<Gate> {
+    let limit = Limit::gcra_with_burst(Quota::per_second(1), BURST.into()).unwrap();
+    Arc::new(Gate::per(KeyPart::Ip, limit))
+}
+
+pub(crate) fn without_headers() -> Vec<Box<dyn Contender>> {
+    let config = GovernorConfigBuilder::default().per_second(1).burst_size(BURST).finish().unwrap();
+    let own = RateLimitLayer::new(gate()).headers(HeaderOptions::none());
+    vec![
+        contender("bare", app()),
+        contender("tower_governor", app().layer(GovernorLayer::new(config))),
+        contender("tollgate", app().layer(own)),
+    ]
+}
+
+/// The three that the other writes where it is told to: limit, remaining, and which limit it is.
+pub(crate) fn with_headers() -> Vec<Box<dyn Contender>> {
+    let mut builder = GovernorConfigBuilder::default();
+    let config = builder.per_second(1).burst_size(BURST).use_headers().finish().unwrap();
+    let three = |style| {
+        let headers = HeaderOptions::none().with(style).with_x_reset(ResetStyle::Delta).hide_policy(true);
+        RateLimitLayer::new(gate()).headers(headers)
+    };
+    vec![
+        contender("bare", app()),
+        contender("tower_governor", app().layer(GovernorLayer::new(config))),
+        contender("tollgate, x-ratelimit-*", app().layer(three(HeaderStyle::XRateLimit))),
+        contender("tollgate, ratelimit-*", app().layer(three(HeaderStyle::OlderDraft))),
+    ]
+}

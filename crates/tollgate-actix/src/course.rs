@@ -1,0 +1,149 @@
+//! What becomes of a request: decided in one way, whether or not anything has to be waited for.
+
+#![allow(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
+
+use std::sync::Arc;
+
+use actix_web::dev::ServiceRequest;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpMessage, HttpResponse};
+use tollgate_http::{Checking, Denial, Gatekeeper, RequestContext, Undecided, Waiting};
+use tollgate_policy::{Attributes, Verdict};
+
+use crate::attributes::ActixAttributes;
+use crate::options::{Finder, Found, Options, now_unix_s};
+use crate::wire::{ActixHeaders, response};
+
+/// What becomes of a request.
+pub(crate) enum Course {
+    /// It is passed on, and nobody looks at its answer.
+    Unseen,
+    /// It is passed on.
+    Pass(Verdict),
+    /// It is answered here.
+    Answer(HttpResponse),
+}
+
+/// What is known of it at once.
+pub(crate) enum Known {
+    Course(Course),
+    Waiting(Waiting),
+}
+
+/// Decides what can be decided at once.
+pub(crate) fn decide<G: Gatekeeper>(gate: &Arc<G>, options: &Options, request: &ServiceRequest) -> Known {
+    let seen = ActixAttributes::new(request, &options.api_key, &options.proxies);
+    if options.is_skipped(request, &seen) {
+        return Known::Course(Course::Unseen);
+    }
+    let cost = options.cost.as_ref().and_then(|cost| cost(request));
+    let checking = if options.wants_verdicts() { gate.check(&seen, cost) } else { gate.admit(&seen, cost) };
+    match checking {
+        Checking::Passed => Known::Course(Course::Unseen),
+        Checking::Done(verdict) => Known::Course(options.judge(request, verdict)),
+        Checking::Waiting(waiting) => Known::Waiting(waiting),
+    }
+}
+
+/// Decides the rest: all of it, or what is `waiting` for the store.
+pub(crate) async fn decide_later<G: Gatekeeper>(
+    gate: Arc<G>,
+    options: Arc<Options>,
+    request: ServiceRequest,
+    waiting: Option<Waiting>,
+) -> (ServiceRequest, Course) {
+    let known = match waiting {
+        Some(waiting) => Known::Waiting(waiting),
+        None => match options.find_all(&request).await {
+            Ok(()) => decide(&gate, &options, &request),
+            Err(answer) => Known::Course(Course::Answer(answer)),
+        },
+    };
+    let course = match known {
+        Known::Course(course) => course,
+        Known::Waiting(waiting) => match waiting.await {
+            Ok(verdict) => options.judge(&request, verdict),
+            Err(error) => options.give_up(&request, &error),
+        },
+    };
+    (request, course)
+}
+
+impl Options {
+    fn is_skipped(&self, request: &ServiceRequest, seen: &ActixAttributes<'_>) -> bool {
+        let is_from = |ip| self.skipped_networks.iter().any(|networks| networks.contains(ip));
+        self.skip.iter().any(|skip| skip(request)) || seen.ip().is_some_and(is_from)
+    }
+
+    /// Finds the attributes that need no waiting.
+    ///
+    /// # Errors
+    /// The answer, if the request has none of what it must have.
+    pub(crate) fn find_now(&self, request: &ServiceRequest) -> Result<(), HttpResponse> {
+        for finder in &self.finders {
+            if let Finder::Now(name, find) = finder {
+                note(request, name, find(request))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds all attributes, in their order.
+    async fn find_all(&self, request: &ServiceRequest) -> Result<(), HttpResponse> {
+        for finder in &self.finders {
+            match finder {
+                Finder::Now(name, find) => note(request, name, find(request))?,
+                Finder::Later(name, find) => note(request, name, find(request).await)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, request: &ServiceRequest, verdict: Verdict) -> Course {
+        for tell in &self.on_decision {
+            tell(request, &verdict);
+        }
+        if verdict.is_allowed() {
+            Course::Pass(verdict)
+        } else {
+            Course::Answer(self.denied(request, &verdict))
+        }
+    }
+
+    #[cold]
+    fn denied(&self, request: &ServiceRequest, verdict: &Verdict) -> HttpResponse {
+        let mut answer = if let Some(on_denied) = &self.on_denied {
+            on_denied(request, verdict)
+        } else {
+            let accept = request.headers().get_all(header::ACCEPT).map(HeaderValue::as_bytes);
+            let hides = self.headers.hides_policy();
+            response(self.form.answer(verdict, hides, content_type(request), accept))
+        };
+        self.headers.write(verdict, now_unix_s(), &mut ActixHeaders(answer.headers_mut()));
+        answer
+    }
+
+    #[cold]
+    fn give_up(&self, request: &ServiceRequest, error: &Undecided) -> Course {
+        tracing::debug!(%error, "a request was not decided");
+        let answer = match &self.on_undecided {
+            Some(on_undecided) => on_undecided(request, error),
+            None => Some(response(Denial::undecided(content_type(request)))),
+        };
+        answer.map_or(Course::Unseen, Course::Answer)
+    }
+}
+
+/// Adds what was found to what is known of the request.
+fn note(request: &ServiceRequest, name: &str, found: Found) -> Result<(), HttpResponse> {
+    if let Some(value) = found? {
+        let mut extensions = request.extensions_mut();
+        let context = extensions.remove::<RequestContext>().unwrap_or_default();
+        extensions.insert(context.attribute(name, value));
+    }
+    Ok(())
+}
+
+fn content_type(request: &ServiceRequest) -> Option<&[u8]> {
+    request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes)
+}

@@ -1,0 +1,154 @@
+//! What becomes of a request: decided in one way, whether or not anything has to be waited for.
+
+#![allow(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts as Head;
+use http::{HeaderValue, Response, header};
+use tollgate_policy::{Attributes, Verdict};
+
+use super::options::{Finder, Found, Options, Rejection, warn_of_missing_peer};
+use crate::attributes::{HttpAttributes, RequestContext};
+use crate::body::Denial;
+use crate::gatekeeper::{Checking, Gatekeeper, Undecided, Waiting};
+
+/// What becomes of a request.
+pub(super) enum Course {
+    /// It is passed on, and nobody looks at its answer.
+    Unseen,
+    /// It is passed on.
+    Pass(Verdict),
+    /// It is answered here.
+    Answer(Response<Bytes>),
+}
+
+/// What is known of it at once.
+pub(super) enum Known {
+    Course(Course),
+    Waiting(Waiting),
+}
+
+/// Decides what can be decided at once.
+pub(super) fn decide<G: Gatekeeper>(gate: &Arc<G>, options: &Options, seen: HttpAttributes<'_>) -> Known {
+    let seen = options.see(seen);
+    if options.is_skipped(&seen) {
+        return Known::Course(Course::Unseen);
+    }
+    if seen.ip().is_none() {
+        warn_of_missing_peer();
+    }
+    let cost = options.cost(&seen);
+    let checking = if options.wants_verdicts() { gate.check(&seen, cost) } else { gate.admit(&seen, cost) };
+    match checking {
+        Checking::Passed => Known::Course(Course::Unseen),
+        Checking::Done(verdict) => Known::Course(options.judge(&seen, verdict)),
+        Checking::Waiting(waiting) => Known::Waiting(waiting),
+    }
+}
+
+/// Decides the rest: all of it, or what is `waiting` for the store.
+pub(super) async fn decide_later<G: Gatekeeper>(
+    gate: Arc<G>,
+    options: Arc<Options>,
+    mut head: Head,
+    waiting: Option<Waiting>,
+) -> (Head, Course) {
+    let known = match waiting {
+        Some(waiting) => Known::Waiting(waiting),
+        None => match options.find_all(&mut head).await {
+            Ok(()) => decide(&gate, &options, HttpAttributes::of_parts(&head)),
+            Err(rejection) => Known::Course(Course::Answer(rejection.into_response())),
+        },
+    };
+    let waiting = match known {
+        Known::Course(course) => return (head, course),
+        Known::Waiting(waiting) => waiting,
+    };
+    let result = waiting.await;
+    let seen = options.see(HttpAttributes::of_parts(&head));
+    let course = match result {
+        Ok(verdict) => options.judge(&seen, verdict),
+        Err(error) => options.give_up(&seen, &error),
+    };
+    (head, course)
+}
+
+impl Options {
+    /// Whether any attribute has to be waited for.
+    pub(super) fn finds_later(&self) -> bool {
+        self.finders.iter().any(|finder| matches!(finder, Finder::Later(..)))
+    }
+
+    /// Finds the attributes that need no waiting.
+    ///
+    /// # Errors
+    /// The answer, if the request has none of what it must have.
+    pub(super) fn find_now(&self, head: &mut Head) -> Result<(), Rejection> {
+        for finder in &self.finders {
+            if let Finder::Now(name, find) = finder {
+                let found = find(&self.see(HttpAttributes::of_parts(head)));
+                note(head, name, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds all attributes, in their order.
+    async fn find_all(&self, head: &mut Head) -> Result<(), Rejection> {
+        for finder in &self.finders {
+            let (name, found) = match finder {
+                Finder::Now(name, find) => (name, find(&self.see(HttpAttributes::of_parts(head)))),
+                Finder::Later(name, find) => {
+                    let finding = find(head);
+                    (name, finding.await)
+                }
+            };
+            note(head, name, found)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&self, seen: &HttpAttributes<'_>, verdict: Verdict) -> Course {
+        for tell in &self.on_decision {
+            tell(seen, &verdict);
+        }
+        if verdict.is_allowed() { Course::Pass(verdict) } else { Course::Answer(self.denied(seen, &verdict)) }
+    }
+
+    #[cold]
+    fn denied(&self, seen: &HttpAttributes<'_>, verdict: &Verdict) -> Response<Bytes> {
+        let mut answer = if let Some(on_denied) = &self.on_denied {
+            on_denied(seen, verdict)
+        } else {
+            let accept = seen.headers().get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes);
+            self.form.answer(verdict, self.headers.hides_policy(), content_type(seen), accept)
+        };
+        self.headers.write(verdict, self.now_unix_s(), answer.headers_mut());
+        answer
+    }
+
+    #[cold]
+    fn give_up(&self, seen: &HttpAttributes<'_>, error: &Undecided) -> Course {
+        tracing::debug!(%error, "a request was not decided");
+        let answer = match &self.on_undecided {
+            Some(on_undecided) => on_undecided(seen, error),
+            None => Some(Denial::undecided(content_type(seen))),
+        };
+        answer.map_or(Course::Unseen, Course::Answer)
+    }
+}
+
+/// Adds what was found to what is known of the request.
+fn note(head: &mut Head, name: &str, found: Found) -> Result<(), Rejection> {
+    if let Some(value) = found? {
+        let context = head.extensions.remove::<RequestContext>().unwrap_or_default();
+        head.extensions.insert(context.attribute(name, value));
+    }
+    Ok(())
+}
+
+fn content_type<'r>(seen: &HttpAttributes<'r>) -> Option<&'r [u8]> {
+    seen.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes)
+}
