@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpMessage, HttpResponse};
+use actix_web::{Error, HttpMessage, HttpResponse};
 use tollgate_http::{Checking, Denial, Gatekeeper, RequestContext, Undecided, Waiting};
 use tollgate_policy::{Attributes, Verdict};
 
@@ -56,7 +56,7 @@ pub(crate) async fn decide_later<G: Gatekeeper>(
         Some(waiting) => Known::Waiting(waiting),
         None => match options.find_all(&request).await {
             Ok(()) => decide(&gate, &options, &request),
-            Err(answer) => Known::Course(Course::Answer(answer)),
+            Err(error) => Known::Course(Course::Answer(HttpResponse::from_error(error))),
         },
     };
     let course = match known {
@@ -78,8 +78,8 @@ impl Options {
     /// Finds the attributes that need no waiting.
     ///
     /// # Errors
-    /// The answer, if the request has none of what it must have.
-    pub(crate) fn find_now(&self, request: &ServiceRequest) -> Result<(), HttpResponse> {
+    /// The error that is the answer, if the request has none of what it must have.
+    pub(crate) fn find_now(&self, request: &ServiceRequest) -> Result<(), Error> {
         for finder in &self.finders {
             if let Finder::Now(name, find) = finder {
                 note(request, name, find(request))?;
@@ -89,7 +89,7 @@ impl Options {
     }
 
     /// Finds all attributes, in their order.
-    async fn find_all(&self, request: &ServiceRequest) -> Result<(), HttpResponse> {
+    async fn find_all(&self, request: &ServiceRequest) -> Result<(), Error> {
         for finder in &self.finders {
             match finder {
                 Finder::Now(name, find) => note(request, name, find(request))?,
@@ -135,7 +135,7 @@ impl Options {
 }
 
 /// Adds what was found to what is known of the request.
-fn note(request: &ServiceRequest, name: &str, found: Found) -> Result<(), HttpResponse> {
+fn note(request: &ServiceRequest, name: &str, found: Found) -> Result<(), Error> {
     if let Some(value) = found? {
         let mut extensions = request.extensions_mut();
         let context = extensions.remove::<RequestContext>().unwrap_or_default();

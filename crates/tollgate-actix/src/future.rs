@@ -103,7 +103,7 @@ where
             let next = match state.as_mut().project() {
                 StateProjection::Deciding { deciding, inner, gate, options } => {
                     let (request, course) = ready!(deciding.as_mut().poll(cx));
-                    ResponseFuture::taking(course, request, inner, gate, options).state
+                    ResponseFuture::taking(course, request, &**inner, gate, options).state
                 }
                 StateProjection::Passing { future, passed } => {
                     let response = ready!(future.poll(cx))?;

@@ -78,12 +78,13 @@ impl<G: Gatekeeper> RateLimit<G> {
         self.try_attribute(name, move |request| Ok(find(request)))
     }
 
-    /// Like [`attribute`](Self::attribute), where a request that lacks it can be answered at once: such a one is not counted.
+    /// Like [`attribute`](Self::attribute), where a request that lacks it can be answered at once, with an error such as
+    /// [`ErrorForbidden`](actix_web::error::ErrorForbidden): such a one is not counted.
     #[must_use]
     pub fn try_attribute(
         self,
         name: impl Into<String>,
-        find: impl Fn(&ServiceRequest) -> Result<Option<String>, HttpResponse> + Send + Sync + 'static,
+        find: impl Fn(&ServiceRequest) -> Result<Option<String>, Error> + Send + Sync + 'static,
     ) -> Self {
         let finder = Finder::Now(name.into(), Arc::new(find));
         self.with(|options| options.finders.push(finder))
@@ -98,7 +99,7 @@ impl<G: Gatekeeper> RateLimit<G> {
         find: impl Fn(&ServiceRequest) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output = Result<Option<String>, HttpResponse>> + 'static,
+        F: Future<Output = Result<Option<String>, Error>> + 'static,
     {
         let find = move |request: &ServiceRequest| Box::pin(find(request)) as _;
         let finder = Finder::Later(name.into(), Arc::new(find));
@@ -307,8 +308,8 @@ where
             if self.options.finds_later() {
                 return self.call_later(request, None);
             }
-            if let Err(answer) = self.options.find_now(&request) {
-                return ResponseFuture::answered(request.into_response(answer));
+            if let Err(error) = self.options.find_now(&request) {
+                return ResponseFuture::answered(request.error_response(error));
             }
         }
         match decide(&self.gate, &self.options, &request) {

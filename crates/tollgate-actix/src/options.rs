@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actix_web::HttpResponse;
 use actix_web::dev::{ResponseHead, ServiceRequest};
 use actix_web::http::header::HeaderName;
+use actix_web::{Error, HttpResponse};
 use tollgate_http::{API_KEY_HEADER, DenialForm, HeaderOptions, Networks, TrustedProxies, Undecided};
 use tollgate_policy::{Settlement, Verdict};
 
@@ -19,8 +19,8 @@ pub(crate) type OnDenied = dyn Fn(&ServiceRequest, &Verdict) -> HttpResponse + S
 pub(crate) type OnUndecided = dyn Fn(&ServiceRequest, &Undecided) -> Option<HttpResponse> + Send + Sync;
 pub(crate) type Settle = dyn Fn(&ResponseHead) -> Option<Settlement> + Send + Sync;
 
-/// What was found; or the answer, if the request has none of what it must have.
-pub(crate) type Found = Result<Option<String>, HttpResponse>;
+/// What was found; or the error that is the answer, if the request has none of what it must have.
+pub(crate) type Found = Result<Option<String>, Error>;
 pub(crate) type FindNow = dyn Fn(&ServiceRequest) -> Found + Send + Sync;
 pub(crate) type FindLater = dyn Fn(&ServiceRequest) -> Pin<Box<dyn Future<Output = Found>>> + Send + Sync;
 

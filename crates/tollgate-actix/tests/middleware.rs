@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use actix_web::dev::Service;
 use actix_web::http::header::HeaderName;
 use actix_web::http::{Method, StatusCode};
 use actix_web::test::{TestRequest, call_service, init_service, read_body, try_call_service};
@@ -104,7 +105,9 @@ policies:
     for (_, limits) in limits(policies) {
         let limits = limits
             .try_attribute("tenant", |request| match request.headers().get("x-tenant") {
-                Some(tenant) if tenant == "unknown" => Err(HttpResponse::Forbidden().finish()),
+                Some(tenant) if tenant == "unknown" => {
+                    Err(actix_web::error::ErrorForbidden("no such tenant"))
+                }
                 tenant => Ok(tenant.map(|tenant| tenant.to_str().unwrap().to_owned())),
             })
             .attribute_async("unused", |_| async { Ok(None) });

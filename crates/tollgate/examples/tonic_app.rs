@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tollgate::http::RateLimitLayer;
 use tollgate::{Gate, KeyPart, Limit, Quota};
-use tonic::transport::Server;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
+use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::builder().layer(limits).add_service(health);
     tokio::spawn(async move { server.serve_with_incoming(incoming).await });
 
-    let mut client = HealthClient::connect(url).await?;
+    let mut client = HealthClient::new(Endpoint::from_shared(url)?.connect().await?);
     for _ in 0..4 {
         match client.check(Request::new(HealthCheckRequest::default())).await {
             Ok(answer) => {

@@ -47,7 +47,7 @@ impl<S> AsyncGate<S> {
 
 impl<S> Clone for AsyncGate<S> {
     fn clone(&self) -> Self {
-        Self { gate: Arc::clone(&self.gate), clock: self.clock.clone() }
+        Self { gate: Arc::clone(&self.gate), clock: self.clock }
     }
 }
 

@@ -65,6 +65,8 @@ mod cell;
 mod gate;
 mod keyed;
 mod limiter;
+#[cfg(any(feature = "outgoing", feature = "shaping"))]
+mod line;
 #[cfg(feature = "outgoing")]
 pub mod outgoing;
 #[cfg(feature = "shaping")]

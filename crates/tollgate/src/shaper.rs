@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use tollgate_core::{Decision, Key, Limit, LimitError, Nanos, Quota};
+use tollgate_core::{Decision, Key, LimitError, Quota, Retry};
 use tollgate_store::{LocalStore, MemoryStore};
 
 use crate::keyed::KeyedLimiter;
+use crate::line::Line;
 use crate::reservation::Reservation;
 
 /// Makes callers wait in place of denying them: a leaky bucket as a queue, for each key by itself.
@@ -34,8 +35,7 @@ use crate::reservation::Reservation;
 pub struct Shaper<K: ?Sized, S = MemoryStore> {
     /// Of a limit that holds the burst and the queue.
     limiter: KeyedLimiter<K, S>,
-    /// How long the quota takes for the burst: who is further ahead than that has to wait.
-    burst_time: Nanos,
+    line: Line,
 }
 
 impl<K: Key + ?Sized> Shaper<K> {
@@ -55,12 +55,8 @@ impl<K: Key + ?Sized, S> Shaper<K, S> {
     /// # Errors
     /// If the burst is zero, or burst and queue together are more than a limit can hold.
     pub fn with_store(quota: Quota, burst: u64, queue: u64, store: S) -> Result<Self, LimitError> {
-        let narrow = Limit::gcra_with_burst(quota, burst)?;
-        let limit = Limit::gcra_with_burst(quota, narrow.capacity().saturating_add(queue))?;
-        let nanos =
-            u128::from(quota.period().as_nanos()) * u128::from(burst) / u128::from(quota.count().max(1));
-        let burst_time = Nanos::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        Ok(Self { limiter: KeyedLimiter::with_store(limit, store), burst_time })
+        let (line, limit) = Line::new(quota, burst, queue)?;
+        Ok(Self { limiter: KeyedLimiter::with_store(limit, store), line })
     }
 }
 
@@ -88,8 +84,8 @@ impl<K: Key + ?Sized, S: LocalStore> Shaper<K, S> {
     /// ```
     pub fn turn(&self, key: &K, cost: u32) -> Result<Turn<'_, K, S>, Decision> {
         let (reservation, decision) = self.limiter.reserve_decided(key, cost)?;
-        let ahead = decision.reset_after.as_nanos().saturating_sub(self.burst_time.as_nanos());
-        Ok(Turn { shaper: self, reservation: Some(reservation), delay: Duration::from_nanos(ahead) })
+        let delay = self.line.delay(&decision);
+        Ok(Turn { shaper: self, reservation: Some(reservation), delay })
     }
 
     /// Waits until it is one's turn. Dropped before, it gives its place back.
@@ -121,7 +117,7 @@ impl<K: Key + ?Sized, S: LocalStore> Shaper<K, S> {
             drop(turn);
             let mut denied = self.limiter.status(key);
             denied.allowed = false;
-            denied.retry_after = tollgate_core::Retry::After(delay.into());
+            denied.retry_after = Retry::After(delay.into());
             return Err(denied);
         }
         turn.wait().await;
@@ -178,7 +174,7 @@ mod tests {
 
     use std::sync::Arc;
 
-    use tollgate_core::{Clock, Timestamp};
+    use tollgate_core::{Clock, Nanos, Timestamp};
     use tollgate_store::MemoryOptions;
 
     use super::*;

@@ -108,7 +108,8 @@ async fn who_waits_hears_what_the_service_says_meanwhile() {
     assert_eq!(began.elapsed().as_secs(), 20);
 }
 
-#[tokio::test(start_paused = true)]
+/// In real time, in which moments pass between one look at the clock and the next.
+#[tokio::test]
 async fn without_a_limit_of_our_own_only_theirs_counts() {
     let outgoing = Outgoing::unlimited(Duration::ZERO);
     for _ in 0..1_000 {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tollgate::http::RateLimitLayer;
 use tollgate::{AsyncGate, Config, Format, Gate};
-use tonic::transport::Server;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
+use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -22,13 +22,13 @@ async fn third(limit: &str, is_distant: bool) -> Status {
     let (_, health) = tonic_health::server::health_reporter();
     let peer = |extensions: &http::Extensions| extensions.get::<TcpConnectInfo>()?.remote_addr();
     if is_distant {
-        let server = Server::builder().layer(RateLimitLayer::new(AsyncGate::new(gate)).peer(peer));
+        let mut server = Server::builder().layer(RateLimitLayer::new(AsyncGate::new(gate)).peer(peer));
         tokio::spawn(server.add_service(health).serve_with_incoming(incoming));
     } else {
-        let server = Server::builder().layer(RateLimitLayer::new(gate).peer(peer));
+        let mut server = Server::builder().layer(RateLimitLayer::new(gate).peer(peer));
         tokio::spawn(server.add_service(health).serve_with_incoming(incoming));
     }
-    let mut client = HealthClient::connect(url).await.unwrap();
+    let mut client = HealthClient::new(Endpoint::from_shared(url).unwrap().connect().await.unwrap());
     let mut ask = async || client.check(Request::new(HealthCheckRequest::default())).await;
     assert!(ask().await.is_ok() && ask().await.is_ok());
     ask().await.unwrap_err()

@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn services_are_understood() {
-        let in_an_hour = SystemTime::now() + Duration::from_secs(3_600);
+        let in_an_hour = SystemTime::now() + Duration::from_hours(1);
         let epoch = in_an_hour.duration_since(UNIX_EPOCH).unwrap().as_secs().to_string();
         let date = httpdate::fmt_http_date(in_an_hour);
         assert_eq!(waits(429, &[("retry-after", "7")]), Some(7));

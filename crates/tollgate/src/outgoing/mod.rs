@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-use tollgate_core::{Limit, LimitError, Nanos, Quota, Retry};
+use tollgate_core::{Limit, LimitError, Quota, Retry};
 use tollgate_store::{MemoryStore, Store, StoreError};
 
 pub use self::layer::{OutgoingError, OutgoingFuture, OutgoingLayer, OutgoingService};
 
 use self::learned::Learned;
 use crate::keyed::KeyedLimiter;
+use crate::line::Line;
 use crate::reservation::Reservation;
 
 /// Keeps requests to other services under their limits: spreads them by a quota of our own, and heeds what the services say.
@@ -51,8 +52,7 @@ use crate::reservation::Reservation;
 pub struct Outgoing<S = MemoryStore> {
     /// Of a limit that holds the burst, and as many as may wait.
     limiter: Arc<KeyedLimiter<str, S>>,
-    /// How long the quota takes for the burst: who is further ahead than that has to wait.
-    burst_time: Nanos,
+    line: Line,
     patience: Duration,
     learned: Learned,
 }
@@ -104,7 +104,7 @@ impl Outgoing {
     /// Sets no limit of its own, and heeds only what the services say.
     pub fn unlimited(patience: Duration) -> Self {
         let limiter = Arc::new(KeyedLimiter::new(Limit::Unlimited));
-        Self { limiter, burst_time: Nanos::ZERO, patience, learned: Learned::default() }
+        Self { limiter, line: Line::NONE, patience, learned: Learned::default() }
     }
 }
 
@@ -115,19 +115,11 @@ impl<S> Outgoing<S> {
     /// # Errors
     /// If the burst is zero, or more may wait than a limit can hold.
     pub fn with_store(quota: Quota, burst: u64, patience: Duration, store: S) -> Result<Self, LimitError> {
-        let narrow = Limit::gcra_with_burst(quota, burst)?;
-        let period = u128::from(quota.period().as_nanos()).max(1);
         // As many as the quota lets through meanwhile.
-        let queue = patience.as_nanos() * u128::from(quota.count()) / period;
-        let queue = u64::try_from(queue).unwrap_or(u64::MAX);
-        let limit = Limit::gcra_with_burst(quota, narrow.capacity().saturating_add(queue))?;
-        let burst_time = period * u128::from(burst) / u128::from(quota.count().max(1));
-        Ok(Self {
-            limiter: Arc::new(KeyedLimiter::with_store(limit, store)),
-            burst_time: Nanos::from_nanos(u64::try_from(burst_time).unwrap_or(u64::MAX)),
-            patience,
-            learned: Learned::default(),
-        })
+        let queue = patience.as_nanos() * u128::from(quota.count()) / u128::from(quota.period().as_nanos());
+        let (line, limit) = Line::new(quota, burst, u64::try_from(queue).unwrap_or(u64::MAX))?;
+        let limiter = Arc::new(KeyedLimiter::with_store(limit, store));
+        Ok(Self { limiter, line, patience, learned: Learned::default() })
     }
 
     /// Heeds what an answer says of the service's limits.
@@ -143,7 +135,6 @@ impl<S: Store + 'static> Outgoing<S> {
     /// If it would have to wait for too long, or the store cannot be asked.
     pub async fn admit(&self, key: &str) -> Result<(), Refused> {
         let give_up_at = tokio::time::Instant::now() + self.patience;
-        let limited = |wait: Duration| Refused::Limited { retry_after: Retry::After(wait.into()) };
         // What the service said comes first: while it is not to be asked, no place is taken.
         self.sit_out(key, give_up_at).await?;
         let (reservation, decision) = match self.limiter.reserve_decided_async(key, 1).await {
@@ -152,13 +143,13 @@ impl<S: Store + 'static> Outgoing<S> {
             Err(error) => return Err(Refused::Store(error)),
         };
         let mut place = Place { limiter: &self.limiter, reservation: Some(reservation) };
-        let ahead = decision.reset_after.as_nanos().saturating_sub(self.burst_time.as_nanos());
-        let wait = Duration::from_nanos(ahead);
-        if tokio::time::Instant::now() + wait > give_up_at {
-            return Err(limited(wait));
-        }
+        let wait = self.line.delay(&decision);
         if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+            let turn_at = tokio::time::Instant::now() + wait;
+            if turn_at > give_up_at {
+                return Err(Refused::Limited { retry_after: Retry::After(wait.into()) });
+            }
+            tokio::time::sleep_until(turn_at).await;
         }
         // It may have said more meanwhile.
         self.sit_out(key, give_up_at).await?;

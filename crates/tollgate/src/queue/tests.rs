@@ -17,8 +17,8 @@ impl Clock for TokioClock {
     }
 }
 
-fn queue(limit: impl Into<LimitOrQuota>, capacity: usize, patience_s: u64) -> Queue<TokioClock> {
-    let options = QueueOptions { capacity, patience: Duration::from_secs(patience_s) };
+fn queue(limit: impl Into<LimitOrQuota>, capacity: usize, patience_ms: u64) -> Queue<TokioClock> {
+    let options = QueueOptions { capacity, patience: Duration::from_millis(patience_ms) };
     Queue::with_clock(limit, options, TokioClock(Instant::now()))
 }
 
@@ -47,7 +47,7 @@ fn one_a_second() -> Limit {
 
 #[tokio::test(start_paused = true)]
 async fn they_go_in_order_and_at_the_rate() {
-    let queue = queue(one_a_second(), 10, 60);
+    let queue = queue(one_a_second(), 10, 60_000);
     assert_eq!(turns(&queue, &[0, 0, 0, 0]).await, [Ok(0), Ok(1), Ok(2), Ok(3)]);
     assert!(queue.is_empty());
     // It begins anew once it was empty.
@@ -57,13 +57,13 @@ async fn they_go_in_order_and_at_the_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn a_higher_priority_goes_first() {
-    let queue = queue(one_a_second(), 10, 60);
+    let queue = queue(one_a_second(), 10, 60_000);
     assert_eq!(turns(&queue, &[0, 0, 1, 255, 1]).await, [Ok(0), Ok(4), Ok(2), Ok(1), Ok(3)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_is_bounded_and_the_last_makes_room() {
-    let queue = queue(one_a_second(), 2, 60);
+    let queue = queue(one_a_second(), 2, 60_000);
     assert_eq!(
         turns(&queue, &[0, 0, 0, 0, 1]).await,
         [Ok(0), Ok(2), Err(QueueError::Full), Err(QueueError::Full), Ok(1)]
@@ -72,18 +72,18 @@ async fn it_is_bounded_and_the_last_makes_room() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_too_long() {
-    let queue = queue(one_a_second(), 10, 2);
+    let queue = queue(one_a_second(), 10, 2_500);
     let began = Instant::now();
     assert_eq!(
         turns(&queue, &[0, 0, 0, 0, 0]).await,
         [Ok(0), Ok(1), Ok(2), Err(QueueError::Late), Err(QueueError::Late)]
     );
-    assert_eq!(began.elapsed().as_secs(), 2);
+    assert_eq!(began.elapsed().as_millis(), 2_500);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_leaves_does_not_hold_up_the_others() {
-    let queue = queue(one_a_second(), 10, 60);
+    let queue = queue(one_a_second(), 10, 60_000);
     queue.turn(0).await.unwrap();
     let leaving: Vec<_> = (0..5)
         .map(|_| {
@@ -103,17 +103,8 @@ async fn who_leaves_does_not_hold_up_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_came_to_one_who_leaves_goes_to_the_next() {
-    let queue = queue(one_a_second(), 10, 60);
+    let queue = queue(one_a_second(), 10, 60_000);
     queue.turn(0).await.unwrap();
-    let mut leaving = queue.join(1).unwrap().unwrap();
-    let next = queue.join(0).unwrap().unwrap();
-    assert!(queue.shared.lock().admit());
-    assert!(leaving.turn.try_recv().is_ok() || leaving.is_over);
-    // The turn was taken out by the look: put the case together by hand.
-    drop(leaving);
-    drop(next);
-    assert!(queue.is_empty());
-
     let leaving = queue.join(1).unwrap().unwrap();
     let mut next = queue.join(0).unwrap().unwrap();
     assert!(queue.shared.lock().admit());
@@ -123,13 +114,31 @@ async fn a_turn_that_came_to_one_who_leaves_goes_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_admits_nothing_says_so() {
-    let queue = queue(Limit::DenyAll, 10, 60);
+    let queue = queue(Limit::DenyAll, 10, 60_000);
     assert_eq!(queue.turn(0).await, Err(QueueError::Never));
+}
+
+/// A service that is never ready.
+#[derive(Clone)]
+struct Busy;
+
+impl Service<u8> for Busy {
+    type Response = ();
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<(), Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: u8) -> Self::Future {
+        panic!("called without having been ready")
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_service_is_asked_in_turn() {
-    let queue = queue(one_a_second(), 1, 60);
+    let queue = queue(one_a_second(), 1, 60_000);
     let layer = QueueLayer::new(queue).priority(|request: &u8| *request);
     let service = layer.layer(service_fn(async |request: u8| Ok::<_, std::convert::Infallible>(request)));
     let began = Instant::now();
@@ -145,24 +154,6 @@ async fn a_service_is_asked_in_turn() {
     let full = second.await.unwrap().unwrap_err();
     assert!(matches!(full, QueuedError::Queue(QueueError::Full)));
     assert_eq!(full.to_string(), "the queue is full");
-
-    /// A service that is never ready.
-    #[derive(Clone)]
-    struct Busy;
-
-    impl Service<u8> for Busy {
-        type Response = ();
-        type Error = std::convert::Infallible;
-        type Future = std::future::Ready<Result<(), Self::Error>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-            Poll::Pending
-        }
-
-        fn call(&mut self, _: u8) -> Self::Future {
-            panic!("called without having been ready")
-        }
-    }
 
     let busy = layer.layer(Busy).oneshot(0);
     assert!(tokio::time::timeout(Duration::from_secs(1), busy).await.is_err());
