@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use tollgate::http::{Denial, response_body};
-use tollgate::{Attribute, Nanos, Policy, PolicySet, PolicyVerdict, Request, Retry, Statistics, Verdict};
+use tollgate::{
+    Attribute, Condition, Nanos, Policy, PolicySet, PolicyVerdict, Request, Retry, Statistics, Verdict,
+};
 
 /// A request that somebody asks about.
 #[derive(Debug, Default, Deserialize)]
