@@ -70,9 +70,8 @@ pub(crate) fn without_headers() -> Vec<Box<dyn Contender>> {
 pub(crate) fn with_headers() -> Vec<Box<dyn Contender>> {
     let mut builder = GovernorConfigBuilder::default();
     let config = builder.seconds_per_request(1).burst_size(BURST).use_headers().finish().unwrap();
-    let three = |style| {
-        limits(HeaderOptions::none().with(style).with_x_reset(ResetStyle::Delta).hide_policy(true))
-    };
+    let three =
+        |style| limits(HeaderOptions::none().with(style).with_x_reset(ResetStyle::Delta).hide_policy(true));
     vec![
         contender!("bare", App::new()),
         contender!("actix-governor", App::new().wrap(Governor::new(&config))),

@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use ::tower::ServiceExt;
+use ::tower::{Layer, Service, ServiceExt};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{Request, StatusCode};
+use axum::http::{Request, Response, StatusCode};
 use axum::routing::get;
 use tokio::runtime::Runtime;
 use tollgate::http::{HeaderOptions, HeaderStyle, RateLimitLayer, ResetStyle};
@@ -18,26 +18,29 @@ use tower_governor::governor::GovernorConfigBuilder;
 
 use crate::{BURST, Contender};
 
-struct Axum {
+struct Axum<S> {
     name: &'static str,
-    router: Router,
+    service: S,
     runtime: Runtime,
 }
 
-impl Contender for Axum {
+impl<S, B> Contender for Axum<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+{
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn call(&mut self, clients: &[u32]) {
-        let router = &self.router;
+        let service = &self.service;
         self.runtime.block_on(async {
             for client in clients {
                 let mut request = Request::get("/").body(Body::empty()).unwrap();
                 let address = SocketAddr::from((Ipv4Addr::from(0x0A00_0000 + client), 4711));
                 request.extensions_mut().insert(ConnectInfo(address));
-                let response: Result<_, Infallible> = router.clone().oneshot(request).await;
-                assert_eq!(response.unwrap().status(), StatusCode::OK);
+                let response = service.clone().oneshot(request).await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK);
             }
         });
     }
@@ -47,9 +50,15 @@ fn app() -> Router {
     Router::new().route("/", get(|| async {}))
 }
 
-fn contender(name: &'static str, router: Router) -> Box<dyn Contender> {
+/// A contender of a service: layers are put around the whole router, not through its own way of adding them, which puts a box
+/// around each.
+fn contender<S, B>(name: &'static str, service: S) -> Box<dyn Contender>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + 'static,
+    B: 'static,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    Box::new(Axum { name, router, runtime })
+    Box::new(Axum { name, service, runtime })
 }
 
 fn gate() -> Arc<Gate> {
@@ -62,8 +71,8 @@ pub(crate) fn without_headers() -> Vec<Box<dyn Contender>> {
     let own = RateLimitLayer::new(gate()).headers(HeaderOptions::none());
     vec![
         contender("bare", app()),
-        contender("tower_governor", app().layer(GovernorLayer::new(config))),
-        contender("tollgate", app().layer(own)),
+        contender("tower_governor", GovernorLayer::new(config).layer(app())),
+        contender("tollgate", own.layer(app())),
     ]
 }
 
@@ -77,8 +86,8 @@ pub(crate) fn with_headers() -> Vec<Box<dyn Contender>> {
     };
     vec![
         contender("bare", app()),
-        contender("tower_governor", app().layer(GovernorLayer::new(config))),
-        contender("tollgate, x-ratelimit-*", app().layer(three(HeaderStyle::XRateLimit))),
-        contender("tollgate, ratelimit-*", app().layer(three(HeaderStyle::OlderDraft))),
+        contender("tower_governor", GovernorLayer::new(config).layer(app())),
+        contender("tollgate, x-ratelimit-*", three(HeaderStyle::XRateLimit).layer(app())),
+        contender("tollgate, ratelimit-*", three(HeaderStyle::OlderDraft).layer(app())),
     ]
 }

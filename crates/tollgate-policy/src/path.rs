@@ -294,6 +294,11 @@ impl<T: Default> PathTree<T> {
         new
     }
 
+    /// Whether there are no patterns.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Calls `found` with what belongs to each pattern that matches a normalised path.
     pub(crate) fn matches<'t>(&'t self, path: &str, found: &mut impl FnMut(&'t T)) {
         self.matches_from(0, path, found);

@@ -19,8 +19,8 @@ pub struct Plan<'s> {
 }
 
 /// Few policies apply to a request.
-type Parts = SmallVec<[Part; 4]>;
-type Hits<'s> = SmallVec<[Hit<'s>; 4]>;
+type Parts = SmallVec<[Part; 2]>;
+type Hits<'s> = SmallVec<[Hit<'s>; 2]>;
 
 /// One policy's part in a plan.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,9 @@ impl<'s> Plan<'s> {
         hits: impl Iterator<Item = Hit<'s>>,
     ) {
         let first = index(self.hits.len());
-        self.hits.extend(hits);
+        for hit in hits {
+            self.hits.push(hit);
+        }
         let (variant, end) = (index(variant), index(self.hits.len()));
         self.parts.push(Part { policy, variant, first, end, shadow });
     }
@@ -88,17 +90,18 @@ impl<'s> Plan<'s> {
     }
 
     /// The hits as the store wants them: a group for each policy.
-    pub fn groups(&self) -> SmallVec<[Group<'_>; 4]> {
-        let group = |part: &Part| {
+    pub fn groups(&self) -> SmallVec<[Group<'_>; 2]> {
+        let mut groups = SmallVec::new();
+        for part in &self.parts {
             let policy = self.set.compiled(part.policy);
-            Group {
+            groups.push(Group {
                 hits: &self.hits[part.hits()],
                 combine: policy.combine,
                 shadow: part.shadow,
-                sharing: policy.policy.sharing,
-            }
-        };
-        self.parts.iter().map(group).collect()
+                sharing: policy.sharing,
+            });
+        }
+        groups
     }
 
     /// Keeps the policy of this index only. Returns whether it applies.
@@ -131,17 +134,17 @@ impl<'s> Plan<'s> {
     }
 
     /// The same without borrowing the policies. `set` is the set that made the plan.
-    pub fn detach(&self, set: &Arc<PolicySet>) -> Asked {
+    pub fn detach(self, set: &Arc<PolicySet>) -> Asked {
         debug_assert!(std::ptr::eq(self.set, Arc::as_ptr(set)), "the plan is of these policies");
-        Asked {
-            set: Arc::clone(set),
-            parts: self.parts.clone(),
-            hits: self.hits.iter().map(|hit| (hit.key, hit.cost)).collect(),
+        let mut hits = SmallVec::new();
+        for hit in &self.hits {
+            hits.push((hit.key, hit.cost));
         }
+        Asked { set: Arc::clone(set), parts: self.parts, hits }
     }
 
     /// What a store's answer to this plan's groups means. `set` is the set that made the plan.
-    pub fn verdict(&self, set: &Arc<PolicySet>, answer: Answer) -> Verdict {
+    pub fn verdict(self, set: &Arc<PolicySet>, answer: Answer) -> Verdict {
         self.detach(set).verdict(answer)
     }
 }
@@ -170,7 +173,7 @@ pub struct Asked {
     pub(crate) set: Arc<PolicySet>,
     pub(crate) parts: Parts,
     /// The key and the cost of each hit.
-    hits: SmallVec<[(KeyHash, u32); 4]>,
+    hits: SmallVec<[(KeyHash, u32); 2]>,
 }
 
 impl Asked {

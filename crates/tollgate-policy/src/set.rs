@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use smallvec::SmallVec;
-use tollgate_core::{Combine, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, Timestamp};
+use tollgate_core::{Combine, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, Sharing, Timestamp};
 
 use crate::address::network;
 use crate::attribute::{Attribute, Attributes, host};
@@ -44,6 +44,7 @@ pub(crate) struct Compiled {
     is_conditional: bool,
     pub(crate) shadow: bool,
     pub(crate) combine: Combine,
+    pub(crate) sharing: Sharing,
     cost: u32,
     key: SmallVec<[KeyPart; 1]>,
     variants: SmallVec<[CompiledVariant; 1]>,
@@ -74,6 +75,7 @@ impl Compiled {
                 || policy.tiers.is_some(),
             shadow: policy.shadow,
             combine: policy.combine,
+            sharing: policy.sharing,
             cost: policy.cost,
             key: policy.key.iter().cloned().collect(),
             variants: policy.variants.iter().map(compiled).collect(),
@@ -184,19 +186,21 @@ impl PolicySet {
     /// other policy that applies replaces it. `cost` stands in for what the policies say that a request costs.
     pub fn plan(&self, request: &(impl Attributes + ?Sized), now: Timestamp, cost: Option<u32>) -> Plan<'_> {
         let path = if self.reads_path { normalized(request.path()) } else { Cow::Borrowed("") };
-        let mut candidates: SmallVec<[Candidate; 16]> = SmallVec::new();
-        self.everywhere.collect(request, &path, &mut candidates);
-        if self.reads_path {
+        let mut plan = Plan::new(self);
+        if self.paths.is_empty() && self.everywhere.by_value.is_empty() {
+            // They are in order, and each is there once.
+            for candidate in &self.everywhere.always {
+                self.apply(&mut plan, *candidate, request, &path, now, cost);
+            }
+        } else {
+            let mut candidates: SmallVec<[Candidate; 16]> = SmallVec::new();
+            self.everywhere.collect(request, &path, &mut candidates);
             self.paths.matches(&path, &mut |found| found.collect(request, &path, &mut candidates));
-        }
-        if candidates.len() > 1 {
             candidates.sort_unstable();
             candidates.dedup_by_key(|candidate| candidate.policy);
-        }
-
-        let mut plan = Plan::new(self);
-        for candidate in candidates {
-            self.apply(&mut plan, candidate, request, &path, now, cost);
+            for candidate in candidates {
+                self.apply(&mut plan, candidate, request, &path, now, cost);
+            }
         }
         if self.has_replacements {
             plan.drop_replaced();

@@ -1,7 +1,5 @@
 //! What becomes of a request: decided in one way, whether or not anything has to be waited for.
 
-#![allow(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,10 +16,10 @@ use crate::gatekeeper::{Checking, Gatekeeper, Undecided, Waiting};
 pub(super) enum Course {
     /// It is passed on, and nobody looks at its answer.
     Unseen,
-    /// It is passed on.
-    Pass(Verdict),
+    /// It is passed on, and its answer is looked at.
+    Pass(Arc<Verdict>),
     /// It is answered here.
-    Answer(Response<Bytes>),
+    Answer(Box<Response<Bytes>>),
 }
 
 /// What is known of it at once.
@@ -59,7 +57,7 @@ pub(super) async fn decide_later<G: Gatekeeper>(
         Some(waiting) => Known::Waiting(waiting),
         None => match options.find_all(&mut head).await {
             Ok(()) => decide(&gate, &options, HttpAttributes::of_parts(&head)),
-            Err(rejection) => Known::Course(Course::Answer(rejection.into_response())),
+            Err(rejection) => Known::Course(Course::Answer(rejection.0)),
         },
     };
     let waiting = match known {
@@ -114,7 +112,11 @@ impl Options {
         for tell in &self.on_decision {
             tell(seen, &verdict);
         }
-        if verdict.is_allowed() { Course::Pass(verdict) } else { Course::Answer(self.denied(seen, &verdict)) }
+        if verdict.is_allowed() {
+            Course::Pass(Arc::new(verdict))
+        } else {
+            Course::Answer(Box::new(self.denied(seen, &verdict)))
+        }
     }
 
     #[cold]
@@ -136,7 +138,7 @@ impl Options {
             Some(on_undecided) => on_undecided(seen, error),
             None => Some(Denial::undecided(content_type(seen))),
         };
-        answer.map_or(Course::Unseen, Course::Answer)
+        answer.map_or(Course::Unseen, |answer| Course::Answer(Box::new(answer)))
     }
 }
 

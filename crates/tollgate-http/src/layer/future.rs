@@ -1,7 +1,6 @@
 //! The answer to come.
 
 use std::fmt;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -39,42 +38,39 @@ pin_project! {
         S: Service<Request<B>>,
         G: Gatekeeper,
     {
+        // In boxes, as are those below, so that a future which only passes on is hardly larger than what it passes on to.
         Deciding {
-            deciding: Deciding,
-            // Taken when the request is passed on.
-            body: Option<B>,
-            inner: S,
-            gate: Arc<G>,
-            options: Arc<Options>,
+            deciding: Option<Box<Deciding<S, B, G>>>,
         },
         Passing {
             #[pin]
             future: S::Future,
-            passed: Option<Passed<G>>,
+            passed: Option<Box<Passed<G>>>,
         },
         Answered {
-            answer: Option<Response<Bytes>>,
+            answer: Option<Box<Response<Bytes>>>,
         },
     }
 }
 
-/// What becomes of the request of this head.
-pub(super) type Deciding = Pin<Box<dyn Future<Output = (Head, Course)> + Send>>;
+/// A request whose course is still to be seen.
+pub(super) struct Deciding<S, B, G> {
+    pub(super) course: Pin<Box<dyn Future<Output = (Head, Course)> + Send>>,
+    pub(super) body: B,
+    /// Ready for the request.
+    pub(super) inner: S,
+    pub(super) gate: Arc<G>,
+    pub(super) options: Arc<Options>,
+}
 
 impl<S, B, G> ResponseFuture<S, B, G>
 where
     S: Service<Request<B>>,
     G: Gatekeeper,
 {
-    /// Waits for what becomes of a request. `inner` is ready for it.
-    pub(super) fn deciding(
-        deciding: Deciding,
-        body: B,
-        inner: S,
-        gate: Arc<G>,
-        options: Arc<Options>,
-    ) -> Self {
-        Self { state: State::Deciding { deciding, body: Some(body), inner, gate, options } }
+    /// Waits for what becomes of a request.
+    pub(super) fn deciding(deciding: Deciding<S, B, G>) -> Self {
+        Self { state: State::Deciding { deciding: Some(Box::new(deciding)) } }
     }
 
     /// Takes a request's course; `inner` is ready for it.
@@ -93,7 +89,7 @@ where
         Self { state: State::Passing { future: inner.call(request), passed } }
     }
 
-    pub(super) fn answered(answer: Response<Bytes>) -> Self {
+    pub(super) fn answered(answer: Box<Response<Bytes>>) -> Self {
         Self { state: State::Answered { answer: Some(answer) } }
     }
 }
@@ -109,11 +105,13 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Deciding { deciding, body, inner, gate, options } => {
-                    let (head, course) = ready!(deciding.as_mut().poll(cx));
-                    let Some(body) = body.take() else { polled_after_the_end() };
+                StateProjection::Deciding { deciding: state } => {
+                    let Some(deciding) = state else { polled_after_the_end() };
+                    let (head, course) = ready!(deciding.course.as_mut().poll(cx));
+                    let Some(deciding) = state.take() else { polled_after_the_end() };
+                    let Deciding { body, mut inner, gate, options, .. } = *deciding;
                     let request = Request::from_parts(head, body);
-                    ResponseFuture::taking(course, request, inner, gate, options).state
+                    ResponseFuture::taking(course, request, &mut inner, &gate, &options).state
                 }
                 StateProjection::Passing { future, passed } => {
                     let response = ready!(future.poll(cx))?;
@@ -124,7 +122,7 @@ where
                 }
                 StateProjection::Answered { answer } => {
                     let Some(answer) = answer.take() else { polled_after_the_end() };
-                    return Poll::Ready(Ok(answer.map(RateLimitBody::own)));
+                    return Poll::Ready(Ok((*answer).map(RateLimitBody::own)));
                 }
             };
             state.set(next);
@@ -155,7 +153,7 @@ where
 
 /// What is still to be done with the answer to a request that passed.
 struct Passed<G: Gatekeeper> {
-    verdict: Kept,
+    verdict: Arc<Verdict>,
     /// When it was decided: waiting for the answer does not move the moment of a reset.
     now_unix_s: u64,
     gate: Arc<G>,
@@ -163,45 +161,25 @@ struct Passed<G: Gatekeeper> {
     is_answered: bool,
 }
 
-/// A verdict, shared with the request's handler or not.
-#[allow(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
-enum Kept {
-    Own(Verdict),
-    Shared(Arc<Verdict>),
-}
-
-impl Deref for Kept {
-    type Target = Verdict;
-
-    fn deref(&self) -> &Verdict {
-        match self {
-            Self::Own(verdict) => verdict,
-            Self::Shared(verdict) => verdict,
-        }
-    }
-}
-
 impl<G: Gatekeeper> Passed<G> {
     /// Nothing if nothing is to be done.
     fn new(
-        verdict: Verdict,
+        verdict: Arc<Verdict>,
         extensions: &mut Extensions,
         gate: &Arc<G>,
         options: &Arc<Options>,
-    ) -> Option<Self> {
-        let verdict = if options.shares_verdict {
-            let verdict = Arc::new(verdict);
+    ) -> Option<Box<Self>> {
+        if options.shares_verdict {
             extensions.insert(Arc::clone(&verdict));
-            Kept::Shared(verdict)
-        } else {
-            Kept::Own(verdict)
-        };
-        (!options.headers.is_none() || options.settles()).then(|| Self {
-            verdict,
-            now_unix_s: options.now_unix_s(),
-            gate: Arc::clone(gate),
-            options: Arc::clone(options),
-            is_answered: false,
+        }
+        (!options.headers.is_none() || options.settles()).then(|| {
+            Box::new(Self {
+                verdict,
+                now_unix_s: options.now_unix_s(),
+                gate: Arc::clone(gate),
+                options: Arc::clone(options),
+                is_answered: false,
+            })
         })
     }
 
@@ -216,7 +194,7 @@ impl<G: Gatekeeper> Passed<G> {
             self.gate.settle(&self.verdict, settlement);
         }
         let meter = self.options.bytes_per_unit.map(|bytes_per_unit| {
-            let (gate, verdict) = (Arc::clone(&self.gate), Verdict::clone(&self.verdict));
+            let (gate, verdict) = (Arc::clone(&self.gate), Arc::clone(&self.verdict));
             let charge = move |units| gate.settle(&verdict, Settlement::Extra(units));
             BodyMeter::new(bytes_per_unit, charge)
         });

@@ -22,7 +22,7 @@ use crate::problem::DenialForm;
 
 /// The answer to a request that is not even decided about, as it lacks what it must have: made of the answer by `into`.
 #[derive(Debug)]
-pub struct Rejection(Box<Response<Bytes>>);
+pub struct Rejection(pub(super) Box<Response<Bytes>>);
 
 impl Rejection {
     /// The answer.

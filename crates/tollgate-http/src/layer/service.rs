@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::course::{Known, decide, decide_later};
-use super::future::ResponseFuture;
+use super::future::{Deciding, ResponseFuture};
 use super::options::Options;
 use crate::attributes::HttpAttributes;
 use crate::gatekeeper::{Gatekeeper, Waiting};
@@ -43,8 +43,8 @@ impl<S: Clone, G: Gatekeeper> RateLimitService<S, G> {
         let inner = std::mem::replace(&mut self.inner, clone);
         let (head, body) = request.into_parts();
         let (gate, options) = (Arc::clone(&self.gate), Arc::clone(&self.options));
-        let deciding = Box::pin(decide_later(Arc::clone(&gate), Arc::clone(&options), head, waiting));
-        ResponseFuture::deciding(deciding, body, inner, gate, options)
+        let course = Box::pin(decide_later(Arc::clone(&gate), Arc::clone(&options), head, waiting));
+        ResponseFuture::deciding(Deciding { course, body, inner, gate, options })
     }
 }
 
@@ -70,7 +70,7 @@ where
             }
             let (mut head, body) = request.into_parts();
             if let Err(rejection) = self.options.find_now(&mut head) {
-                return ResponseFuture::answered(rejection.into_response());
+                return ResponseFuture::answered(rejection.0);
             }
             request = Request::from_parts(head, body);
         }

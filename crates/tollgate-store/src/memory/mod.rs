@@ -25,8 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tollgate_core::algorithm::meter::Meter;
 use tollgate_core::packed::{LAST_MOMENT, OneWord};
 use tollgate_core::{
-    Answer, Clock, Decision, Grant, Group, HashedKey, Hit, KeyHash, Limit, LimitId, Nanos, Outcome, Retry,
-    Source, Timestamp,
+    Answer, Clock, Decision, Grant, Group, HashedKey, Hit, KeyHash, Limit, LimitId, Nanos, Outcome, Outcomes,
+    Retry, Source, Timestamp,
 };
 
 use self::states::States;
@@ -252,10 +252,9 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
             && !group.combine.admits(0, 1)
         {
             let outcome = self.acquire_one_at(now, hit);
-            return Answer {
-                allowed: group.shadow || outcome.decision.allowed,
-                outcomes: std::iter::once(outcome).collect(),
-            };
+            let mut outcomes = Outcomes::new();
+            outcomes.push(outcome);
+            return Answer { allowed: group.shadow || outcome.decision.allowed, outcomes };
         }
         self.acquire_together(now, groups)
     }

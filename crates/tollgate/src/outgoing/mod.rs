@@ -1,7 +1,4 @@
 //! Staying under the limits of others.
-//!
-//! * [`learned`]: what the answers of a service say of its limits.
-//! * [`layer`]: the same as a Tower layer.
 
 mod layer;
 mod learned;

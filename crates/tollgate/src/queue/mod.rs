@@ -1,6 +1,4 @@
 //! A queue in front of something that is limited: bounded, in order, with priorities.
-//!
-//! * [`layer`]: the same as a Tower layer.
 
 mod layer;
 
