@@ -13,7 +13,7 @@
 //! # struct Gate;
 //! # impl Gate { fn new() -> Self { Gate } }
 //! # impl Gatekeeper for Gate {
-//! #     fn check<A: Attributes + ?Sized>(self: &Arc<Self>, _: &A, _: Option<u32>) -> Checking { todo!() }
+//! #     fn check<A: Attributes + ?Sized>(self: &Arc<Self>, _: &A, _: Option<u32>) -> Checking { Checking::Passed }
 //! #     fn settle(self: &Arc<Self>, _: &Verdict, _: Settlement) {}
 //! # }
 //!
