@@ -1,6 +1,6 @@
 //! What is done to the servers, and undone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::servers::{Member, Pack};
 
@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     Hang,
     /// All connections of clients are cut.
     Cut,
+    /// They are cut again and again, so that what was answered is often not heard.
+    Lose,
     /// All servers hold their answers back for a second.
     Late,
     /// All servers forget the scripts.
@@ -55,10 +57,11 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Kill,
         Self::Hang,
         Self::Cut,
+        Self::Lose,
         Self::Late,
         Self::ForgetScripts,
         Self::ForgetKeys,
@@ -73,6 +76,7 @@ impl Fault {
             Self::Kill => "a primary is killed",
             Self::Hang => "a primary hangs",
             Self::Cut => "connections are cut",
+            Self::Lose => "answers are lost",
             Self::Late => "answers are late",
             Self::ForgetScripts => "scripts are forgotten",
             Self::ForgetKeys => "keys are forgotten",
@@ -97,14 +101,23 @@ impl Fault {
     /// How long it lasts, where something happens every so often.
     pub(crate) fn lasts(self, every: Duration) -> Duration {
         match self {
-            Self::Cut | Self::ForgetScripts | Self::ForgetKeys | Self::FailOver | Self::MoveSlots => {
-                Duration::ZERO
-            }
+            Self::Cut
+            | Self::Lose
+            | Self::ForgetScripts
+            | Self::ForgetKeys
+            | Self::FailOver
+            | Self::MoveSlots => Duration::ZERO,
             Self::Late => Duration::from_secs(1),
             _ => every / 4,
         }
     }
 }
+
+/// Cuts the connections of clients.
+const CUT: [&str; 4] = ["client", "kill", "type", "normal"];
+
+/// For how long answers are lost.
+const LOSING: Duration = Duration::from_secs(1);
 
 /// A fault that is under way.
 pub(crate) struct Broken {
@@ -120,7 +133,13 @@ impl Broken {
         match fault {
             Fault::Kill => one(pack, port, Member::kill),
             Fault::Hang => one(pack, port, |member| member.stop()),
-            Fault::Cut => all(pack, &["client", "kill", "type", "normal"]),
+            Fault::Cut => all(pack, &CUT),
+            Fault::Lose => {
+                let began = Instant::now();
+                while began.elapsed() < LOSING {
+                    all(pack, &CUT);
+                }
+            }
             // It holds back all clients, those that replicate but not those on the cluster's own way.
             Fault::Late => all(pack, &["client", "pause", "1000", "all"]),
             Fault::ForgetScripts => all(pack, &["script", "flush"]),

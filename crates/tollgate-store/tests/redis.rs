@@ -34,7 +34,7 @@ fn slow(burst: u64) -> Limit {
 async fn sixty_four_tasks_get_exactly_what_there_is() {
     let redis = Redis::start(&[]);
     let store = Arc::new(connected(patient(redis.url())).await);
-    for key in 0..20 {
+    for key in 0..100 {
         let tasks: Vec<_> = (0..64)
             .map(|_| {
                 let store = Arc::clone(&store);
@@ -165,6 +165,37 @@ async fn a_server_that_hangs_costs_a_deadline_a_few_times_and_then_nothing() {
     let went_on = Instant::now();
     until(async || ask(&store, &limit, 7).await.unwrap().outcomes[0].source == Source::Redis).await;
     assert!(went_on.elapsed() < Duration::from_secs(2), "{:?}", went_on.elapsed());
+}
+
+#[tokio::test]
+async fn three_nodes_without_a_store_admit_one_limit_between_them() {
+    let place = Redis::nowhere();
+    let nodes: Vec<_> = (0..3)
+        .map(|node| guarded_by(place.url(), |options| options.share = Share::of(node, 3).unwrap()))
+        .collect();
+    let admitted = async |limit: &Limit, key: u128| {
+        let mut admitted = 0;
+        for node in &nodes {
+            for _ in 0..20 {
+                admitted += u64::from(ask(node, limit, key).await.unwrap().allowed);
+            }
+        }
+        admitted
+    };
+    for (key, burst) in (0..).zip([10, 9, 2, 1]) {
+        assert_eq!(admitted(&slow(burst), key).await, burst, "of {burst}");
+    }
+    // What was spent in the store before it died comes on top, once.
+    let redis = Redis::start_at(&place, &[]);
+    for node in &nodes {
+        until(async || ask(node, &slow(10), 7).await.unwrap().outcomes[0].source == Source::Redis).await;
+    }
+    let with_store = admitted(&slow(10), 8).await;
+    drop(redis);
+    for node in &nodes {
+        until(async || ask(node, &slow(10), 7).await.unwrap().outcomes[0].source == Source::Fallback).await;
+    }
+    assert_eq!((with_store, admitted(&slow(10), 8).await), (10, 10));
 }
 
 #[tokio::test]
