@@ -601,7 +601,7 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
         .chain(limits::LIMIT_SETTINGS)
         .chain(["version", "policies", "shadow", "ipv4_prefix", "ipv6_prefix", "store"])
         .chain(store::KNOWN)
-        .chain(["method", "path", "where", "days", "hours", "zone"])
+        .chain(["method", "path", "ip", "where", "days", "hours", "zone"])
         .chain(["from", "lookup", "default", "limits", "by", "values"])
         .collect();
     assert_eq!(written, known);
@@ -623,7 +623,7 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
             "store: { {} }\npolicies: []",
         ),
         ("consistency on_store_failure", "policies: [{ name: p, key: ip, limit: 1/s, {} }]"),
-        ("method path where", "policies: [{ name: p, key: ip, limit: 1/s, match: { {} } }]"),
+        ("method path ip where", "policies: [{ name: p, key: ip, limit: 1/s, match: { {} } }]"),
         ("days hours zone", "policies: [{ name: p, key: ip, limit: 1/s, schedule: { {} } }]"),
         ("from lookup default limits", "policies: [{ name: p, key: ip, tiers: { {} } }]"),
         ("by values", "policies: [{ name: p, key: ip, tiers: { lookup: { {} } } }]"),
