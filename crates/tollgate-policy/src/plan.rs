@@ -111,17 +111,22 @@ impl<'s> Plan<'s> {
     }
 
     pub(crate) fn drop_replaced(&mut self) {
-        let replaced: SmallVec<[u32; 8]> = self
-            .parts
-            .iter()
-            .map(|part| self.set.compiled(part.policy))
+        let set = self.set;
+        let (mut replaced, mut are_all_replaced) = (SmallVec::<[u32; 8]>::new(), false);
+        for part in &self.parts {
+            let policy = set.compiled(part.policy);
             // What only watches must not change what is enforced. Where everything only watches, nothing is: then the
             // policies replace each other as they will when they are enforced.
-            .filter(|policy| !policy.shadow)
-            .flat_map(|policy| policy.replaces.iter().copied())
-            .collect();
-        if !replaced.is_empty() {
-            self.keep(|part| !replaced.contains(&part.policy));
+            if !policy.shadow {
+                replaced.extend_from_slice(&policy.replaces);
+                are_all_replaced |= policy.replaces_all;
+            }
+        }
+        if are_all_replaced || !replaced.is_empty() {
+            self.keep(|part| {
+                let stays = !are_all_replaced || set.compiled(part.policy).replaces_all;
+                stays && !replaced.contains(&part.policy)
+            });
         }
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Compiled {
     variants: SmallVec<[CompiledVariant; 1]>,
     /// The indexes of the policies that this one replaces.
     pub(crate) replaces: Box<[u32]>,
+    /// Whether it replaces all policies but those that do so too.
+    pub(crate) replaces_all: bool,
     pub(crate) policy: Box<Policy>,
 }
 
@@ -61,8 +63,7 @@ struct CompiledVariant {
 }
 
 impl Compiled {
-    /// `plain` are the indexes of the policies that do not replace all others.
-    fn new(policy: Policy, indexes: &HashMap<String, u32>, plain: &[u32], seed: KeySeed) -> Self {
+    fn new(policy: Policy, indexes: &HashMap<String, u32>, seed: KeySeed) -> Self {
         let compiled = |variant: &Variant| CompiledVariant {
             first: number(&policy, variant, seed),
             limits: variant.limits.iter().map(|limit| (limit.id, limit.limit)).collect(),
@@ -79,11 +80,8 @@ impl Compiled {
             cost: policy.cost,
             key: policy.key.iter().cloned().collect(),
             variants: policy.variants.iter().map(compiled).collect(),
-            replaces: if policy.replaces_all {
-                plain.into()
-            } else {
-                policy.replaces.iter().filter_map(|name| indexes.get(name).copied()).collect()
-            },
+            replaces: policy.replaces.iter().filter_map(|name| indexes.get(name).copied()).collect(),
+            replaces_all: policy.replaces_all,
             policy: Box::new(policy),
         }
     }
@@ -135,16 +133,13 @@ impl PolicySet {
                 paths.entry(path).add(policy, Candidate { policy: index, pattern });
             }
         }
-        let plain: Vec<u32> = (0_u32..)
-            .zip(&config.policies)
-            .filter(|(_, policy)| !policy.replaces_all)
-            .map(|(index, _)| index)
-            .collect();
         let reads_path = config.policies.iter().any(Policy::reads_path);
         let policies: Vec<Compiled> =
-            config.policies.into_iter().map(|policy| Compiled::new(policy, &indexes, &plain, seed)).collect();
+            config.policies.into_iter().map(|policy| Compiled::new(policy, &indexes, seed)).collect();
         Self {
-            has_replacements: policies.iter().any(|policy| !policy.replaces.is_empty()),
+            has_replacements: policies
+                .iter()
+                .any(|policy| policy.replaces_all || !policy.replaces.is_empty()),
             policies,
             everywhere,
             paths,
