@@ -39,6 +39,9 @@ pub enum KeyPart {
 #[error("`{0}` is nothing that a policy could count by")]
 pub struct UnknownKey(pub(crate) String);
 
+/// What stands between those of which the first counts.
+const OR: &str = " | ";
+
 /// What a text may be, but for `static:` with a word.
 pub(crate) fn key_words() -> impl Iterator<Item = &'static str> {
     ["ip", "identity", "endpoint", "global", "static:"].into_iter().chain(ATTRIBUTE_WORDS)
@@ -71,21 +74,19 @@ impl FromStr for KeyPart {
 
     /// Reads a part as it is written in a policy file.
     fn from_str(text: &str) -> Result<Self, UnknownKey> {
-        if text.contains('|') {
-            let parts = text.split('|').map(|part| part.trim().parse()).collect::<Result<_, _>>()?;
-            return Ok(Self::FirstOf(parts));
+        // A word may hold anything, and a name may hold a bar: one that parts others stands apart from them.
+        if let Some(word) = text.strip_prefix("static:") {
+            return Ok(Self::Static(word.to_owned()));
+        }
+        if text.contains(OR) {
+            return text.split(OR).map(str::parse).collect::<Result<_, _>>().map(Self::FirstOf);
         }
         Ok(match text {
             "ip" => Self::Ip,
             "identity" => Self::Identity,
             "endpoint" => Self::Endpoint,
             "global" => Self::Global,
-            _ => match text.strip_prefix("static:") {
-                Some(word) => Self::Static(word.to_owned()),
-                None => Self::Attribute(
-                    text.parse().map_err(|_| UnknownKey(text.chars().take(60).collect::<String>()))?,
-                ),
-            },
+            _ => Self::Attribute(text.parse().map_err(|_| UnknownKey(text.chars().take(60).collect()))?),
         })
     }
 }
@@ -102,7 +103,7 @@ impl fmt::Display for KeyPart {
             Self::Attribute(attribute) => attribute.fmt(f),
             Self::FirstOf(parts) => {
                 for (index, part) in parts.iter().enumerate() {
-                    let or = if index == 0 { "" } else { " | " };
+                    let or = if index == 0 { "" } else { OR };
                     write!(f, "{or}{part}")?;
                 }
                 Ok(())
@@ -127,6 +128,10 @@ mod tests {
             ["ip", "identity", "endpoint", "global", "static:a b", "header:x-a", "user | claim:sub | ip"]
         {
             assert_eq!(text.parse::<KeyPart>().unwrap().to_string(), text);
+        }
+        // As they were read before there were several to choose from.
+        for text in ["static:a | b", "header:x|y", "cookie:a|b"] {
+            assert!(!matches!(text.parse(), Ok(KeyPart::FirstOf(_)) | Err(_)), "{text}");
         }
         for text in ["", "|", "ip |", "ips", "ip || user"] {
             assert!(text.parse::<KeyPart>().is_err(), "{text}");
