@@ -153,7 +153,7 @@ impl Broken {
             Fault::Locked => {
                 all(pack, &["config", "set", "requirepass", "nobody-knows"]);
                 // Who is in already would stay.
-                all(pack, &["-a", "nobody-knows", "client", "kill", "type", "normal"]);
+                all(pack, &[&["-a", "nobody-knows"][..], &CUT].concat());
             }
         }
         Self { fault, port }

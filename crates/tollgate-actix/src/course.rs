@@ -1,7 +1,5 @@
 //! What becomes of a request: decided in one way, whether or not anything has to be waited for.
 
-#![allow(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
-
 use std::sync::Arc;
 
 use actix_web::dev::ServiceRequest;
@@ -11,15 +9,15 @@ use tollgate_http::{Checking, Denial, Gatekeeper, RequestContext, Undecided, Wai
 use tollgate_policy::{Attributes, Verdict};
 
 use crate::attributes::ActixAttributes;
-use crate::options::{Finder, Found, Options, now_unix_s};
+use crate::options::{Finder, Found, Options};
 use crate::wire::{ActixHeaders, response};
 
 /// What becomes of a request.
 pub(crate) enum Course {
     /// It is passed on, and nobody looks at its answer.
     Unseen,
-    /// It is passed on.
-    Pass(Verdict),
+    /// It is passed on, and its answer is looked at.
+    Pass(Arc<Verdict>),
     /// It is answered here.
     Answer(HttpResponse),
 }
@@ -104,7 +102,7 @@ impl Options {
             tell(request, &verdict);
         }
         if verdict.is_allowed() {
-            Course::Pass(verdict)
+            Course::Pass(Arc::new(verdict))
         } else {
             Course::Answer(self.denied(request, &verdict))
         }
@@ -119,7 +117,7 @@ impl Options {
             let hides = self.headers.hides_policy();
             response(self.form.answer(verdict, hides, content_type(request), accept))
         };
-        self.headers.write(verdict, now_unix_s(), &mut ActixHeaders(answer.headers_mut()));
+        self.headers.write(verdict, self.now_unix_s(), &mut ActixHeaders(answer.headers_mut()));
         answer
     }
 

@@ -15,7 +15,7 @@ use tollgate_policy::{Settlement, Verdict};
 
 use crate::body::RateLimitBody;
 use crate::course::Course;
-use crate::options::{Options, now_unix_s};
+use crate::options::Options;
 use crate::wire::ActixHeaders;
 
 pin_project! {
@@ -140,7 +140,7 @@ where
 
 /// What is still to be done with the answer to a request that passed.
 struct Passed<G: Gatekeeper> {
-    verdict: Verdict,
+    verdict: Arc<Verdict>,
     gate: Arc<G>,
     options: Arc<Options>,
     /// When it was decided: waiting for the answer does not move the moment of a reset.
@@ -151,20 +151,20 @@ struct Passed<G: Gatekeeper> {
 impl<G: Gatekeeper> Passed<G> {
     /// Nothing if nothing is to be done.
     fn new(
-        verdict: Verdict,
+        verdict: Arc<Verdict>,
         request: &ServiceRequest,
         gate: &Arc<G>,
         options: &Arc<Options>,
     ) -> Option<Self> {
         if options.shares_verdict {
-            request.extensions_mut().insert(Arc::new(verdict.clone()));
+            request.extensions_mut().insert(Arc::clone(&verdict));
         }
         let has_work = !options.headers.is_none() || options.settles();
         has_work.then(|| Self {
             verdict,
             gate: Arc::clone(gate),
             options: Arc::clone(options),
-            now_unix_s: now_unix_s(),
+            now_unix_s: options.now_unix_s(),
             is_answered: false,
         })
     }
@@ -177,7 +177,7 @@ impl<G: Gatekeeper> Passed<G> {
             self.gate.settle(&self.verdict, settlement);
         }
         let meter = self.options.bytes_per_unit.map(|bytes_per_unit| {
-            let (gate, verdict) = (Arc::clone(&self.gate), self.verdict.clone());
+            let (gate, verdict) = (Arc::clone(&self.gate), Arc::clone(&self.verdict));
             BodyMeter::new(bytes_per_unit, move |units| gate.settle(&verdict, Settlement::Extra(units)))
         });
         response.map_body(|_, body| RateLimitBody::inner(body, meter))

@@ -11,7 +11,9 @@ use actix_web::dev::{ResponseHead, Service, ServiceRequest, ServiceResponse, Tra
 use actix_web::http::header::HeaderName;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpResponse};
-use tollgate_http::{DenialForm, Gatekeeper, HeaderOptions, Networks, TrustedProxies, Undecided, Waiting};
+use tollgate_http::{
+    DenialForm, Gatekeeper, HeaderOptions, Networks, TrustedProxies, Undecided, Waiting, stated_cost,
+};
 use tollgate_policy::{Settlement, Verdict};
 
 use crate::body::RateLimitBody;
@@ -146,10 +148,7 @@ impl<G: Gatekeeper> RateLimit<G> {
     /// Clients write what they like: this is for headers that a proxy of one's own sets.
     #[must_use]
     pub fn cost_from_header(self, name: HeaderName, most: u32) -> Self {
-        self.cost(move |request| {
-            let cost: u64 = request.headers().get(&name)?.to_str().ok()?.trim().parse().ok()?;
-            Some(u32::try_from(cost).unwrap_or(u32::MAX).min(most).max(1))
-        })
+        self.cost(move |request| stated_cost(request.headers().get(&name)?.as_bytes(), most))
     }
 
     /// Charges requests that passed otherwise, by what their answers are. The first of these that says something decides.

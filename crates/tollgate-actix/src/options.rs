@@ -90,15 +90,16 @@ impl Options {
             || self.refunds_cancelled
     }
 
+    /// The time of day; not read where no header speaks of it.
+    pub(crate) fn now_unix_s(&self) -> u64 {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.headers.tells_time() { now() } else { 0 }
+    }
+
     /// Whether any attribute has to be waited for.
     pub(crate) fn finds_later(&self) -> bool {
         self.finders.iter().any(|finder| matches!(finder, Finder::Later(..)))
     }
-}
-
-/// The time of day.
-pub(crate) fn now_unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl fmt::Debug for Options {

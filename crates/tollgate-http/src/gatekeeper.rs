@@ -65,24 +65,13 @@ impl fmt::Debug for Checking {
 }
 
 /// Why a request was not decided: the store was away, and the policy is not to go on without it.
-#[derive(Debug)]
-pub struct Undecided(Box<dyn Error + Send + Sync>);
+#[derive(Debug, thiserror::Error)]
+#[error("the request was not decided: {0}")]
+pub struct Undecided(#[source] Box<dyn Error + Send + Sync>);
 
 impl Undecided {
     /// For this reason.
     pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(reason.into())
-    }
-}
-
-impl fmt::Display for Undecided {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the request was not decided: {}", self.0)
-    }
-}
-
-impl Error for Undecided {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0)
     }
 }

@@ -141,8 +141,8 @@ impl HeaderOptions {
         self.styles == 0
     }
 
-    /// Whether a header tells the time of day.
-    pub(crate) fn tells_time(self) -> bool {
+    /// Whether a header tells the time of day, so that [`write`](Self::write) has to be told it.
+    pub fn tells_time(&self) -> bool {
         self.has(HeaderStyle::XRateLimit) && self.x_reset == ResetStyle::Epoch
     }
 

@@ -130,5 +130,6 @@ pub use gatekeeper::{Checking, Gatekeeper, Undecided, Waiting};
 pub use headers::{AnswerHeaders, HeaderOptions, HeaderStyle, ResetStyle};
 pub use layer::{ActualCost, RateLimitBody, RateLimitLayer, RateLimitService, Rejection, ResponseFuture};
 pub use meter::BodyMeter;
+pub use numbers::stated_cost;
 pub use problem::{DenialForm, ProblemDetails};
 pub use tollgate_policy::{NetworkError, Networks};

@@ -48,3 +48,9 @@ pub(crate) fn whole_again_s(policy: &PolicyVerdict<'_>) -> u64 {
 pub(crate) fn retry_s(retry: Retry) -> Option<u64> {
     retry.nanos().map(|wait| clamped(wait.as_secs_ceil().max(1)))
 }
+
+/// What a header says that a request costs: at least 1, and at most so much. `None` if it is no whole number.
+pub fn stated_cost(value: &[u8], most: u32) -> Option<u32> {
+    let cost: u64 = std::str::from_utf8(value.trim_ascii()).ok()?.parse().ok()?;
+    Some(u32::try_from(cost).unwrap_or(u32::MAX).min(most).max(1))
+}

@@ -1,17 +1,19 @@
 //! The layer over plain Tower services.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/strict.rs"]
+mod strict;
 mod support;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
+use strict::Strict;
 use support::{Gate, NOW_S, from_peer, lines};
 use tollgate_http::{
     ForwardingHeader, HeaderOptions, HeaderStyle, RateLimitLayer, RequestContext, TrustedProxies,
@@ -178,37 +180,6 @@ async fn any_body_will_do_and_errors_come_through() {
 
     let failing = layer.layer(service_fn(async |_: Request<()>| Err::<Response<()>, _>("broken")));
     assert_eq!(failing.oneshot(Request::new(())).await.err(), Some("broken"));
-}
-
-/// A service that insists on being asked whether it is ready, each time.
-#[derive(Default)]
-struct Strict {
-    is_ready: bool,
-    calls: Arc<AtomicUsize>,
-}
-
-/// A clone has not been asked.
-impl Clone for Strict {
-    fn clone(&self) -> Self {
-        Self { is_ready: false, calls: Arc::clone(&self.calls) }
-    }
-}
-
-impl Service<Request<String>> for Strict {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.is_ready = true;
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<String>) -> Self::Future {
-        assert!(std::mem::take(&mut self.is_ready), "called without having been asked");
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        std::future::ready(Ok(Response::default()))
-    }
 }
 
 #[tokio::test]

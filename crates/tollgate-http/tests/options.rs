@@ -1,17 +1,19 @@
 //! What a layer can be told: whom to count, what to charge, what to answer.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/strict.rs"]
+mod strict;
 mod support;
 
 use std::convert::Infallible;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use strict::Strict;
 use support::{Gate, from_peer, lines};
 use tollgate_http::{
     ActualCost, Checking, DenialForm, Gatekeeper, HeaderOptions, Networks, RateLimitBody, RateLimitLayer,
@@ -69,36 +71,6 @@ async fn a_store_that_has_to_be_waited_for_decides_alike() {
 
 #[tokio::test]
 async fn what_has_to_be_ready_is_ready_also_after_a_wait() {
-    /// A service that insists on being asked whether it is ready, each time.
-    #[derive(Default)]
-    struct Strict {
-        is_ready: bool,
-        calls: Arc<AtomicUsize>,
-    }
-
-    impl Clone for Strict {
-        fn clone(&self) -> Self {
-            Self { is_ready: false, calls: Arc::clone(&self.calls) }
-        }
-    }
-
-    impl tower::Service<Request<String>> for Strict {
-        type Response = Response<Full<Bytes>>;
-        type Error = Infallible;
-        type Future = std::future::Ready<Result<Self::Response, Infallible>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            self.is_ready = true;
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Request<String>) -> Self::Future {
-            assert!(std::mem::take(&mut self.is_ready), "called without having been asked");
-            self.calls.fetch_add(1, Ordering::Relaxed);
-            std::future::ready(Ok(Response::default()))
-        }
-    }
-
     for (_, layer) in layers(TEN) {
         let strict = Strict::default();
         let calls = Arc::clone(&strict.calls);

@@ -19,6 +19,7 @@ use crate::attributes::HttpAttributes;
 use crate::client::TrustedProxies;
 use crate::gatekeeper::{Gatekeeper, Undecided};
 use crate::headers::HeaderOptions;
+use crate::numbers::stated_cost;
 use crate::problem::DenialForm;
 
 /// Puts limits in front of a service.
@@ -198,10 +199,7 @@ impl<G: Gatekeeper> RateLimitLayer<G> {
     /// Clients write what they like: this is for headers that a proxy of one's own sets.
     #[must_use]
     pub fn cost_from_header(self, name: HeaderName, most: u32) -> Self {
-        self.cost(move |request| {
-            let cost: u64 = request.headers().get(&name)?.to_str().ok()?.trim().parse().ok()?;
-            Some(u32::try_from(cost).unwrap_or(u32::MAX).min(most).max(1))
-        })
+        self.cost(move |request| stated_cost(request.headers().get(&name)?.as_bytes(), most))
     }
 
     /// Charges requests that passed otherwise, by what their answers are. The first of these that says something decides.

@@ -1,6 +1,5 @@
 //! A Tower layer for clients.
 
-use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -136,29 +135,13 @@ where
 }
 
 /// Why a request got no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutgoingError<E> {
     /// It was not sent.
-    Refused(Refused),
+    #[error("{0}")]
+    Refused(#[source] Refused),
     /// The client failed.
-    Inner(E),
-}
-
-impl<E: fmt::Display> fmt::Display for OutgoingError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(refused) => refused.fmt(f),
-            Self::Inner(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<E: Error + 'static> Error for OutgoingError<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Refused(refused) => Some(refused),
-            Self::Inner(error) => Some(error),
-        }
-    }
+    #[error("{0}")]
+    Inner(#[source] E),
 }

@@ -1,6 +1,5 @@
 //! A Tower layer.
 
-use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -121,29 +120,13 @@ where
 }
 
 /// Why a request got no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueuedError<E> {
     /// It did not come to its turn.
-    Queue(QueueError),
+    #[error("{0}")]
+    Queue(#[source] QueueError),
     /// The service failed.
-    Inner(E),
-}
-
-impl<E: fmt::Display> fmt::Display for QueuedError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Queue(error) => error.fmt(f),
-            Self::Inner(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<E: Error + 'static> Error for QueuedError<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Queue(error) => Some(error),
-            Self::Inner(error) => Some(error),
-        }
-    }
+    #[error("{0}")]
+    Inner(#[source] E),
 }
