@@ -1,6 +1,7 @@
 //! Layers around an empty service of axum.
 
 use std::convert::Infallible;
+use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use axum::extract::ConnectInfo;
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::get;
 use tokio::runtime::Runtime;
-use tollgate::http::{HeaderOptions, HeaderStyle, RateLimitLayer, ResetStyle};
-use tollgate::{Gate, KeyPart, Limit, Quota};
+use tollgate::http::{Checking, Gatekeeper, HeaderOptions, HeaderStyle, RateLimitLayer, ResetStyle};
+use tollgate::{Attributes, Gate, KeyPart, Limit, Quota, Settlement, Verdict};
 use tower_governor::GovernorLayer;
 use tower_governor::governor::GovernorConfigBuilder;
 
@@ -66,6 +67,18 @@ fn gate() -> Arc<Gate> {
     Arc::new(Gate::per(KeyPart::Ip, limit))
 }
 
+/// Passes everything: what is left is the layer itself.
+struct Open;
+
+impl Gatekeeper for Open {
+    fn check<A: Attributes + ?Sized>(self: &Arc<Self>, request: &A, _cost: Option<u32>) -> Checking {
+        black_box(request.ip());
+        Checking::Passed
+    }
+
+    fn settle(self: &Arc<Self>, _verdict: &Verdict, _settlement: Settlement) {}
+}
+
 pub(crate) fn without_headers() -> Vec<Box<dyn Contender>> {
     let config = GovernorConfigBuilder::default().per_second(1).burst_size(BURST).finish().unwrap();
     let own = RateLimitLayer::new(gate()).headers(HeaderOptions::none());
@@ -73,6 +86,10 @@ pub(crate) fn without_headers() -> Vec<Box<dyn Contender>> {
         contender("bare", app()),
         contender("tower_governor", GovernorLayer::new(config).layer(app())),
         contender("tollgate", own.layer(app())),
+        contender(
+            "tollgate, no decision",
+            RateLimitLayer::new(Open).headers(HeaderOptions::none()).layer(app()),
+        ),
     ]
 }
 

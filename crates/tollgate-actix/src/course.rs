@@ -9,27 +9,32 @@ use tollgate_http::{Checking, Denial, Gatekeeper, RequestContext, Undecided, Wai
 use tollgate_policy::{Attributes, Verdict};
 
 use crate::attributes::ActixAttributes;
+use crate::future::Passed;
 use crate::options::{Finder, Found, Options};
 use crate::wire::{ActixHeaders, response};
 
 /// What becomes of a request.
-pub(crate) enum Course {
+pub(crate) enum Course<G: Gatekeeper> {
     /// It is passed on, and nobody looks at its answer.
     Unseen,
     /// It is passed on, and its answer is looked at.
-    Pass(Arc<Verdict>),
+    Pass(Box<Passed<G>>),
     /// It is answered here.
     Answer(HttpResponse),
 }
 
 /// What is known of it at once.
-pub(crate) enum Known {
-    Course(Course),
+pub(crate) enum Known<G: Gatekeeper> {
+    Course(Course<G>),
     Waiting(Waiting),
 }
 
 /// Decides what can be decided at once.
-pub(crate) fn decide<G: Gatekeeper>(gate: &Arc<G>, options: &Options, request: &ServiceRequest) -> Known {
+pub(crate) fn decide<G: Gatekeeper>(
+    gate: &Arc<G>,
+    options: &Arc<Options>,
+    request: &ServiceRequest,
+) -> Known<G> {
     let seen = ActixAttributes::new(request, &options.api_key, &options.proxies);
     if options.is_skipped(request, &seen) {
         return Known::Course(Course::Unseen);
@@ -38,7 +43,7 @@ pub(crate) fn decide<G: Gatekeeper>(gate: &Arc<G>, options: &Options, request: &
     let checking = if options.wants_verdicts() { gate.check(&seen, cost) } else { gate.admit(&seen, cost) };
     match checking {
         Checking::Passed => Known::Course(Course::Unseen),
-        Checking::Done(verdict) => Known::Course(options.judge(request, verdict)),
+        Checking::Done(verdict) => Known::Course(judge(gate, options, request, verdict)),
         Checking::Waiting(waiting) => Known::Waiting(waiting),
     }
 }
@@ -49,7 +54,7 @@ pub(crate) async fn decide_later<G: Gatekeeper>(
     options: Arc<Options>,
     request: ServiceRequest,
     waiting: Option<Waiting>,
-) -> (ServiceRequest, Course) {
+) -> (ServiceRequest, Course<G>) {
     let known = match waiting {
         Some(waiting) => Known::Waiting(waiting),
         None => match options.find_all(&request).await {
@@ -60,11 +65,27 @@ pub(crate) async fn decide_later<G: Gatekeeper>(
     let course = match known {
         Known::Course(course) => course,
         Known::Waiting(waiting) => match waiting.await {
-            Ok(verdict) => options.judge(&request, verdict),
+            Ok(verdict) => judge(&gate, &options, &request, verdict),
             Err(error) => options.give_up(&request, &error),
         },
     };
     (request, course)
+}
+
+fn judge<G: Gatekeeper>(
+    gate: &Arc<G>,
+    options: &Arc<Options>,
+    request: &ServiceRequest,
+    verdict: Verdict,
+) -> Course<G> {
+    for tell in &options.on_decision {
+        tell(request, &verdict);
+    }
+    if verdict.is_allowed() {
+        Passed::new(verdict, gate, options).map_or(Course::Unseen, Course::Pass)
+    } else {
+        Course::Answer(options.denied(request, &verdict))
+    }
 }
 
 impl Options {
@@ -97,17 +118,6 @@ impl Options {
         Ok(())
     }
 
-    fn judge(&self, request: &ServiceRequest, verdict: Verdict) -> Course {
-        for tell in &self.on_decision {
-            tell(request, &verdict);
-        }
-        if verdict.is_allowed() {
-            Course::Pass(Arc::new(verdict))
-        } else {
-            Course::Answer(self.denied(request, &verdict))
-        }
-    }
-
     #[cold]
     fn denied(&self, request: &ServiceRequest, verdict: &Verdict) -> HttpResponse {
         let mut answer = if let Some(on_denied) = &self.on_denied {
@@ -122,7 +132,7 @@ impl Options {
     }
 
     #[cold]
-    fn give_up(&self, request: &ServiceRequest, error: &Undecided) -> Course {
+    fn give_up<G: Gatekeeper>(&self, request: &ServiceRequest, error: &Undecided) -> Course<G> {
         tracing::debug!(%error, "a request was not decided");
         let answer = match &self.on_undecided {
             Some(on_undecided) => on_undecided(request, error),

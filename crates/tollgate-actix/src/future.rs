@@ -10,7 +10,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
 use actix_web::{Error, HttpMessage};
 use pin_project_lite::pin_project;
-use tollgate_http::{ActualCost, BodyMeter, Gatekeeper};
+use tollgate_http::{ActualCost, BodyMeter, Fields, Gatekeeper};
 use tollgate_policy::{Settlement, Verdict};
 
 use crate::body::RateLimitBody;
@@ -39,15 +39,13 @@ pin_project! {
         G: Gatekeeper,
     {
         Deciding {
-            deciding: Deciding,
+            deciding: Deciding<G>,
             inner: Rc<S>,
-            gate: Arc<G>,
-            options: Arc<Options>,
         },
         Passing {
             #[pin]
             future: S::Future,
-            passed: Option<Passed<G>>,
+            passed: Option<Box<Passed<G>>>,
         },
         Answered {
             answer: Option<ServiceResponse>,
@@ -56,7 +54,7 @@ pin_project! {
 }
 
 /// What becomes of a request.
-pub(crate) type Deciding = Pin<Box<dyn Future<Output = (ServiceRequest, Course)>>>;
+pub(crate) type Deciding<G> = Pin<Box<dyn Future<Output = (ServiceRequest, Course<G>)>>>;
 
 impl<S, G> ResponseFuture<S, G>
 where
@@ -64,21 +62,20 @@ where
     G: Gatekeeper,
 {
     /// Waits for what becomes of a request.
-    pub(crate) fn deciding(deciding: Deciding, inner: Rc<S>, gate: Arc<G>, options: Arc<Options>) -> Self {
-        Self { state: State::Deciding { deciding, inner, gate, options } }
+    pub(crate) const fn deciding(deciding: Deciding<G>, inner: Rc<S>) -> Self {
+        Self { state: State::Deciding { deciding, inner } }
     }
 
     /// Takes a request's course.
-    pub(crate) fn taking(
-        course: Course,
-        request: ServiceRequest,
-        inner: &S,
-        gate: &Arc<G>,
-        options: &Arc<Options>,
-    ) -> Self {
+    pub(crate) fn taking(course: Course<G>, request: ServiceRequest, inner: &S) -> Self {
         let passed = match course {
             Course::Unseen => None,
-            Course::Pass(verdict) => Passed::new(verdict, &request, gate, options),
+            Course::Pass(mut passed) => {
+                if let Some(verdict) = passed.shared.take() {
+                    request.extensions_mut().insert(verdict);
+                }
+                Some(passed)
+            }
             Course::Answer(answer) => return Self::answered(request.into_response(answer)),
         };
         Self { state: State::Passing { future: inner.call(request), passed } }
@@ -101,9 +98,9 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Deciding { deciding, inner, gate, options } => {
+                StateProjection::Deciding { deciding, inner } => {
                     let (request, course) = ready!(deciding.as_mut().poll(cx));
-                    ResponseFuture::taking(course, request, &**inner, gate, options).state
+                    ResponseFuture::taking(course, request, &**inner).state
                 }
                 StateProjection::Passing { future, passed } => {
                     let response = ready!(future.poll(cx))?;
@@ -138,49 +135,63 @@ where
     }
 }
 
-/// What is still to be done with the answer to a request that passed.
-struct Passed<G: Gatekeeper> {
-    verdict: Arc<Verdict>,
-    gate: Arc<G>,
-    options: Arc<Options>,
-    /// When it was decided: waiting for the answer does not move the moment of a reset.
-    now_unix_s: u64,
-    is_answered: bool,
+/// What is still to be done with a request that passed, and with its answer.
+pub(crate) struct Passed<G: Gatekeeper> {
+    fields: Fields,
+    /// For the handler.
+    shared: Option<Arc<Verdict>>,
+    charge: Option<Charge<G>>,
 }
 
 impl<G: Gatekeeper> Passed<G> {
     /// Nothing if nothing is to be done.
-    fn new(
-        verdict: Arc<Verdict>,
-        request: &ServiceRequest,
-        gate: &Arc<G>,
-        options: &Arc<Options>,
-    ) -> Option<Self> {
-        if options.shares_verdict {
-            request.extensions_mut().insert(Arc::clone(&verdict));
+    pub(crate) fn new(verdict: Verdict, gate: &Arc<G>, options: &Arc<Options>) -> Option<Box<Self>> {
+        let (shares, settles) = (options.shares_verdict, options.settles());
+        if options.headers.is_none() && !shares && !settles {
+            return None;
         }
-        let has_work = !options.headers.is_none() || options.settles();
-        has_work.then(|| Self {
-            verdict,
-            gate: Arc::clone(gate),
-            options: Arc::clone(options),
-            now_unix_s: options.now_unix_s(),
-            is_answered: false,
-        })
+        let mut passed = Box::new(Self { fields: Fields::default(), shared: None, charge: None });
+        // Made now: waiting for the answer does not move the moment of a reset.
+        options.headers.add_to(&mut passed.fields, &verdict, options.now_unix_s());
+        if shares || settles {
+            let verdict = Arc::new(verdict);
+            passed.shared = shares.then(|| Arc::clone(&verdict));
+            passed.charge = settles.then(|| Charge {
+                verdict,
+                gate: Arc::clone(gate),
+                options: Arc::clone(options),
+                is_answered: false,
+            });
+        }
+        Some(passed)
     }
 
-    fn finish<B>(mut self, mut response: ServiceResponse<B>) -> ServiceResponse<RateLimitBody<B>> {
+    fn finish<B>(mut self: Box<Self>, mut response: ServiceResponse<B>) -> ServiceResponse<RateLimitBody<B>> {
+        self.fields.write(&mut ActixHeaders(response.headers_mut()));
+        let meter = self.charge.and_then(|charge| charge.finish(&response));
+        response.map_body(|_, body| RateLimitBody::inner(body, meter))
+    }
+}
+
+/// What a request that passed is charged for, when it is answered.
+struct Charge<G: Gatekeeper> {
+    verdict: Arc<Verdict>,
+    gate: Arc<G>,
+    options: Arc<Options>,
+    is_answered: bool,
+}
+
+impl<G: Gatekeeper> Charge<G> {
+    /// What counts the answer's body, if that is charged for.
+    fn finish<B>(mut self, response: &ServiceResponse<B>) -> Option<BodyMeter> {
         self.is_answered = true;
-        let mut headers = ActixHeaders(response.headers_mut());
-        self.options.headers.write(&self.verdict, self.now_unix_s, &mut headers);
-        if let Some(settlement) = self.settlement(&response) {
+        if let Some(settlement) = self.settlement(response) {
             self.gate.settle(&self.verdict, settlement);
         }
-        let meter = self.options.bytes_per_unit.map(|bytes_per_unit| {
+        self.options.bytes_per_unit.map(|bytes_per_unit| {
             let (gate, verdict) = (Arc::clone(&self.gate), Arc::clone(&self.verdict));
             BodyMeter::new(bytes_per_unit, move |units| gate.settle(&verdict, Settlement::Extra(units)))
-        });
-        response.map_body(|_, body| RateLimitBody::inner(body, meter))
+        })
     }
 
     /// How the request is charged by what its answer is.
@@ -195,7 +206,7 @@ impl<G: Gatekeeper> Passed<G> {
 }
 
 /// Without an answer the request was cancelled, or the handler failed.
-impl<G: Gatekeeper> Drop for Passed<G> {
+impl<G: Gatekeeper> Drop for Charge<G> {
     fn drop(&mut self) {
         if !self.is_answered && self.options.refunds_cancelled {
             self.gate.settle(&self.verdict, Settlement::Refund);

@@ -285,8 +285,8 @@ where
     /// Waits for what becomes of a request; `waiting` is for what the store says, if it was asked already.
     fn call_later(&self, request: ServiceRequest, waiting: Option<Waiting>) -> ResponseFuture<S, G> {
         let (gate, options) = (Arc::clone(&self.gate), Arc::clone(&self.options));
-        let deciding = Box::pin(decide_later(Arc::clone(&gate), Arc::clone(&options), request, waiting));
-        ResponseFuture::deciding(deciding, Rc::clone(&self.inner), gate, options)
+        let deciding = Box::pin(decide_later(gate, options, request, waiting));
+        ResponseFuture::deciding(deciding, Rc::clone(&self.inner))
     }
 }
 
@@ -312,9 +312,7 @@ where
             }
         }
         match decide(&self.gate, &self.options, &request) {
-            Known::Course(course) => {
-                ResponseFuture::taking(course, request, &*self.inner, &self.gate, &self.options)
-            }
+            Known::Course(course) => ResponseFuture::taking(course, request, &*self.inner),
             Known::Waiting(waiting) => self.call_later(request, Some(waiting)),
         }
     }

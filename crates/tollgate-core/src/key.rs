@@ -42,6 +42,10 @@ impl std::fmt::Debug for KeySeed {
     }
 }
 
+/// What the keys of several limits by one identity are apart. Odd, so that all multiples differ; with bits all over, as
+/// tables use the top and the bottom: the fraction of the golden ratio.
+const STEP: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
+
 /// A key as a store sees it: 128 bits that look random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub u128);
@@ -60,9 +64,6 @@ impl KeyHash {
     /// ```
     #[must_use]
     pub const fn nth(self, index: u64) -> Self {
-        // Odd, so that all multiples differ; with bits all over, as tables use the top and the bottom: the fraction of the
-        // golden ratio.
-        const STEP: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
         const TAG: u128 = 0xFFFF << 112;
         let sum = self.0.wrapping_add(STEP.wrapping_mul(index as u128));
         Self(self.0 & TAG | sum & !TAG)
@@ -118,6 +119,43 @@ impl HashedKey for KeyBuilder {
     #[inline(always)]
     fn hash(&self) -> KeyHash {
         self.finish()
+    }
+}
+
+/// The [`nth`](KeyHash::nth) key of an identity, which is not hashed yet.
+///
+/// ```
+/// use tollgate_core::{HashedKey, KeyBuilder, KeySeed, NthKey};
+///
+/// let mut identity = KeyBuilder::new(&KeySeed::new([7; 16]));
+/// identity.push("203.0.113.7");
+/// assert_eq!(NthKey::new(identity, 2).hash(), identity.finish().nth(2));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct NthKey {
+    identity: KeyBuilder,
+    index: u64,
+}
+
+impl NthKey {
+    /// The key of the `index`-th limit by this identity.
+    pub const fn new(identity: KeyBuilder, index: u64) -> Self {
+        Self { identity, index }
+    }
+}
+
+impl HashedKey for NthKey {
+    #[inline(always)]
+    fn low(&self) -> u64 {
+        // The lower halves: the tag is in the upper one.
+        #[allow(clippy::cast_possible_truncation)]
+        const LOW_STEP: u64 = STEP as u64;
+        self.identity.low().wrapping_add(LOW_STEP.wrapping_mul(self.index))
+    }
+
+    #[inline(always)]
+    fn hash(&self) -> KeyHash {
+        self.identity.finish().nth(self.index)
     }
 }
 
@@ -488,6 +526,17 @@ mod tests {
             string.extend_from_slice(&[8, 0, 0, 0, 0, 0, 43]);
             key.word(43, 7);
             assert_eq!(key.finish(), siphash(&string), "{length}");
+        }
+    }
+
+    #[test]
+    fn halves_agree_with_the_whole() {
+        let mut identity = KeyBuilder::new(&KeySeed::new([7; 16]));
+        identity.push("x");
+        assert_eq!(identity.low(), identity.finish().low());
+        for index in [0, 1, 2, 3_000_000_000, u64::MAX] {
+            let key = NthKey::new(identity, index);
+            assert_eq!((key.low(), key.hash()), (key.hash().low(), identity.finish().nth(index)));
         }
     }
 

@@ -52,7 +52,7 @@ pub use answer::{Answer, Outcome, Outcomes, Source, combined};
 pub use combine::Combine;
 pub use decision::{Decision, Grant, Retry};
 pub use hit::{Group, Hit, LimitId, Previous};
-pub use key::{HashedKey, Key, KeyBuilder, KeyHash, KeySeed};
+pub use key::{HashedKey, Key, KeyBuilder, KeyHash, KeySeed, NthKey};
 pub use limit::{Limit, LimitError, State, Step};
 pub use quota::{ParseQuotaError, Quota, QuotaError};
 pub use share::Share;

@@ -132,6 +132,7 @@ const BYTES_MAX: usize = 4_096;
 /// assert_eq!(client_address(proxy, &headers, &TrustedProxies::none()), proxy);
 /// # Ok::<(), tollgate_http::ProxyError>(())
 /// ```
+#[inline]
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpAddr {
     let values = || headers.get_all(proxies.header.name()).iter().map(http::HeaderValue::as_bytes);
     client_address_by(peer, proxies, values)
@@ -139,13 +140,18 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxie
 
 /// Like [`client_address`], for headers of another library: `values` are those of the [header](TrustedProxies::header) that
 /// the proxies write, in their order. It is asked only if the peer is one of them.
+#[inline]
 pub fn client_address_by<'h, V: DoubleEndedIterator<Item = &'h [u8]>>(
     peer: IpAddr,
     proxies: &TrustedProxies,
     values: impl FnOnce() -> V,
 ) -> IpAddr {
     let peer = canonical(peer);
-    if proxies.contains(peer) { forwarded(peer, values(), proxies).unwrap_or(peer) } else { peer }
+    if !proxies.is_empty() && proxies.contains(peer) {
+        forwarded(peer, values(), proxies).unwrap_or(peer)
+    } else {
+        peer
+    }
 }
 
 /// Whom a trusted peer forwards for; `None` if the header cannot be believed.

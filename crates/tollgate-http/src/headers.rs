@@ -2,30 +2,13 @@
 
 use std::fmt::Write;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use bytes::Bytes;
+use http::HeaderName;
 use tollgate_core::Retry;
 use tollgate_policy::{HeaderValues, PolicyVerdict, Verdict};
 
+use crate::fields::{AnswerHeaders, FieldName, Fields};
 use crate::numbers::{clamped, enforced, is_limited, retry_s, tightest, whole_again_s, window_s};
-
-/// The headers of an answer, of whichever library.
-pub trait AnswerHeaders {
-    /// Whether there is one of this name.
-    fn has(&self, name: &HeaderName) -> bool;
-
-    /// Adds one, beside others of its name.
-    fn add(&mut self, name: HeaderName, value: HeaderValue);
-}
-
-impl AnswerHeaders for HeaderMap {
-    fn has(&self, name: &HeaderName) -> bool {
-        self.contains_key(name)
-    }
-
-    fn add(&mut self, name: HeaderName, value: HeaderValue) {
-        self.append(name, value);
-    }
-}
 
 /// A family of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,35 +134,36 @@ impl HeaderOptions {
     /// A header that is there already stays, as an inner layer or the handler knows better; the lists `RateLimit` and
     /// `RateLimit-Policy` get further items.
     pub fn write(&self, verdict: &Verdict, now_unix_s: u64, headers: &mut impl AnswerHeaders) {
-        if self.is_none() {
-            return;
-        }
+        let mut fields = Fields::default();
+        self.add_to(&mut fields, verdict, now_unix_s);
+        fields.write(headers);
+    }
+
+    /// Makes the headers for a verdict that was given `now_unix_s` seconds after the Unix epoch, to be written later.
+    pub fn add_to(&self, fields: &mut Fields, verdict: &Verdict, now_unix_s: u64) {
         if self.has(HeaderStyle::RetryAfter)
             && !verdict.is_allowed()
             && let Some(seconds) = retry_s(verdict.retry_after())
         {
-            set(headers, header::RETRY_AFTER, seconds);
+            fields.number(FieldName::RetryAfter, seconds);
         }
         if self.has(HeaderStyle::Custom) {
-            self.write_custom(verdict, headers);
+            self.add_custom(verdict, fields);
         }
         if self.has(HeaderStyle::Ietf) {
-            self.write_ietf(verdict, headers);
+            self.add_ietf(verdict, fields);
         }
         if self.styles & (1 << HeaderStyle::OlderDraft as u8 | 1 << HeaderStyle::XRateLimit as u8) != 0
             && let Some(tightest) = tightest(verdict)
         {
-            self.write_single(verdict, &tightest, now_unix_s, headers);
+            self.add_single(verdict, &tightest, now_unix_s, fields);
         }
     }
 
-    fn write_ietf(self, verdict: &Verdict, headers: &mut impl AnswerHeaders) {
-        const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-        const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-        let (mut quotas, mut states) = (String::new(), String::new());
+    fn add_ietf(self, verdict: &Verdict, fields: &mut Fields) {
+        let (mut quotas, mut states, mut digits) = (String::new(), String::new(), itoa::Buffer::new());
         for (index, policy) in enforced(verdict).enumerate().filter(|(_, policy)| is_limited(policy)) {
-            let alias = Alias::new(index);
-            let name = if self.hide_policy { alias.as_str() } else { policy.policy.name() };
+            let name = if self.hide_policy { alias(index, &mut digits) } else { policy.policy.name() };
             for list in [&mut quotas, &mut states] {
                 if list.is_empty() {
                     // Enough for two policies of usual names.
@@ -205,70 +189,52 @@ impl HeaderOptions {
                 let _ = write!(states, ";t={wait}");
             }
         }
-        for (name, list) in [(RATELIMIT_POLICY, quotas), (RATELIMIT, states)] {
-            if let Some(value) = text(list) {
-                headers.add(name, value);
-            }
-        }
+        fields.text(FieldName::RateLimitPolicy, quotas);
+        fields.text(FieldName::RateLimit, states);
     }
 
-    fn write_single(
-        self,
-        verdict: &Verdict,
-        policy: &PolicyVerdict<'_>,
-        now_unix_s: u64,
-        headers: &mut impl AnswerHeaders,
-    ) {
-        const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
-        const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
-        const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
-        const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-        const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-        const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-        const X_POLICY: HeaderName = HeaderName::from_static("x-ratelimit-policy");
+    fn add_single(self, verdict: &Verdict, policy: &PolicyVerdict<'_>, now_unix_s: u64, fields: &mut Fields) {
         let (limit, remaining) = (clamped(policy.limit()), clamped(policy.remaining()));
         let whole_again = whole_again_s(policy);
         if self.has(HeaderStyle::OlderDraft) {
             // The drafts want it to be the moment that `Retry-After` says, if there is one.
             let retry = if verdict.is_allowed() { None } else { retry_s(verdict.retry_after()) };
-            set(headers, LIMIT, limit);
-            set(headers, REMAINING, remaining);
-            set(headers, RESET, retry.unwrap_or(whole_again));
+            fields.number(FieldName::Limit, limit);
+            fields.number(FieldName::Remaining, remaining);
+            fields.number(FieldName::Reset, retry.unwrap_or(whole_again));
         }
         if self.has(HeaderStyle::XRateLimit) {
             let reset = match self.x_reset {
                 ResetStyle::Epoch => clamped(now_unix_s.saturating_add(whole_again)),
                 ResetStyle::Delta => whole_again,
             };
-            set(headers, X_LIMIT, limit);
-            set(headers, X_REMAINING, remaining);
-            set(headers, X_RESET, reset);
-            if !self.hide_policy
-                && !headers.has(&X_POLICY)
-                && let Ok(name) = HeaderValue::from_str(policy.policy.name())
-            {
-                headers.add(X_POLICY, name);
+            fields.number(FieldName::XLimit, limit);
+            fields.number(FieldName::XRemaining, remaining);
+            fields.number(FieldName::XReset, reset);
+            if !self.hide_policy {
+                let name = policy.policy.name();
+                fields.text(FieldName::XPolicy, Bytes::copy_from_slice(name.as_bytes()));
             }
         }
     }
 
     /// The policies' own headers. If two policies set the same one, the tighter wins.
-    fn write_custom(self, verdict: &Verdict, headers: &mut impl AnswerHeaders) {
+    fn add_custom(self, verdict: &Verdict, fields: &mut Fields) {
         if enforced(verdict).all(|policy| policy.policy.headers().is_empty()) {
             return;
         }
         let deciding = verdict.deciding().map(|policy| policy.index);
         let all = || enforced(verdict).enumerate();
+        let mut digits = itoa::Buffer::new();
         let first = all().filter(|(_, policy)| Some(policy.index) == deciding);
         for (index, policy) in first.chain(all().filter(|(_, policy)| Some(policy.index) != deciding)) {
-            let alias = Alias::new(index);
-            let name = if self.hide_policy { alias.as_str() } else { policy.policy.name() };
-            write_own(&policy, name, headers);
+            let name = if self.hide_policy { alias(index, &mut digits) } else { policy.policy.name() };
+            add_own(&policy, name, fields);
         }
     }
 }
 
-fn write_own(policy: &PolicyVerdict<'_>, name: &str, headers: &mut impl AnswerHeaders) {
+fn add_own(policy: &PolicyVerdict<'_>, name: &str, fields: &mut Fields) {
     const UNLIMITED: &str = "18446744073709551615";
     let number = |number| if is_limited(policy) { clamped(number) } else { u64::MAX };
     let retry_after_s = match policy.retry_after {
@@ -287,36 +253,17 @@ fn write_own(policy: &PolicyVerdict<'_>, name: &str, headers: &mut impl AnswerHe
         if !is_limited(policy) && value.contains(UNLIMITED) {
             continue;
         }
-        if let (Ok(name), Some(value)) = (HeaderName::from_bytes(own.name().as_bytes()), text(value))
-            && !headers.has(&name)
-        {
-            headers.add(name, value);
+        if let Ok(name) = HeaderName::from_bytes(own.name().as_bytes()) {
+            fields.text(FieldName::Custom(name), value);
         }
     }
 }
 
 /// What a policy is called whose name is kept secret: `default`, `2`, `3`.
-pub(crate) struct Alias {
-    digits: [u8; 20],
-    start: usize,
-}
-
-impl Alias {
-    pub(crate) fn new(index: usize) -> Self {
-        let (mut digits, mut start, mut rest) = ([b'0'; 20], 20, index + 1);
-        while rest > 0 && start > 0 {
-            start -= 1;
-            digits[start] += u8::try_from(rest % 10).unwrap_or(0);
-            rest /= 10;
-        }
-        Self { digits, start }
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        match &self.digits[self.start..] {
-            b"1" => "default",
-            digits => std::str::from_utf8(digits).unwrap_or_default(),
-        }
+pub(crate) fn alias(index: usize, buffer: &mut itoa::Buffer) -> &str {
+    match index {
+        0 => "default",
+        more => buffer.format(more + 1),
     }
 }
 
@@ -330,15 +277,4 @@ fn push_string(list: &mut String, text: &str) {
         list.push(byte);
     }
     list.push('"');
-}
-
-fn set(headers: &mut impl AnswerHeaders, name: HeaderName, number: u64) {
-    if !headers.has(&name) {
-        headers.add(name, HeaderValue::from(number));
-    }
-}
-
-/// A value of a text that is not empty, without copying it.
-fn text(text: String) -> Option<HeaderValue> {
-    if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }
 }

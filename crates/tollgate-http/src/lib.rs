@@ -112,6 +112,7 @@
 mod attributes;
 mod body;
 mod client;
+mod fields;
 mod gatekeeper;
 mod grpc;
 mod headers;
@@ -126,8 +127,9 @@ pub use body::{
     response_body_without_policy,
 };
 pub use client::{ForwardingHeader, ProxyError, TrustedProxies, client_address, client_address_by};
+pub use fields::{AnswerHeaders, FieldName, Fields};
 pub use gatekeeper::{Checking, Gatekeeper, Undecided, Waiting};
-pub use headers::{AnswerHeaders, HeaderOptions, HeaderStyle, ResetStyle};
+pub use headers::{HeaderOptions, HeaderStyle, ResetStyle};
 pub use layer::{ActualCost, RateLimitBody, RateLimitLayer, RateLimitService, Rejection, ResponseFuture};
 pub use meter::BodyMeter;
 pub use numbers::stated_cost;

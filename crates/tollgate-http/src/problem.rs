@@ -8,7 +8,7 @@ use tollgate_policy::Verdict;
 
 use crate::body::Denial;
 use crate::grpc::{self, is_grpc};
-use crate::headers::Alias;
+use crate::headers::alias;
 use crate::numbers::enforced;
 
 /// The form of the body of a denial.
@@ -139,7 +139,8 @@ impl ProblemDetails {
         };
         let denying = enforced(verdict).enumerate().filter(|(_, policy)| !policy.admitted);
         let name = |(index, policy): (usize, tollgate_policy::PolicyVerdict<'_>)| {
-            if hide_policy { Alias::new(index).as_str().to_owned() } else { policy.policy.name().to_owned() }
+            let mut digits = itoa::Buffer::new();
+            if hide_policy { alias(index, &mut digits) } else { policy.policy.name() }.to_owned()
         };
         Self {
             kind,

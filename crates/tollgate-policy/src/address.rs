@@ -14,6 +14,7 @@ use ipnet::{IpNet, Ipv4Net};
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
 #[must_use]
+#[inline]
 pub fn canonical(address: IpAddr) -> IpAddr {
     const MAPPED: u128 = 0xffff;
     const NAT64: u128 = 0x0064_ff9b << 64;
@@ -31,6 +32,7 @@ pub fn canonical(address: IpAddr) -> IpAddr {
 
 /// The first address of the network that a canonical address belongs to, for networks of these prefixes.
 #[must_use]
+#[inline]
 pub fn network(address: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> IpAddr {
     match canonical(address) {
         IpAddr::V4(v4) => {
@@ -103,6 +105,7 @@ impl Networks {
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty()
     }

@@ -35,6 +35,7 @@ mod problem;
 mod schedule;
 mod set;
 mod settlement;
+mod single;
 mod verdict;
 
 pub use address::{NetworkError, Networks, canonical, network};
@@ -50,4 +51,5 @@ pub use policy::{Policy, PolicyLimit, Variant};
 pub use problem::{Problem, Problems};
 pub use set::PolicySet;
 pub use settlement::Settlement;
+pub use single::Single;
 pub use verdict::{PolicyVerdict, Verdict};

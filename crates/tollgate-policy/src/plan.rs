@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Combine, Group, Hit, KeyHash, Outcome};
+use tollgate_core::{Answer, Combine, Group, HashedKey, Hit, KeyHash, Outcome};
 
 use crate::policy::Policy;
 use crate::set::PolicySet;
@@ -33,6 +33,11 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// That of a plan with one hit.
+    pub(crate) fn single(policy: u32, variant: usize, shadow: bool) -> Self {
+        Self { policy, variant: index(variant), first: 0, end: 1, shadow }
+    }
+
     /// The indexes of its hits in the plan, and of their outcomes in the answer.
     pub(crate) const fn hits(&self) -> Range<usize> {
         self.first as usize..self.end as usize
@@ -182,6 +187,14 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// What a plan with one hit asks.
+    pub(crate) fn single(set: &Arc<PolicySet>, part: Part, hit: &Hit<'_, impl HashedKey>) -> Self {
+        let (mut parts, mut hits) = (SmallVec::new(), SmallVec::new());
+        parts.push(part);
+        hits.push((hit.key.hash(), hit.cost));
+        Self { set: Arc::clone(set), parts, hits }
+    }
+
     /// It as a plan.
     pub fn plan(&self) -> Plan<'_> {
         Plan { set: &self.set, parts: self.parts.clone(), hits: self.hits().collect() }

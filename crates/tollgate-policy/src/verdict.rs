@@ -36,11 +36,18 @@ pub struct PolicyVerdict<'v> {
     pub retry_after: Retry,
     limits: &'v [PolicyLimit],
     outcomes: &'v [Outcome],
+    tightest: Option<(&'v PolicyLimit, &'v Outcome)>,
 }
 
 impl Verdict {
     pub(crate) fn new(asked: Asked, answer: Answer) -> Self {
         Self { asked, allowed: answer.allowed, outcomes: answer.outcomes }
+    }
+
+    pub(crate) fn single(asked: Asked, allowed: bool, outcome: Outcome) -> Self {
+        let mut outcomes = Outcomes::new();
+        outcomes.push(outcome);
+        Self { asked, allowed, outcomes }
     }
 
     /// Whether the request passes.
@@ -101,16 +108,19 @@ impl Verdict {
                 policy.combine.retry_after(&each.collect::<SmallVec<[Retry; 8]>>())
             }
         };
+        let admitted = admitted(policy.combine, outcomes);
+        let limits = variant.map_or(&[][..], |variant| &variant.limits);
         PolicyVerdict {
             policy,
             index: part.policy as usize,
             tier: variant.and_then(|variant| variant.tier.as_deref()),
             variant: part.variant as usize,
-            admitted: admitted(policy.combine, outcomes),
+            admitted,
             shadow: part.shadow,
             retry_after,
-            limits: variant.map_or(&[], |variant| &variant.limits),
+            limits,
             outcomes,
+            tightest: tightest(limits, outcomes, admitted),
         }
     }
 }
@@ -122,9 +132,8 @@ impl<'v> PolicyVerdict<'v> {
     }
 
     /// The limit that speaks for the policy: the tightest of those that agree with it.
-    pub fn tightest(&self) -> Option<(&'v PolicyLimit, &'v Outcome)> {
-        let agreeing = self.limits().filter(|(_, outcome)| outcome.decision.allowed == self.admitted);
-        agreeing.reduce(|first, second| if is_tighter(second.1, first.1) { second } else { first })
+    pub const fn tightest(&self) -> Option<(&'v PolicyLimit, &'v Outcome)> {
+        self.tightest
     }
 
     /// How much the tightest limit holds.
@@ -158,6 +167,16 @@ impl<'v> PolicyVerdict<'v> {
             order => order.is_gt(),
         }
     }
+}
+
+/// Of the limits that agree with their policy, the tightest.
+fn tightest<'v>(
+    limits: &'v [PolicyLimit],
+    outcomes: &'v [Outcome],
+    admitted: bool,
+) -> Option<(&'v PolicyLimit, &'v Outcome)> {
+    let agreeing = limits.iter().zip(outcomes).filter(|(_, outcome)| outcome.decision.allowed == admitted);
+    agreeing.reduce(|first, second| if is_tighter(second.1, first.1) { second } else { first })
 }
 
 /// Whether one outcome denies for longer than another or, if both admit, leaves a smaller part.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Grant, Group, Hit, KeyHash, KeySeed, Timestamp};
-use tollgate_policy::{Asked, Attributes, Config, KeyPart, Plan, PolicySet, Settlement, Verdict};
+use tollgate_core::{Answer, Grant, Group, Hit, KeyHash, KeySeed, Outcome, Timestamp};
+use tollgate_policy::{Asked, Attributes, Config, KeyPart, Plan, PolicySet, Settlement, Single, Verdict};
 use tollgate_store::{LocalStore, MemoryStore, Refund, Store, StoreError, random_seed};
 
 use crate::limiter::LimitOrQuota;
@@ -86,6 +86,13 @@ impl<S> Gate<S> {
         self.counters.is_sampled().then(Instant::now)
     }
 
+    #[inline]
+    fn record_single(&self, single: &Single<'_>, outcome: &Outcome, timer: Option<Instant>) {
+        let took = timer.map(|started| started.elapsed());
+        let admission = (single.policy(), outcome.decision.allowed);
+        self.counters.record(single.is_allowed(outcome), std::iter::once(admission), took);
+    }
+
     fn record(&self, verdict: &Verdict, timer: Option<Instant>) {
         let took = timer.map(|started| started.elapsed());
         self.counters.record(verdict.is_allowed(), verdict.admissions(), took);
@@ -112,6 +119,11 @@ impl<S: LocalStore> Gate<S> {
         cost: Option<u32>,
     ) -> Verdict {
         let timer = self.timer();
+        if let Some(single) = self.policies.single(request, now, cost) {
+            let outcome = self.store.acquire_one_at(now, single.hit());
+            self.record_single(&single, &outcome, timer);
+            return single.verdict(&self.policies, outcome);
+        }
         let plan = self.policies.plan(request, now, cost);
         let answer = self.store.acquire_at(now, &plan.groups());
         let verdict = plan.verdict(&self.policies, answer);
@@ -133,6 +145,11 @@ impl<S: LocalStore> Gate<S> {
     pub fn refusal(&self, request: &(impl Attributes + ?Sized), cost: Option<u32>) -> Option<Verdict> {
         let timer = self.timer();
         let now = self.store.now();
+        if let Some(single) = self.policies.single(request, now, cost) {
+            let outcome = self.store.acquire_one_at(now, single.hit());
+            self.record_single(&single, &outcome, timer);
+            return (!single.is_allowed(&outcome)).then(|| single.verdict(&self.policies, outcome));
+        }
         let plan = self.policies.plan(request, now, cost);
         let answer = self.store.acquire_at(now, &plan.groups());
         if answer.allowed {

@@ -7,29 +7,32 @@ use http::request::Parts as Head;
 use http::{HeaderValue, Response, header};
 use tollgate_policy::{Attributes, Verdict};
 
-use super::options::{Finder, Found, Options, Rejection, warn_of_missing_peer};
+use super::future::Passed;
+use super::options::{Finder, Found, Guard, Options, Rejection, warn_of_missing_peer};
 use crate::attributes::{HttpAttributes, RequestContext};
 use crate::body::Denial;
 use crate::gatekeeper::{Checking, Gatekeeper, Undecided, Waiting};
 
 /// What becomes of a request.
-pub(super) enum Course {
+pub(super) enum Course<G: Gatekeeper> {
     /// It is passed on, and nobody looks at its answer.
     Unseen,
     /// It is passed on, and its answer is looked at.
-    Pass(Arc<Verdict>),
+    Pass(Box<Passed<G>>),
     /// It is answered here.
     Answer(Box<Response<Bytes>>),
 }
 
 /// What is known of it at once.
-pub(super) enum Known {
-    Course(Course),
+pub(super) enum Known<G: Gatekeeper> {
+    Course(Course<G>),
     Waiting(Waiting),
 }
 
 /// Decides what can be decided at once.
-pub(super) fn decide<G: Gatekeeper>(gate: &Arc<G>, options: &Options, seen: HttpAttributes<'_>) -> Known {
+#[inline]
+pub(super) fn decide<G: Gatekeeper>(guard: &Arc<Guard<G>>, seen: HttpAttributes<'_>) -> Known<G> {
+    let Guard { gate, options } = &**guard;
     let seen = options.see(seen);
     if options.is_skipped(&seen) {
         return Known::Course(Course::Unseen);
@@ -41,22 +44,21 @@ pub(super) fn decide<G: Gatekeeper>(gate: &Arc<G>, options: &Options, seen: Http
     let checking = if options.wants_verdicts() { gate.check(&seen, cost) } else { gate.admit(&seen, cost) };
     match checking {
         Checking::Passed => Known::Course(Course::Unseen),
-        Checking::Done(verdict) => Known::Course(options.judge(&seen, verdict)),
+        Checking::Done(verdict) => Known::Course(judge(guard, &seen, verdict)),
         Checking::Waiting(waiting) => Known::Waiting(waiting),
     }
 }
 
 /// Decides the rest: all of it, or what is `waiting` for the store.
 pub(super) async fn decide_later<G: Gatekeeper>(
-    gate: Arc<G>,
-    options: Arc<Options>,
+    guard: Arc<Guard<G>>,
     mut head: Head,
     waiting: Option<Waiting>,
-) -> (Head, Course) {
+) -> (Head, Course<G>) {
     let known = match waiting {
         Some(waiting) => Known::Waiting(waiting),
-        None => match options.find_all(&mut head).await {
-            Ok(()) => decide(&gate, &options, HttpAttributes::of_parts(&head)),
+        None => match guard.options.find_all(&mut head).await {
+            Ok(()) => decide(&guard, HttpAttributes::of_parts(&head)),
             Err(rejection) => Known::Course(Course::Answer(rejection.0)),
         },
     };
@@ -65,12 +67,23 @@ pub(super) async fn decide_later<G: Gatekeeper>(
         Known::Waiting(waiting) => waiting,
     };
     let result = waiting.await;
-    let seen = options.see(HttpAttributes::of_parts(&head));
+    let seen = guard.options.see(HttpAttributes::of_parts(&head));
     let course = match result {
-        Ok(verdict) => options.judge(&seen, verdict),
-        Err(error) => options.give_up(&seen, &error),
+        Ok(verdict) => judge(&guard, &seen, verdict),
+        Err(error) => guard.options.give_up(&seen, &error),
     };
     (head, course)
+}
+
+fn judge<G: Gatekeeper>(guard: &Arc<Guard<G>>, seen: &HttpAttributes<'_>, verdict: Verdict) -> Course<G> {
+    for tell in &guard.options.on_decision {
+        tell(seen, &verdict);
+    }
+    if verdict.is_allowed() {
+        Passed::new(verdict, guard).map_or(Course::Unseen, Course::Pass)
+    } else {
+        Course::Answer(Box::new(guard.options.denied(seen, &verdict)))
+    }
 }
 
 impl Options {
@@ -108,17 +121,6 @@ impl Options {
         Ok(())
     }
 
-    fn judge(&self, seen: &HttpAttributes<'_>, verdict: Verdict) -> Course {
-        for tell in &self.on_decision {
-            tell(seen, &verdict);
-        }
-        if verdict.is_allowed() {
-            Course::Pass(Arc::new(verdict))
-        } else {
-            Course::Answer(Box::new(self.denied(seen, &verdict)))
-        }
-    }
-
     #[cold]
     fn denied(&self, seen: &HttpAttributes<'_>, verdict: &Verdict) -> Response<Bytes> {
         let mut answer = if let Some(on_denied) = &self.on_denied {
@@ -132,7 +134,7 @@ impl Options {
     }
 
     #[cold]
-    fn give_up(&self, seen: &HttpAttributes<'_>, error: &Undecided) -> Course {
+    fn give_up<G: Gatekeeper>(&self, seen: &HttpAttributes<'_>, error: &Undecided) -> Course<G> {
         tracing::debug!(%error, "a request was not decided");
         let answer = match &self.on_undecided {
             Some(on_undecided) => on_undecided(seen, error),

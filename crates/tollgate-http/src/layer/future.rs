@@ -7,14 +7,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::request::Parts as Head;
-use http::{Extensions, Request, Response};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tollgate_policy::{Settlement, Verdict};
 use tower_service::Service;
 
 use super::body::RateLimitBody;
 use super::course::Course;
-use super::options::Options;
+use super::options::Guard;
+use crate::fields::Fields;
 use crate::gatekeeper::Gatekeeper;
 use crate::meter::BodyMeter;
 
@@ -54,13 +55,11 @@ pin_project! {
 }
 
 /// A request whose course is still to be seen.
-pub(super) struct Deciding<S, B, G> {
-    pub(super) course: Pin<Box<dyn Future<Output = (Head, Course)> + Send>>,
+pub(super) struct Deciding<S, B, G: Gatekeeper> {
+    pub(super) course: Pin<Box<dyn Future<Output = (Head, Course<G>)> + Send>>,
     pub(super) body: B,
     /// Ready for the request.
     pub(super) inner: S,
-    pub(super) gate: Arc<G>,
-    pub(super) options: Arc<Options>,
 }
 
 impl<S, B, G> ResponseFuture<S, B, G>
@@ -74,16 +73,16 @@ where
     }
 
     /// Takes a request's course; `inner` is ready for it.
-    pub(super) fn taking(
-        course: Course,
-        mut request: Request<B>,
-        inner: &mut S,
-        gate: &Arc<G>,
-        options: &Arc<Options>,
-    ) -> Self {
+    #[inline]
+    pub(super) fn taking(course: Course<G>, mut request: Request<B>, inner: &mut S) -> Self {
         let passed = match course {
             Course::Unseen => None,
-            Course::Pass(verdict) => Passed::new(verdict, request.extensions_mut(), gate, options),
+            Course::Pass(mut passed) => {
+                if let Some(verdict) = passed.shared.take() {
+                    request.extensions_mut().insert(verdict);
+                }
+                Some(passed)
+            }
             Course::Answer(answer) => return Self::answered(answer),
         };
         Self { state: State::Passing { future: inner.call(request), passed } }
@@ -109,9 +108,8 @@ where
                     let Some(deciding) = state else { polled_after_the_end() };
                     let (head, course) = ready!(deciding.course.as_mut().poll(cx));
                     let Some(deciding) = state.take() else { polled_after_the_end() };
-                    let Deciding { body, mut inner, gate, options, .. } = *deciding;
-                    let request = Request::from_parts(head, body);
-                    ResponseFuture::taking(course, request, &mut inner, &gate, &options).state
+                    let Deciding { body, mut inner, .. } = *deciding;
+                    ResponseFuture::taking(course, Request::from_parts(head, body), &mut inner).state
                 }
                 StateProjection::Passing { future, passed } => {
                     let response = ready!(future.poll(cx))?;
@@ -151,50 +149,58 @@ where
     }
 }
 
-/// What is still to be done with the answer to a request that passed.
-struct Passed<G: Gatekeeper> {
-    verdict: Arc<Verdict>,
-    /// When it was decided: waiting for the answer does not move the moment of a reset.
-    now_unix_s: u64,
-    gate: Arc<G>,
-    options: Arc<Options>,
-    is_answered: bool,
+/// What is still to be done with a request that passed, and with its answer.
+pub(super) struct Passed<G: Gatekeeper> {
+    fields: Fields,
+    /// For who handles it.
+    shared: Option<Arc<Verdict>>,
+    charge: Option<Charge<G>>,
 }
 
 impl<G: Gatekeeper> Passed<G> {
     /// Nothing if nothing is to be done.
-    fn new(
-        verdict: Arc<Verdict>,
-        extensions: &mut Extensions,
-        gate: &Arc<G>,
-        options: &Arc<Options>,
-    ) -> Option<Box<Self>> {
-        if options.shares_verdict {
-            extensions.insert(Arc::clone(&verdict));
+    pub(super) fn new(verdict: Verdict, guard: &Arc<Guard<G>>) -> Option<Box<Self>> {
+        let options = &guard.options;
+        let (shares, settles) = (options.shares_verdict, options.settles());
+        if options.headers.is_none() && !shares && !settles {
+            return None;
         }
-        (!options.headers.is_none() || options.settles()).then(|| {
-            Box::new(Self {
-                verdict,
-                now_unix_s: options.now_unix_s(),
-                gate: Arc::clone(gate),
-                options: Arc::clone(options),
-                is_answered: false,
-            })
-        })
+        let mut passed = Box::new(Self { fields: Fields::default(), shared: None, charge: None });
+        // Made now: waiting for the answer does not move the moment of a reset.
+        options.headers.add_to(&mut passed.fields, &verdict, options.now_unix_s());
+        if shares || settles {
+            let verdict = Arc::new(verdict);
+            passed.shared = shares.then(|| Arc::clone(&verdict));
+            passed.charge = settles.then(|| Charge { verdict, guard: Arc::clone(guard), is_answered: false });
+        }
+        Some(passed)
     }
 
-    fn finish<R>(mut self, mut response: Response<R>) -> Response<RateLimitBody<R>> {
+    fn finish<R>(mut self: Box<Self>, mut response: Response<R>) -> Response<RateLimitBody<R>> {
+        self.fields.write(response.headers_mut());
+        match self.charge {
+            Some(charge) => charge.finish(response),
+            None => response.map(|body| RateLimitBody::inner(body, None)),
+        }
+    }
+}
+
+/// What a request that passed is charged for, when it is answered.
+struct Charge<G: Gatekeeper> {
+    verdict: Arc<Verdict>,
+    guard: Arc<Guard<G>>,
+    is_answered: bool,
+}
+
+impl<G: Gatekeeper> Charge<G> {
+    fn finish<R>(mut self, response: Response<R>) -> Response<RateLimitBody<R>> {
         self.is_answered = true;
-        self.options.headers.write(&self.verdict, self.now_unix_s, response.headers_mut());
-        if !self.options.settles() {
-            return response.map(|body| RateLimitBody::inner(body, None));
-        }
         let (head, body) = response.into_parts();
-        if let Some(settlement) = self.options.settle.iter().find_map(|settle| settle(&head)) {
-            self.gate.settle(&self.verdict, settlement);
+        if let Some(settlement) = self.guard.options.settle.iter().find_map(|settle| settle(&head)) {
+            self.guard.gate.settle(&self.verdict, settlement);
         }
-        let meter = self.options.bytes_per_unit.map(|bytes_per_unit| {
-            let (gate, verdict) = (Arc::clone(&self.gate), Arc::clone(&self.verdict));
+        let meter = self.guard.options.bytes_per_unit.map(|bytes_per_unit| {
+            let (gate, verdict) = (Arc::clone(&self.guard.gate), Arc::clone(&self.verdict));
             let charge = move |units| gate.settle(&verdict, Settlement::Extra(units));
             BodyMeter::new(bytes_per_unit, charge)
         });
@@ -203,10 +209,10 @@ impl<G: Gatekeeper> Passed<G> {
 }
 
 /// Without an answer the request was cancelled, or the service failed.
-impl<G: Gatekeeper> Drop for Passed<G> {
+impl<G: Gatekeeper> Drop for Charge<G> {
     fn drop(&mut self) {
-        if !self.is_answered && self.options.refunds_cancelled {
-            self.gate.settle(&self.verdict, Settlement::Refund);
+        if !self.is_answered && self.guard.options.refunds_cancelled {
+            self.guard.gate.settle(&self.verdict, Settlement::Refund);
         }
     }
 }

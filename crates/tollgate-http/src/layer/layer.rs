@@ -13,7 +13,7 @@ use tollgate_core::Clock;
 use tollgate_policy::{Attributes, Networks, Settlement, Verdict};
 use tower_layer::Layer;
 
-use super::options::{Finder, Options, Rejection};
+use super::options::{Finder, Guard, Options, Rejection};
 use super::service::RateLimitService;
 use crate::attributes::HttpAttributes;
 use crate::client::TrustedProxies;
@@ -36,7 +36,7 @@ use crate::problem::DenialForm;
 /// | see decisions | [`on_decision`](Self::on_decision), [`share_verdict`](Self::share_verdict) |
 pub struct RateLimitLayer<G> {
     gate: Arc<G>,
-    options: Arc<Options>,
+    options: Options,
 }
 
 /// What a request really cost: an extension that a handler puts into its answer, for a layer that is told to
@@ -47,7 +47,7 @@ pub struct ActualCost(pub u32);
 impl<G: Gatekeeper> RateLimitLayer<G> {
     /// Lets this gatekeeper decide. To keep it at hand for other uses, pass an `Arc` of it.
     pub fn new(gate: G) -> Self {
-        Self { gate: Arc::new(gate), options: Arc::default() }
+        Self { gate: Arc::new(gate), options: Options::default() }
     }
 
     /// Adds these headers to answers.
@@ -294,7 +294,7 @@ impl<G: Gatekeeper> RateLimitLayer<G> {
     }
 
     fn with(mut self, change: impl FnOnce(&mut Options)) -> Self {
-        change(Arc::make_mut(&mut self.options));
+        change(&mut self.options);
         self
     }
 }
@@ -303,14 +303,14 @@ impl<S, G> Layer<S> for RateLimitLayer<G> {
     type Service = RateLimitService<S, G>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RateLimitService::new(inner, Arc::clone(&self.gate), Arc::clone(&self.options))
+        RateLimitService::new(inner, Guard { gate: Arc::clone(&self.gate), options: self.options.clone() })
     }
 }
 
 // Not derived: a gatekeeper need not be `Clone` or `Debug`.
 impl<G> Clone for RateLimitLayer<G> {
     fn clone(&self) -> Self {
-        Self { gate: Arc::clone(&self.gate), options: Arc::clone(&self.options) }
+        Self { gate: Arc::clone(&self.gate), options: self.options.clone() }
     }
 }
 

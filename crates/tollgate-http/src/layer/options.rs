@@ -58,6 +58,12 @@ pub(super) enum Finder {
     Later(String, Arc<FindLater>),
 }
 
+/// What decides, and what a layer is told to do. Services share it, so that to clone one is to count once.
+pub(super) struct Guard<G> {
+    pub(super) gate: Arc<G>,
+    pub(super) options: Options,
+}
+
 #[derive(Clone)]
 pub(super) struct Options {
     pub(super) headers: HeaderOptions,

@@ -10,20 +10,19 @@ use tower_service::Service;
 use super::body::RateLimitBody;
 use super::course::{Known, decide, decide_later};
 use super::future::{Deciding, ResponseFuture};
-use super::options::Options;
+use super::options::Guard;
 use crate::attributes::HttpAttributes;
 use crate::gatekeeper::{Gatekeeper, Waiting};
 
 /// A service with limits in front of it: made by a [`RateLimitLayer`](super::RateLimitLayer).
 pub struct RateLimitService<S, G> {
     inner: S,
-    gate: Arc<G>,
-    options: Arc<Options>,
+    guard: Arc<Guard<G>>,
 }
 
 impl<S, G> RateLimitService<S, G> {
-    pub(super) fn new(inner: S, gate: Arc<G>, options: Arc<Options>) -> Self {
-        Self { inner, gate, options }
+    pub(super) fn new(inner: S, guard: Guard<G>) -> Self {
+        Self { inner, guard: Arc::new(guard) }
     }
 
     /// The inner service.
@@ -42,9 +41,8 @@ impl<S: Clone, G: Gatekeeper> RateLimitService<S, G> {
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let (head, body) = request.into_parts();
-        let (gate, options) = (Arc::clone(&self.gate), Arc::clone(&self.options));
-        let course = Box::pin(decide_later(Arc::clone(&gate), Arc::clone(&options), head, waiting));
-        ResponseFuture::deciding(Deciding { course, body, inner, gate, options })
+        let course = Box::pin(decide_later(Arc::clone(&self.guard), head, waiting));
+        ResponseFuture::deciding(Deciding { course, body, inner })
     }
 }
 
@@ -64,20 +62,18 @@ where
     // Where nothing has to be waited for, the inner service is called here, while it is ready. What it set aside for a
     // request that is then denied, it keeps for the next one.
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if !self.options.finders.is_empty() {
-            if self.options.finds_later() {
+        if !self.guard.options.finders.is_empty() {
+            if self.guard.options.finds_later() {
                 return self.call_later(request, None);
             }
             let (mut head, body) = request.into_parts();
-            if let Err(rejection) = self.options.find_now(&mut head) {
+            if let Err(rejection) = self.guard.options.find_now(&mut head) {
                 return ResponseFuture::answered(rejection.0);
             }
             request = Request::from_parts(head, body);
         }
-        match decide(&self.gate, &self.options, HttpAttributes::of(&request)) {
-            Known::Course(course) => {
-                ResponseFuture::taking(course, request, &mut self.inner, &self.gate, &self.options)
-            }
+        match decide(&self.guard, HttpAttributes::of(&request)) {
+            Known::Course(course) => ResponseFuture::taking(course, request, &mut self.inner),
             Known::Waiting(waiting) => self.call_later(request, Some(waiting)),
         }
     }
@@ -85,7 +81,7 @@ where
 
 impl<S: Clone, G> Clone for RateLimitService<S, G> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), gate: Arc::clone(&self.gate), options: Arc::clone(&self.options) }
+        Self { inner: self.inner.clone(), guard: Arc::clone(&self.guard) }
     }
 }
 
@@ -93,7 +89,7 @@ impl<S: fmt::Debug, G> fmt::Debug for RateLimitService<S, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitService")
             .field("inner", &self.inner)
-            .field("options", &self.options)
+            .field("options", &self.guard.options)
             .finish_non_exhaustive()
     }
 }
