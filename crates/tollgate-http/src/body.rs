@@ -177,7 +177,13 @@ fn closed(policy: &str) -> Words {
 
 /// `5 requests`, or `5 units` where a request may cost more than one.
 fn amount(count: u64, policy: Option<&PolicyVerdict<'_>>) -> String {
-    let what = if policy.is_some_and(|policy| policy.policy.cost() == 1) { "request" } else { "unit" };
+    let what = if policy
+        .is_some_and(|policy| policy.policy.cost() == 1 && policy.policy.cost_expression().is_none())
+    {
+        "request"
+    } else {
+        "unit"
+    };
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 

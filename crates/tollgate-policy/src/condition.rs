@@ -2,6 +2,7 @@
 
 use crate::address::Networks;
 use crate::attribute::Attribute;
+use crate::expression::Expression;
 
 /// What a policy asks of a request beside its method and its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Condition {
     },
     /// The client's address is in one of these networks.
     From(Networks),
+    /// The expression is true.
+    When(Expression),
 }
 
 impl Condition {
@@ -30,7 +33,15 @@ impl Condition {
     pub const fn attribute(&self) -> Option<&Attribute> {
         match self {
             Self::Is { attribute, .. } | Self::Like { attribute, .. } => Some(attribute),
-            Self::From(_) => None,
+            Self::From(_) | Self::When(_) => None,
+        }
+    }
+
+    /// Whether it depends on the path of a request.
+    pub(crate) fn reads_path(&self) -> bool {
+        match self {
+            Self::When(expression) => expression.reads_path(),
+            other => other.attribute() == Some(&Attribute::Path),
         }
     }
 
@@ -41,6 +52,7 @@ impl Condition {
             Self::Like { patterns, .. } => {
                 patterns.iter().map(|like| format!("like {}", like.text())).collect()
             }
+            Self::When(expression) => vec![expression.to_string()],
             Self::From(networks) => networks.iter().map(|network| network.to_string()).collect(),
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::attribute::{ATTRIBUTE_WORDS, Attribute};
+use crate::expression::{Expression, Purpose};
 
 /// A part of what a policy counts by: `ip`, `user`, `header:x-tenant`, or the first of several that a request has.
 ///
@@ -30,6 +31,8 @@ pub enum KeyPart {
     Static(String),
     /// The value of an attribute.
     Attribute(Attribute),
+    /// What an expression gives.
+    Expression(Expression),
     /// The first of these that the request has. One never counts as another of the same value.
     FirstOf(Vec<KeyPart>),
 }
@@ -42,9 +45,12 @@ pub struct UnknownKey(pub(crate) String);
 /// What stands between those of which the first counts.
 const OR: &str = " | ";
 
-/// What a text may be, but for `static:` with a word.
+/// What stands before an expression.
+pub(crate) const EXPRESSION: &str = "expression:";
+
+/// What a text may be, but for `static:` with a word and `expression:` with an expression.
 pub(crate) fn key_words() -> impl Iterator<Item = &'static str> {
-    ["ip", "identity", "endpoint", "global", "static:"].into_iter().chain(ATTRIBUTE_WORDS)
+    ["ip", "identity", "endpoint", "global", "static:", EXPRESSION].into_iter().chain(ATTRIBUTE_WORDS)
 }
 
 impl KeyPart {
@@ -63,6 +69,7 @@ impl KeyPart {
     pub(crate) fn reads_path(&self) -> bool {
         match self {
             Self::Endpoint | Self::Attribute(Attribute::Path) => true,
+            Self::Expression(expression) => expression.reads_path(),
             Self::FirstOf(parts) => parts.iter().any(Self::reads_path),
             _ => false,
         }
@@ -77,6 +84,10 @@ impl FromStr for KeyPart {
         // A word may hold anything, and a name may hold a bar: one that parts others stands apart from them.
         if let Some(word) = text.strip_prefix("static:") {
             return Ok(Self::Static(word.to_owned()));
+        }
+        if let Some(expression) = text.strip_prefix(EXPRESSION) {
+            let parsed = Expression::parse_for(expression.trim(), Purpose::Key);
+            return parsed.map(Self::Expression).map_err(|_| UnknownKey(text.chars().take(60).collect()));
         }
         if text.contains(OR) {
             return text.split(OR).map(str::parse).collect::<Result<_, _>>().map(Self::FirstOf);
@@ -101,6 +112,7 @@ impl fmt::Display for KeyPart {
             Self::Global => f.write_str("global"),
             Self::Static(word) => write!(f, "static:{word}"),
             Self::Attribute(attribute) => attribute.fmt(f),
+            Self::Expression(expression) => write!(f, "{EXPRESSION} {expression}"),
             Self::FirstOf(parts) => {
                 for (index, part) in parts.iter().enumerate() {
                     let or = if index == 0 { "" } else { OR };

@@ -26,6 +26,7 @@ mod address;
 mod attribute;
 mod condition;
 mod config;
+mod expression;
 mod header;
 mod key_part;
 mod path;
@@ -44,6 +45,7 @@ pub use attribute::{
 };
 pub use condition::{Condition, Like};
 pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError, StoreConfig};
+pub use expression::{Expression, ExpressionError};
 pub use header::{CustomHeader, HeaderValues};
 pub use key_part::{KeyPart, UnknownKey};
 pub use plan::{Asked, Plan};

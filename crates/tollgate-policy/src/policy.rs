@@ -6,6 +6,7 @@ use tollgate_core::{Combine, Limit, LimitId, Sharing};
 
 use crate::attribute::Attribute;
 use crate::condition::Condition;
+use crate::expression::Expression;
 use crate::header::CustomHeader;
 use crate::key_part::KeyPart;
 use crate::path::Pattern;
@@ -31,6 +32,8 @@ pub struct Policy {
     pub(crate) variants: Vec<Variant>,
     pub(crate) combine: Combine,
     pub(crate) cost: u32,
+    /// What a request costs instead, if it can be computed.
+    pub(crate) cost_by: Option<Expression>,
     pub(crate) sharing: Sharing,
     pub(crate) replaces: Vec<String>,
     /// Whether it replaces all policies but those that do so too.
@@ -111,7 +114,8 @@ impl Policy {
     pub(crate) fn reads_path(&self) -> bool {
         let is_path = |attribute: &Attribute| *attribute == Attribute::Path;
         !self.paths.is_empty()
-            || self.conditions.iter().filter_map(Condition::attribute).any(is_path)
+            || self.conditions.iter().any(Condition::reads_path)
+            || self.cost_by.as_ref().is_some_and(Expression::reads_path)
             || self.key.iter().any(KeyPart::reads_path)
             || self.tiers.as_ref().is_some_and(|tiers| match &tiers.source {
                 TierSource::Attribute(attribute) | TierSource::Lookup { by: attribute, .. } => {
@@ -140,9 +144,14 @@ impl Policy {
         self.combine
     }
 
-    /// What a request costs.
+    /// What a request costs; where that is [computed](Self::cost_expression), what one costs of which it cannot be.
     pub const fn cost(&self) -> u32 {
         self.cost
+    }
+
+    /// What computes the cost of a request.
+    pub const fn cost_expression(&self) -> Option<&Expression> {
+        self.cost_by.as_ref()
     }
 
     /// What it says of the store that nodes share.

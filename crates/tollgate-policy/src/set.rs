@@ -49,7 +49,8 @@ pub(crate) struct Compiled {
     pub(crate) shadow: bool,
     pub(crate) combine: Combine,
     pub(crate) sharing: Sharing,
-    cost: u32,
+    /// What a request costs, unless the policy computes it.
+    cost: Option<u32>,
     key: SmallVec<[KeyPart; 1]>,
     variants: SmallVec<[CompiledVariant; 1]>,
     /// The indexes of the policies that this one replaces.
@@ -81,13 +82,22 @@ impl Compiled {
             shadow: policy.shadow,
             combine: policy.combine,
             sharing: policy.sharing,
-            cost: policy.cost,
+            cost: policy.cost_by.is_none().then_some(policy.cost),
             key: policy.key.iter().cloned().collect(),
             variants: policy.variants.iter().map(compiled).collect(),
             replaces: policy.replaces.iter().filter_map(|name| indexes.get(name).copied()).collect(),
             replaces_all: policy.replaces_all,
             policy: Box::new(policy),
         }
+    }
+
+    /// What a request costs.
+    #[inline]
+    fn cost(&self, request: &(impl Attributes + ?Sized), path: &str) -> u32 {
+        self.cost.unwrap_or_else(|| {
+            let computed = self.policy.cost_by.as_ref().and_then(|expression| expression.cost(request, path));
+            computed.unwrap_or(self.policy.cost)
+        })
     }
 
     /// The limits of this variant; none if there is no such one.
@@ -227,11 +237,12 @@ impl PolicySet {
     ) -> Option<Single<'_>> {
         let candidate = self.single?;
         let compiled = &self.policies[candidate.policy as usize];
-        let (variant, identity) = self.identify(compiled, candidate, request, &self.path_of(request), now)?;
+        let path = self.path_of(request);
+        let (variant, identity) = self.identify(compiled, candidate, request, &path, now)?;
         let CompiledVariant { first: number, limits } = &compiled.variants[variant];
         let [(id, limit)] = limits.as_slice() else { return None };
         let hit = Hit::new(*id, NthKey::new(identity, *number), limit);
-        let hit = hit.with_cost(cost.unwrap_or(compiled.cost));
+        let hit = hit.with_cost(cost.unwrap_or_else(|| compiled.cost(request, &path)));
         Some(Single::new(candidate.policy, variant, self.shadow || compiled.shadow, hit))
     }
 
@@ -257,7 +268,7 @@ impl PolicySet {
         };
         let CompiledVariant { first: number, limits } = &compiled.variants[variant];
         let identity = identity.finish();
-        let cost = cost.unwrap_or(compiled.cost);
+        let cost = cost.unwrap_or_else(|| compiled.cost(request, path));
         let hits = (0..).zip(limits).map(|(index, (id, limit))| {
             Hit::new(*id, identity.nth(number.wrapping_add(index)), limit).with_cost(cost)
         });
@@ -328,6 +339,9 @@ impl PolicySet {
             KeyPart::Global => {}
             KeyPart::Static(word) => builder.push(word.as_str()),
             KeyPart::Attribute(attribute) => push_value(&mut builder, &value(request, attribute, path)?),
+            KeyPart::Expression(expression) => {
+                push_value(&mut builder, expression.text(request, path)?.as_bytes());
+            }
             KeyPart::FirstOf(parts) => {
                 return (0_u64..).zip(parts).find_map(|(kind, part)| {
                     let mut own = builder;
@@ -371,6 +385,10 @@ impl PolicySet {
                 veiled(&text(value(request, attribute, path)?))
             }
             KeyPart::Attribute(attribute) => text(value(request, attribute, path)?),
+            KeyPart::Expression(expression) => {
+                let given = expression.text(request, path)?;
+                if expression.is_secret() { veiled(&given) } else { given }
+            }
             KeyPart::FirstOf(parts) => {
                 parts.iter().find_map(|part| self.describe_part(part, request, path))?
             }
@@ -471,6 +489,7 @@ impl Policy {
                 Condition::Like { attribute, patterns } => value(request, attribute, path)
                     .is_some_and(|value| patterns.iter().any(|like| like.matches(cut(&value)))),
                 Condition::From(networks) => request.ip().is_some_and(|ip| networks.contains(ip)),
+                Condition::When(expression) => expression.holds(request, path),
             })
     }
 

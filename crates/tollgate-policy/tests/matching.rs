@@ -775,3 +775,74 @@ fn wrong_lists_are_told_of() {
         assert!(problems.contains(says), "{problems}");
     }
 }
+
+#[test]
+fn a_single_limit_asks_what_its_plan_asks() {
+    let requests = [
+        from_ip("GET", "/a"),
+        from_ip("POST", "/a//b?x=1").with_api_key("k"),
+        Request::new("GET", "/"),
+        Request::new("GET", "/").with_ip(ip("2001:db8::7")).with_header("x-tenant", "acme"),
+    ];
+    for policy in [
+        "key: ip, limit: 5/minute",
+        "key: [identity, path], limit: 5/minute, cost: 3, shadow: true",
+        "key: 'header:x-tenant | api_key', limit: 5/minute",
+        "key: ip, tiers: { from: 'header:x-tenant', default: free, limits: { free: 1/minute, acme: 2/minute } }",
+        "key: ip, limit: 5/minute, match: { ip: '2001:db8::/32' }",
+    ] {
+        let set = policies(&format!("policies: [{{ name: a, {policy} }}]"));
+        for request in &requests {
+            for cost in [None, Some(7)] {
+                let plan = set.plan(request, NOW, cost);
+                let planned = plan.hits().iter().map(|hit| (hit.id, hit.key, *hit.limit, hit.cost));
+                let single = set.single(request, NOW, cost);
+                let hit = single.map(|single| *single.hit());
+                let hit =
+                    hit.map(|hit| (hit.id, tollgate_core::HashedKey::hash(&hit.key), *hit.limit, hit.cost));
+                assert_eq!(hit.into_iter().collect::<Vec<_>>(), planned.collect::<Vec<_>>(), "{policy}");
+            }
+        }
+    }
+    // Where there is more to decide there is no short way.
+    for several in [
+        "policies: [{ name: a, key: ip, limits: [5/minute, 9/hour] }]",
+        "policies: [{ name: a, key: ip, limit: 5/minute }, { name: b, key: ip, limit: 5/minute }]",
+        "policies: [{ name: a, key: ip, limit: 5/minute, match: { path: /a } }]",
+    ] {
+        assert!(policies(several).single(&requests[0], NOW, None).is_none(), "{several}");
+    }
+}
+
+#[cfg(feature = "expressions")]
+#[test]
+fn expressions_match_count_and_cost() {
+    let set = policies(
+        "policies:
+  - name: long
+    match: { when: 'int(query[\"months\"]) > 12' }
+    key: 'expression: header[\"x-tenant\"]'
+    cost: 'int(query[\"months\"]) / 12'
+    limit: 100/hour
+",
+    );
+    let ask = |path: &str, tenant: Option<&str>| {
+        let request = Request::new("GET", path);
+        let request = match tenant {
+            Some(tenant) => request.with_header("x-tenant", tenant),
+            None => request,
+        };
+        let plan = set.plan(&request, NOW, None);
+        plan.hits().first().map(|hit| (hit.key, hit.cost))
+    };
+    assert_eq!(ask("/?months=36", Some("acme")).unwrap().1, 3);
+    assert_eq!(ask("/?months=36", Some("acme")).unwrap().0, ask("/?months=24", Some("acme")).unwrap().0);
+    assert_ne!(ask("/?months=36", Some("acme")).unwrap().0, ask("/?months=36", Some("other")).unwrap().0);
+    for (path, tenant) in
+        [("/?months=12", Some("acme")), ("/?months=a", Some("acme")), ("/", Some("a")), ("/?months=36", None)]
+    {
+        assert_eq!(ask(path, tenant), None, "{path}");
+    }
+    let request = Request::new("GET", "/?months=36").with_header("x-tenant", "acme");
+    assert_eq!(set.describe_key(0, &request).as_deref(), Some("acme"));
+}

@@ -102,10 +102,10 @@ pub use gate::Gate;
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
-    Asked, Attribute, Attributes, Condition, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE, Format,
-    HeaderValues, KeyPart, Like, LoadError, NetworkError, Networks, Plan, Policy, PolicyLimit, PolicySet,
-    PolicyVerdict, Problem, Problems, Request, Settlement, StoreConfig, UnknownKey, Variant, Verdict,
-    bearer_token, cookie_value, query_value,
+    Asked, Attribute, Attributes, Condition, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE, Expression,
+    ExpressionError, Format, HeaderValues, KeyPart, Like, LoadError, NetworkError, Networks, Plan, Policy,
+    PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Settlement, StoreConfig, UnknownKey,
+    Variant, Verdict, bearer_token, cookie_value, query_value,
 };
 
 #[cfg(feature = "tower")]

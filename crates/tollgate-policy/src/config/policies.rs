@@ -13,8 +13,9 @@ use super::tree::{Node, Value};
 use crate::address::Networks;
 use crate::attribute::{ATTRIBUTE_WORDS, Attribute};
 use crate::condition::{Condition, Like};
+use crate::expression::{Expression, Purpose};
 use crate::header::CustomHeader;
-use crate::key_part::{KeyPart, UnknownKey, key_words};
+use crate::key_part::{EXPRESSION, KeyPart, UnknownKey, key_words};
 use crate::path::Pattern;
 use crate::policy::{Policy, PolicyLimit, TierSource, Tiers, Variant};
 use crate::schedule::{Schedule, parse_day, parse_time};
@@ -174,7 +175,7 @@ fn policy(
         let rules = [("all", Combine::All), ("any", Combine::Any), ("majority", Combine::Majority)];
         decoder.choice(node, "rule", &rules)
     });
-    let cost = fields.take("cost").and_then(|node| decoder.number(node, 0, u32::MAX.into()));
+    let (cost, cost_by) = fields.take("cost").map_or((1, None), |node| cost(decoder, node));
     let priority = fields.take("priority").and_then(|node| decoder.number(node, -1_000_000, 1_000_000));
     let sharing = sharing(decoder, &mut fields);
     let schedule = fields.take("schedule").and_then(|node| schedule(decoder, node));
@@ -216,7 +217,8 @@ fn policy(
         tiers,
         variants,
         combine: combine.unwrap_or_default(),
-        cost: cost.and_then(|number| u32::try_from(number).ok()).unwrap_or(1),
+        cost,
+        cost_by,
         sharing,
         replaces,
         replaces_all,
@@ -241,7 +243,8 @@ pub(super) fn name(decoder: &mut Decoder, node: &Node) -> Option<String> {
 
 fn matching(decoder: &mut Decoder, node: &Node) -> (Vec<String>, Vec<Pattern>, Vec<Condition>) {
     let (mut methods, mut paths, mut conditions) = (Vec::new(), Vec::new(), Vec::new());
-    let Some(mut fields) = decoder.fields(node, "a map with `method:`, `path:`, `ip:` and `where:`") else {
+    let Some(mut fields) = decoder.fields(node, "a map with `method:`, `path:`, `ip:`, `where:` and `when:`")
+    else {
         return (methods, paths, conditions);
     };
     for node in fields.take("method").map(|node| decoder.list(node)).unwrap_or_default() {
@@ -287,7 +290,11 @@ fn matching(decoder: &mut Decoder, node: &Node) -> (Vec<String>, Vec<Pattern>, V
         }
         conditions.push(Condition::From(Networks::new(networks)));
     }
-    decoder.finish(fields, &["method", "path", "ip", "where"]);
+    if let Some(node) = fields.take("when") {
+        let parsed = decoder.text(node).and_then(|text| expression(decoder, node, text, Purpose::Condition));
+        conditions.extend(parsed.map(Condition::When));
+    }
+    decoder.finish(fields, &["method", "path", "ip", "where", "when"]);
     (methods, paths, conditions)
 }
 
@@ -327,8 +334,25 @@ fn attribute(decoder: &mut Decoder, span: &Range<usize>, text: &str) -> Option<A
     parsed
 }
 
+/// What a request costs, and what computes it instead.
+fn cost(decoder: &mut Decoder, node: &Node) -> (u32, Option<Expression>) {
+    if let Value::Text(text) = &node.value {
+        return (1, expression(decoder, node, text, Purpose::Cost));
+    }
+    let number = decoder.number(node, 0, u32::MAX.into());
+    (number.and_then(|number| u32::try_from(number).ok()).unwrap_or(1), None)
+}
+
+fn expression(decoder: &mut Decoder, node: &Node, text: &str, purpose: Purpose) -> Option<Expression> {
+    let parsed = Expression::parse_for(text.trim(), purpose);
+    parsed.map_err(|error| decoder.problem(&node.span, error.to_string())).ok()
+}
+
 fn key_part(decoder: &mut Decoder, node: &Node) -> Option<KeyPart> {
     let text = decoder.text(node)?;
+    if let Some(text) = text.strip_prefix(EXPRESSION) {
+        return expression(decoder, node, text, Purpose::Key).map(KeyPart::Expression);
+    }
     match text.parse() {
         Ok(part) => Some(part),
         Err(UnknownKey(wrong)) => {
@@ -464,6 +488,7 @@ pub(super) fn only(key: Vec<KeyPart>, limit: Limit) -> Policy {
         variants: vec![Variant { tier: None, limits: vec![limit] }],
         combine: Combine::All,
         cost: 1,
+        cost_by: None,
         sharing: Sharing::DEFAULT,
         replaces: Vec::new(),
         replaces_all: false,

@@ -109,8 +109,10 @@ impl Engine {
         if !self.keeps_arrivals {
             return Vec::new();
         }
-        // Each limit is a job of its own, so that a policy with several does not hold up the rest.
+        // Each limit is a job of its own, so that a policy with several does not hold up the rest. Only when requests came
+        // is known of a key, not what each cost, so that there is nothing to suggest where that differs.
         let policies = self.planner.policies.policies().zip(&self.tallies).enumerate();
+        let policies = policies.filter(|(_, (policy, _))| policy.cost_expression().is_none());
         let jobs: Vec<(usize, Offered<'_>)> = policies
             .flat_map(|(index, (policy, variants))| {
                 policy.variants().iter().zip(variants).flat_map(move |(variant, keys)| {
@@ -218,7 +220,7 @@ fn hits<'p>(policies: &'p PolicySet, request: &Planned<'_>) -> SmallVec<[Hit<'p>
         let Some(policy) = policies.policy(part.policy) else { continue };
         let limits = policy.variants().get(part.variant).map_or(&[][..], |variant| variant.limits());
         for (limit, key) in limits.iter().zip(keys.by_ref().take(part.limits)) {
-            hits.push(Hit::new(limit.id(), *key, limit.limit()).with_cost(policy.cost()));
+            hits.push(Hit::new(limit.id(), *key, limit.limit()).with_cost(part.cost));
         }
     }
     hits

@@ -28,6 +28,8 @@ pub(super) struct Part {
     pub(super) variant: usize,
     /// How many limits those are.
     pub(super) limits: usize,
+    /// What it takes from each of them.
+    pub(super) cost: u32,
 }
 
 /// A request, the policies that apply to it, and the keys of their limits.
@@ -70,7 +72,8 @@ impl Planner {
             starts.push((parts.len(), keys.len()));
             let plan = self.policies.plan(&self.request(&entry), Timestamp::from_nanos(entry.time_ns), None);
             for (policy, variant, hits) in plan.parts() {
-                parts.push(Part { policy, variant, limits: hits.len() });
+                let cost = hits.first().map_or(0, |hit| hit.cost);
+                parts.push(Part { policy, variant, limits: hits.len(), cost });
                 keys.extend(hits.iter().map(|hit| hit.key));
             }
         }

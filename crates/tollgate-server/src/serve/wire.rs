@@ -217,7 +217,10 @@ pub(super) fn policies(set: &PolicySet) -> Vec<PolicyView<'_>> {
 
 /// What a condition looks at, and what it may be.
 fn condition_view(condition: &Condition) -> (String, Vec<String>) {
-    let name = condition.attribute().map_or_else(|| "ip".to_owned(), ToString::to_string);
+    let name = match condition {
+        Condition::When(_) => "when".to_owned(),
+        condition => condition.attribute().map_or_else(|| "ip".to_owned(), ToString::to_string),
+    };
     (name, condition.values())
 }
 
