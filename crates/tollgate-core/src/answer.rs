@@ -34,6 +34,8 @@ pub enum Source {
     LocalFirst,
     /// This node alone, as the store that nodes share could not be asked.
     Fallback,
+    /// A ban, whatever the limit says.
+    Ban,
 }
 
 impl Source {
@@ -46,6 +48,7 @@ impl Source {
             Self::Lease => "lease",
             Self::LocalFirst => "local_first",
             Self::Fallback => "fallback",
+            Self::Ban => "ban",
         }
     }
 }

@@ -88,7 +88,9 @@ impl Denial {
             Some(policy) if !hide_policy => format!("the policy `{}`", policy.policy.name()),
             _ => "the policy of this service".to_owned(),
         };
-        let (message, recovery_suggestions) = if details.limit == Some(0) {
+        let (message, recovery_suggestions) = if verdict.is_banned() {
+            banned(&policy, details)
+        } else if details.limit == Some(0) {
             closed(&policy)
         } else if verdict.retry_after() == Retry::Never {
             too_dear(&policy, deciding.as_ref(), details)
@@ -146,6 +148,17 @@ fn too_many(policy: &str, deciding: Option<&PolicyVerdict<'_>>, details: DenialD
             .into(),
         "Spread requests out over time instead of sending them all at once.".into(),
         "Keep answers that you need again, so that you ask for them only once.".into(),
+    ];
+    (message, suggestions)
+}
+
+fn banned(policy: &str, details: DenialDetails) -> Words {
+    let wait = seconds(details.retry_after_seconds.unwrap_or(1));
+    let message = format!("Rate limit exceeded too often: {policy} lets no request through for {wait}.");
+    let suggestions = vec![
+        format!("Send nothing for {wait}: until then every request is denied.").into(),
+        "Heed the Retry-After header of denied requests, so that this does not happen again.".into(),
+        "Ask whoever runs this service if you think that this is a mistake.".into(),
     ];
     (message, suggestions)
 }

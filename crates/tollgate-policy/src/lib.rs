@@ -49,7 +49,7 @@ pub use expression::{Expression, ExpressionError};
 pub use header::{CustomHeader, HeaderValues};
 pub use key_part::{KeyPart, UnknownKey};
 pub use plan::{Asked, Plan};
-pub use policy::{Policy, PolicyLimit, Variant};
+pub use policy::{BanRule, Policy, PolicyLimit, Variant};
 pub use problem::{Problem, Problems};
 pub use set::PolicySet;
 pub use settlement::Settlement;

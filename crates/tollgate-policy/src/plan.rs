@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Combine, Group, HashedKey, Hit, KeyHash, Outcome};
+use tollgate_core::{
+    Answer, Combine, Decision, Group, HashedKey, Hit, KeyHash, Nanos, Outcome, Retry, Source,
+};
 
 use crate::policy::Policy;
 use crate::set::PolicySet;
@@ -109,6 +111,30 @@ impl<'s> Plan<'s> {
         groups
     }
 
+    /// For each policy that is enforced its index in [`PolicySet::policies`], and the key of its first limit.
+    pub fn enforced(&self) -> impl Iterator<Item = (usize, KeyHash)> {
+        let enforced = self.parts.iter().filter(|part| !part.shadow);
+        enforced.filter_map(|part| Some((part.policy as usize, self.hits.get(part.first as usize)?.key)))
+    }
+
+    /// The verdict on a request that a ban denies for so long, whatever limits say. The policy of this index speaks alone.
+    pub fn banned(mut self, set: &Arc<PolicySet>, policy: usize, left: Nanos) -> Verdict {
+        self.retain(policy);
+        let outcome = |hit: &Hit<'_>| Outcome {
+            decision: Decision {
+                allowed: false,
+                limit: hit.limit.capacity(),
+                remaining: 0,
+                retry_after: Retry::After(left),
+                reset_after: left,
+            },
+            grant: None,
+            source: Source::Ban,
+        };
+        let outcomes = self.hits.iter().map(outcome).collect();
+        self.verdict(set, Answer { allowed: false, outcomes })
+    }
+
     /// Keeps the policy of this index only. Returns whether it applies.
     pub fn retain(&mut self, policy: usize) -> bool {
         self.keep(|part| part.policy as usize == policy);
@@ -193,6 +219,11 @@ impl Asked {
         parts.push(part);
         hits.push((hit.key.hash(), hit.cost));
         Self { set: Arc::clone(set), parts, hits }
+    }
+
+    /// The key of a policy's first limit.
+    pub(crate) fn first_key(&self, part: &Part) -> Option<KeyHash> {
+        self.hits.get(part.first as usize).map(|(key, _)| *key)
     }
 
     /// It as a plan.

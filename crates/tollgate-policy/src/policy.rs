@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tollgate_core::{Combine, Limit, LimitId, Sharing};
+use tollgate_core::{Combine, Limit, LimitId, Nanos, Sharing};
 
 use crate::attribute::Attribute;
 use crate::condition::Condition;
@@ -35,10 +35,30 @@ pub struct Policy {
     /// What a request costs instead, if it can be computed.
     pub(crate) cost_by: Option<Expression>,
     pub(crate) sharing: Sharing,
+    pub(crate) ban: Option<BanRule>,
     pub(crate) replaces: Vec<String>,
     /// Whether it replaces all policies but those that do so too.
     pub(crate) replaces_all: bool,
     pub(crate) headers: Vec<CustomHeader>,
+}
+
+/// For how long a key is denied everything that has overrun its limits too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BanRule {
+    pub(crate) after: Limit,
+    pub(crate) length: Nanos,
+}
+
+impl BanRule {
+    /// The denials that are put up with: one more, and the key is banned.
+    pub const fn after(&self) -> &Limit {
+        &self.after
+    }
+
+    /// How long a ban lasts.
+    pub const fn length(&self) -> Nanos {
+        self.length
+    }
 }
 
 /// How a request's tier is found.
@@ -157,6 +177,11 @@ impl Policy {
     /// What it says of the store that nodes share.
     pub const fn sharing(&self) -> Sharing {
         self.sharing
+    }
+
+    /// What becomes of a key that overruns its limits again and again.
+    pub const fn ban(&self) -> Option<&BanRule> {
+        self.ban.as_ref()
     }
 
     /// Whether no policy applies where this one does, but those of which the same is said.

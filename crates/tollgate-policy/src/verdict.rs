@@ -1,7 +1,7 @@
 //! What all policies together say of a request.
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Grant, Hit, Limit, Nanos, Outcome, Outcomes, Retry, Source};
+use tollgate_core::{Answer, Grant, Hit, KeyHash, Limit, Nanos, Outcome, Outcomes, Retry, Source};
 
 use crate::plan::{Asked, Part, admissions, admitted};
 use crate::policy::{Policy, PolicyLimit};
@@ -78,6 +78,22 @@ impl Verdict {
     pub fn retry_after(&self) -> Retry {
         let enforced = self.policies().filter(|policy| !policy.shadow);
         enforced.map(|policy| policy.retry_after).max().unwrap_or(Retry::Now)
+    }
+
+    /// For each enforced policy that did not admit the request its index in
+    /// [`PolicySet::policies`](crate::PolicySet::policies), and the key of its first limit.
+    pub fn denials(&self) -> impl Iterator<Item = (usize, KeyHash)> {
+        self.asked.parts.iter().filter(|part| !part.shadow).filter_map(|part| {
+            let combine = self.asked.set.compiled(part.policy).combine;
+            let outcomes = self.outcomes.get(part.hits()).unwrap_or_default();
+            let key = self.asked.first_key(part)?;
+            (!admitted(combine, outcomes)).then_some((part.policy as usize, key))
+        })
+    }
+
+    /// Whether a ban denied the request.
+    pub fn is_banned(&self) -> bool {
+        self.outcomes.iter().any(|outcome| outcome.source == Source::Ban)
     }
 
     /// What was asked.

@@ -54,9 +54,10 @@ impl<S> Clone for AsyncGate<S> {
 impl<S: Store + 'static> Gatekeeper for AsyncGate<S> {
     fn check<A: Attributes + ?Sized>(self: &Arc<Self>, request: &A, cost: Option<u32>) -> Checking {
         let gate = Arc::clone(&self.gate);
-        let policies = gate.policies();
-        let asked = policies.plan(request, self.clock.now(), cost).detach(policies);
-        Checking::Waiting(Box::pin(async move { gate.decide_async(asked).await.map_err(Undecided::new) }))
+        let (now, policies) = (self.clock.now(), gate.policies());
+        let asked = policies.plan(request, now, cost).detach(policies);
+        let decide = async move { gate.decide_async(now, asked).await.map_err(Undecided::new) };
+        Checking::Waiting(Box::pin(decide))
     }
 
     /// It must be called within a Tokio runtime, as services are.

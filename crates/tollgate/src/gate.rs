@@ -1,13 +1,14 @@
 //! Policies and a store together.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Grant, Group, Hit, KeyHash, KeySeed, Outcome, Timestamp};
+use tollgate_core::{Answer, Grant, Group, Hit, KeyHash, KeySeed, Nanos, Outcome, Timestamp};
 use tollgate_policy::{Asked, Attributes, Config, KeyPart, Plan, PolicySet, Settlement, Single, Verdict};
 use tollgate_store::{LocalStore, MemoryStore, Refund, Store, StoreError, random_seed};
 
+use crate::bans::{Ban, Bans};
 use crate::limiter::LimitOrQuota;
 use crate::reservation::Reservation;
 use crate::statistics::{Counters, Statistics};
@@ -32,6 +33,7 @@ pub struct Gate<S = MemoryStore> {
     policies: Arc<PolicySet>,
     store: S,
     counters: Counters,
+    bans: Bans,
 }
 
 impl Gate {
@@ -64,7 +66,8 @@ impl<S> Gate<S> {
     pub fn with_seed(config: Config, store: S, seed: KeySeed) -> Self {
         let policies = Arc::new(PolicySet::new(config, seed));
         let counters = Counters::new(policies.policies().len());
-        Self { policies, store, counters }
+        let bans = Bans::new(&policies);
+        Self { policies, store, counters, bans }
     }
 
     /// The policies.
@@ -119,14 +122,23 @@ impl<S: LocalStore> Gate<S> {
         cost: Option<u32>,
     ) -> Verdict {
         let timer = self.timer();
-        if let Some(single) = self.policies.single(request, now, cost) {
+        if let Some(single) = self.single(request, now, cost) {
             let outcome = self.store.acquire_one_at(now, single.hit());
             self.record_single(&single, &outcome, timer);
             return single.verdict(&self.policies, outcome);
         }
-        let plan = self.policies.plan(request, now, cost);
-        let answer = self.store.acquire_at(now, &plan.groups());
-        let verdict = plan.verdict(&self.policies, answer);
+        self.decide(now, self.policies.plan(request, now, cost), timer)
+    }
+
+    fn decide(&self, now: Timestamp, plan: Plan<'_>, timer: Option<Instant>) -> Verdict {
+        let verdict = if let Some((policy, left)) = self.bans.find(now, &plan) {
+            plan.banned(&self.policies, policy, left)
+        } else {
+            let answer = self.store.acquire_at(now, &plan.groups());
+            let verdict = plan.verdict(&self.policies, answer);
+            self.bans.note(now, &self.policies, &verdict);
+            verdict
+        };
         self.record(&verdict, timer);
         verdict
     }
@@ -145,12 +157,15 @@ impl<S: LocalStore> Gate<S> {
     pub fn refusal(&self, request: &(impl Attributes + ?Sized), cost: Option<u32>) -> Option<Verdict> {
         let timer = self.timer();
         let now = self.store.now();
-        if let Some(single) = self.policies.single(request, now, cost) {
+        if let Some(single) = self.single(request, now, cost) {
             let outcome = self.store.acquire_one_at(now, single.hit());
             self.record_single(&single, &outcome, timer);
             return (!single.is_allowed(&outcome)).then(|| single.verdict(&self.policies, outcome));
         }
         let plan = self.policies.plan(request, now, cost);
+        if !self.bans.are_idle() {
+            return Some(self.decide(now, plan, timer)).filter(|verdict| !verdict.is_allowed());
+        }
         let answer = self.store.acquire_at(now, &plan.groups());
         if answer.allowed {
             let took = timer.map(|started| started.elapsed());
@@ -180,14 +195,7 @@ impl<S: LocalStore> Gate<S> {
         for hit in plans.iter().flat_map(Plan::hits) {
             self.store.prefetch(hit.key);
         }
-        let decide = |plan: Plan<'_>| {
-            let timer = self.timer();
-            let answer = self.store.acquire_at(now, &plan.groups());
-            let verdict = plan.verdict(&self.policies, answer);
-            self.record(&verdict, timer);
-            verdict
-        };
-        plans.into_iter().map(decide).collect()
+        plans.into_iter().map(|plan| self.decide(now, plan, self.timer())).collect()
     }
 
     /// Like [`check`](Self::check), with a receipt by which the cost can be given back; `None` if the request is denied.
@@ -196,13 +204,9 @@ impl<S: LocalStore> Gate<S> {
         request: &(impl Attributes + ?Sized),
         cost: Option<u32>,
     ) -> (Verdict, Option<Reservation>) {
-        let timer = self.timer();
         let now = self.store.now();
-        let plan = self.policies.plan(request, now, cost);
-        let answer = self.store.acquire_at(now, &plan.groups());
-        let reservation = answer.allowed.then(|| reservation(&plan, &answer));
-        let verdict = plan.verdict(&self.policies, answer);
-        self.record(&verdict, timer);
+        let verdict = self.decide(now, self.policies.plan(request, now, cost), self.timer());
+        let reservation = verdict.is_allowed().then(|| reservation(&verdict));
         (verdict, reservation)
     }
 
@@ -241,12 +245,45 @@ impl<S: LocalStore> Gate<S> {
     pub fn peek(&self, request: &(impl Attributes + ?Sized), cost: Option<u32>) -> Verdict {
         let now = self.store.now();
         let plan = self.policies.plan(request, now, cost);
+        if let Some((policy, left)) = self.bans.find(now, &plan) {
+            return plan.banned(&self.policies, policy, left);
+        }
         let answer = self.store.peek_at(now, &plan.groups());
         plan.verdict(&self.policies, answer)
     }
 
-    /// Forgets what a request's keys have spent, under all policies that apply or under one of them. Returns the names of
-    /// the policies whose state was reset.
+    /// Bans what a request is counted by, for so long, under all policies that apply or under one of them: those deny it
+    /// everything. Returns their names. It lasts as long as this gate does, at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tollgate::{Gate, KeyPart, Quota, Request};
+    ///
+    /// let gate = Gate::per(KeyPart::Ip, Quota::per_hour(1_000));
+    /// let request = Request::default().with_ip("203.0.113.7".parse()?);
+    /// assert_eq!(gate.ban(&request, None, Duration::from_mins(15)), ["default"]);
+    /// assert!(gate.check(&request).is_banned());
+    /// gate.reset(&request, None);
+    /// assert!(gate.check(&request).is_allowed());
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn ban(
+        &self,
+        request: &(impl Attributes + ?Sized),
+        policy: Option<usize>,
+        length: Duration,
+    ) -> Vec<&str> {
+        self.ban_at(self.store.now(), request, policy, length)
+    }
+
+    /// Who is banned, the longest first.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.bans_at(self.store.now())
+    }
+
+    /// Forgets what a request's keys have spent, and lifts their bans, under all policies that apply or under one of them.
+    /// Returns the names of the policies whose state was reset.
     pub fn reset(&self, request: &(impl Attributes + ?Sized), policy: Option<usize>) -> Vec<&str> {
         let (keys, names) = self.reset_keys(self.store.now(), request, policy);
         LocalStore::reset(&self.store, &keys);
@@ -267,17 +304,29 @@ impl<S: Store> Gate<S> {
     ) -> Result<Verdict, StoreError> {
         let timer = self.timer();
         let plan = self.policies.plan(request, now, cost);
+        if let Some((policy, left)) = self.bans.find(now, &plan) {
+            let verdict = plan.banned(&self.policies, policy, left);
+            self.record(&verdict, timer);
+            return Ok(verdict);
+        }
         let answer = Store::acquire(&self.store, &plan.groups()).await?;
         let verdict = plan.verdict(&self.policies, answer);
+        self.bans.note(now, &self.policies, &verdict);
         self.record(&verdict, timer);
         Ok(verdict)
     }
 
-    /// Decides what was [planned](tollgate_policy::Plan::detach).
-    pub async fn decide_async(&self, asked: Asked) -> Result<Verdict, StoreError> {
+    /// Decides what was [planned](tollgate_policy::Plan::detach), at the time that it was planned for.
+    pub async fn decide_async(&self, now: Timestamp, asked: Asked) -> Result<Verdict, StoreError> {
         let timer = self.timer();
+        if let Some((policy, left)) = self.bans.find(now, &asked.plan()) {
+            let verdict = asked.plan().banned(&self.policies, policy, left);
+            self.record(&verdict, timer);
+            return Ok(verdict);
+        }
         let answer = Store::acquire(&self.store, &asked.plan().groups()).await?;
         let verdict = asked.verdict(answer);
+        self.bans.note(now, &self.policies, &verdict);
         self.record(&verdict, timer);
         Ok(verdict)
     }
@@ -305,11 +354,14 @@ impl<S: Store> Gate<S> {
         cost: Option<u32>,
     ) -> Result<Verdict, StoreError> {
         let plan = self.policies.plan(request, now, cost);
+        if let Some((policy, left)) = self.bans.find(now, &plan) {
+            return Ok(plan.banned(&self.policies, policy, left));
+        }
         let answer = Store::peek(&self.store, &plan.groups()).await?;
         Ok(plan.verdict(&self.policies, answer))
     }
 
-    /// Forgets what a request's keys have spent, under all policies that apply or under one of them.
+    /// Forgets what a request's keys have spent, and lifts their bans, under all policies that apply or under one of them.
     pub async fn reset_async(
         &self,
         now: Timestamp,
@@ -323,6 +375,40 @@ impl<S: Store> Gate<S> {
 }
 
 impl<S> Gate<S> {
+    /// [`ban`](Self::ban) at a given time.
+    pub fn ban_at(
+        &self,
+        now: Timestamp,
+        request: &(impl Attributes + ?Sized),
+        policy: Option<usize>,
+        length: Duration,
+    ) -> Vec<&str> {
+        let mut plan = self.policies.plan(request, now, None);
+        if let Some(policy) = policy {
+            plan.retain(policy);
+        }
+        for (index, key) in plan.enforced() {
+            self.bans.add(now, index, key, Nanos::from(length));
+        }
+        plan.enforced().filter_map(|(index, _)| Some(self.policies.policy(index)?.name())).collect()
+    }
+
+    /// [`bans`](Self::bans) at a given time.
+    pub fn bans_at(&self, now: Timestamp) -> Vec<Ban> {
+        self.bans.list(now, &self.policies)
+    }
+
+    /// What a request asks, if that is a single hit and nobody can be banned.
+    #[inline(always)]
+    fn single(
+        &self,
+        request: &(impl Attributes + ?Sized),
+        now: Timestamp,
+        cost: Option<u32>,
+    ) -> Option<Single<'_>> {
+        if self.bans.are_idle() { self.policies.single(request, now, cost) } else { None }
+    }
+
     fn reset_keys(
         &self,
         now: Timestamp,
@@ -333,16 +419,14 @@ impl<S> Gate<S> {
         if let Some(policy) = policy {
             plan.retain(policy);
         }
-        let keys = plan.hits().iter().map(|hit| hit.key).collect();
+        let keys: Vec<KeyHash> = plan.hits().iter().map(|hit| hit.key).collect();
+        self.bans.lift(&keys);
         (keys, plan.policies().map(tollgate_policy::Policy::name).collect())
     }
 }
 
-fn reservation(plan: &Plan<'_>, answer: &Answer) -> Reservation {
-    let taken = plan.hits().iter().zip(&answer.outcomes);
-    Reservation::new(
-        taken.filter_map(|(hit, outcome)| Some((hit.key, *hit.limit, outcome.grant?, outcome.source))),
-    )
+fn reservation(verdict: &Verdict) -> Reservation {
+    Reservation::new(verdict.taken().map(|(hit, grant, source)| (hit.key, *hit.limit, grant, source)))
 }
 
 /// What is to be given back of what a request took, and what it is to take beyond.

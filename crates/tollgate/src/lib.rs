@@ -60,6 +60,8 @@
 
 #[cfg(feature = "tower")]
 mod async_gate;
+#[cfg(feature = "policy")]
+mod bans;
 mod cell;
 #[cfg(feature = "policy")]
 mod gate;
@@ -97,15 +99,17 @@ pub use shaper::{Shaper, Turn};
 pub use tollgate_store::{guard, lease, redis};
 
 #[cfg(feature = "policy")]
+pub use bans::Ban;
+#[cfg(feature = "policy")]
 pub use gate::Gate;
 #[cfg(feature = "policy")]
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
-    Asked, Attribute, Attributes, Condition, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE, Expression,
-    ExpressionError, Format, HeaderValues, KeyPart, Like, LoadError, NetworkError, Networks, Plan, Policy,
-    PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Settlement, StoreConfig, UnknownKey,
-    Variant, Verdict, bearer_token, cookie_value, query_value,
+    Asked, Attribute, Attributes, BanRule, Condition, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE,
+    Expression, ExpressionError, Format, HeaderValues, KeyPart, Like, LoadError, NetworkError, Networks,
+    Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Settlement, StoreConfig,
+    UnknownKey, Variant, Verdict, bearer_token, cookie_value, query_value,
 };
 
 #[cfg(feature = "tower")]

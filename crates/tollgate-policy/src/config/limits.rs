@@ -155,6 +155,12 @@ fn simple(decoder: &mut Decoder, node: &Node, kind: Kind) -> Option<Limit> {
     built(decoder, &node.span, limit)
 }
 
+/// How often something may happen.
+pub(super) fn denials(decoder: &mut Decoder, node: &Node) -> Option<Limit> {
+    let quota = quota(decoder, node)?;
+    Some(if quota.count() == 0 { Limit::DenyAll } else { Limit::gcra(quota) })
+}
+
 fn unlimited(node: &Node) -> bool {
     matches!(&node.value, Value::Text(text) if text == "unlimited")
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use jiff::tz::TimeZone;
+use tollgate_core::quota::parse_length;
 use tollgate_core::{Combine, KeyBuilder, KeySeed, Limit, LimitId, Sharing};
 
 use super::decode::{Decoder, Fields, shortened};
@@ -17,11 +18,11 @@ use crate::expression::{Expression, Purpose};
 use crate::header::CustomHeader;
 use crate::key_part::{EXPRESSION, KeyPart, UnknownKey, key_words};
 use crate::path::Pattern;
-use crate::policy::{Policy, PolicyLimit, TierSource, Tiers, Variant};
+use crate::policy::{BanRule, Policy, PolicyLimit, TierSource, Tiers, Variant};
 use crate::schedule::{Schedule, parse_day, parse_time};
 
 /// The settings of a policy.
-pub(super) const KNOWN: [&str; 24] = [
+pub(super) const KNOWN: [&str; 25] = [
     "name",
     "description",
     "match",
@@ -38,6 +39,7 @@ pub(super) const KNOWN: [&str; 24] = [
     "headers",
     "consistency",
     "on_store_failure",
+    "ban",
     "algorithm",
     "limit",
     "burst",
@@ -178,6 +180,7 @@ fn policy(
     let (cost, cost_by) = fields.take("cost").map_or((1, None), |node| cost(decoder, node));
     let priority = fields.take("priority").and_then(|node| decoder.number(node, -1_000_000, 1_000_000));
     let sharing = sharing(decoder, &mut fields);
+    let ban = fields.take("ban").and_then(|node| ban(decoder, node));
     let schedule = fields.take("schedule").and_then(|node| schedule(decoder, node));
     let headers = fields.take("headers").map(|node| headers(decoder, node)).unwrap_or_default();
     let (mut replaces, mut replaces_all) = (Vec::new(), false);
@@ -220,6 +223,7 @@ fn policy(
         cost,
         cost_by,
         sharing,
+        ban,
         replaces,
         replaces_all,
         headers,
@@ -332,6 +336,30 @@ fn attribute(decoder: &mut Decoder, span: &Range<usize>, text: &str) -> Option<A
         decoder.unknown(span, "attribute", text, &known);
     }
     parsed
+}
+
+/// `{ after: 10/minute, for: 15m }`.
+fn ban(decoder: &mut Decoder, node: &Node) -> Option<BanRule> {
+    let mut fields = decoder.fields(node, "a map with `after:` and `for:`")?;
+    let (after, length) = (fields.take("after"), fields.take("for"));
+    decoder.finish(fields, &["after", "for"]);
+    let (Some(after), Some(length)) = (after, length) else {
+        decoder.hinted(
+            &node.span,
+            "a ban needs `after`, how many denials are put up with, and `for`, how long it lasts",
+            "write `ban: { after: 10/minute, for: 15m }`",
+        );
+        return None;
+    };
+    let after = limits::denials(decoder, after);
+    let text = decoder.text(length)?;
+    match parse_length(text.trim()) {
+        Ok(length) => Some(BanRule { after: after?, length }),
+        Err(error) => {
+            decoder.hinted(&length.span, error.to_string(), "write `30s`, `15m`, `12h` or `7d`");
+            None
+        }
+    }
 }
 
 /// What a request costs, and what computes it instead.
@@ -490,6 +518,7 @@ pub(super) fn only(key: Vec<KeyPart>, limit: Limit) -> Policy {
         cost: 1,
         cost_by: None,
         sharing: Sharing::DEFAULT,
+        ban: None,
         replaces: Vec::new(),
         replaces_all: false,
         headers: Vec::new(),

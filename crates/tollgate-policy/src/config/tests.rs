@@ -603,7 +603,7 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
         .chain(["version", "policies", "shadow", "ipv4_prefix", "ipv6_prefix", "store"])
         .chain(store::KNOWN)
         .chain(["method", "path", "ip", "where", "when", "days", "hours", "zone"])
-        .chain(["from", "lookup", "default", "limits", "by", "values"])
+        .chain(["from", "lookup", "default", "limits", "by", "values", "after", "for"])
         .collect();
     assert_eq!(written, known);
     for word in crate::attribute::ATTRIBUTE_WORDS {
