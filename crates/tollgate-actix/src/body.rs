@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 use pin_project_lite::pin_project;
-use tollgate_http::BodyMeter;
+use tollgate_http::{BodyMeter, Permits};
 
 pin_project! {
     /// The body of an answer: the handler's, or that of a denial.
@@ -22,8 +22,8 @@ pin_project! {
         Inner {
             #[pin]
             body: B,
-            // Last, so that it settles after the body has gone.
-            meter: Option<BodyMeter>,
+            // Last, so that it goes after the body has gone.
+            held: Option<Box<Held>>,
         },
         Own {
             #[pin]
@@ -32,9 +32,23 @@ pin_project! {
     }
 }
 
+/// What lasts as long as a body.
+pub(crate) struct Held {
+    meter: Option<BodyMeter>,
+    /// Until this is dropped.
+    _permits: Permits,
+}
+
+impl Held {
+    /// Nothing if nothing is held.
+    pub(crate) fn new(meter: Option<BodyMeter>, permits: Permits) -> Option<Box<Self>> {
+        (meter.is_some() || !permits.is_empty()).then(|| Box::new(Self { meter, _permits: permits }))
+    }
+}
+
 impl<B> RateLimitBody<B> {
-    pub(crate) const fn inner(body: B, meter: Option<BodyMeter>) -> Self {
-        Self { kind: Kind::Inner { body, meter } }
+    pub(crate) const fn inner(body: B, held: Option<Box<Held>>) -> Self {
+        Self { kind: Kind::Inner { body, held } }
     }
 
     pub(crate) const fn own(body: BoxBody) -> Self {
@@ -54,9 +68,11 @@ impl<B: MessageBody> MessageBody for RateLimitBody<B> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         match self.project().kind.project() {
-            KindProjection::Inner { body, meter } => {
+            KindProjection::Inner { body, held } => {
                 let next = ready!(body.poll_next(cx));
-                if let (Some(meter), Some(Ok(bytes))) = (meter, &next) {
+                if let (Some(held), Some(Ok(bytes))) = (held, &next)
+                    && let Some(meter) = &mut held.meter
+                {
                     meter.add(bytes.len());
                 }
                 Poll::Ready(next.map(|next| next.map_err(Into::into)))

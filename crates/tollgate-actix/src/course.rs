@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{Error, HttpMessage, HttpResponse};
-use tollgate_http::{Checking, Denial, Gatekeeper, RequestContext, Undecided, Waiting};
+use tollgate_http::{Checking, Denial, Gatekeeper, InFlight, Permits, RequestContext, Undecided, Waiting};
 use tollgate_policy::{Attributes, Verdict};
 
 use crate::attributes::ActixAttributes;
@@ -23,10 +23,17 @@ pub(crate) enum Course<G: Gatekeeper> {
     Answer(HttpResponse),
 }
 
+impl<G: Gatekeeper> Course<G> {
+    /// It is passed on, and is under way until these are dropped.
+    fn holding(permits: Permits) -> Self {
+        if permits.is_empty() { Self::Unseen } else { Self::Pass(Passed::holding(permits)) }
+    }
+}
+
 /// What is known of it at once.
 pub(crate) enum Known<G: Gatekeeper> {
     Course(Course<G>),
-    Waiting(Waiting),
+    Waiting(Waiting, Permits),
 }
 
 /// Decides what can be decided at once.
@@ -39,12 +46,18 @@ pub(crate) fn decide<G: Gatekeeper>(
     if options.is_skipped(request, &seen) {
         return Known::Course(Course::Unseen);
     }
+    let permits = match InFlight::enter_all(&options.in_flight, &seen) {
+        Ok(permits) => permits,
+        Err(too_many) => {
+            return Known::Course(Course::Answer(response(Denial::busy(too_many, content_type(request)))));
+        }
+    };
     let cost = options.cost.as_ref().and_then(|cost| cost(request));
     let checking = if options.wants_verdicts() { gate.check(&seen, cost) } else { gate.admit(&seen, cost) };
     match checking {
-        Checking::Passed => Known::Course(Course::Unseen),
-        Checking::Done(verdict) => Known::Course(judge(gate, options, request, verdict)),
-        Checking::Waiting(waiting) => Known::Waiting(waiting),
+        Checking::Passed => Known::Course(Course::holding(permits)),
+        Checking::Done(verdict) => Known::Course(judge(gate, options, request, verdict, permits)),
+        Checking::Waiting(waiting) => Known::Waiting(waiting, permits),
     }
 }
 
@@ -53,10 +66,10 @@ pub(crate) async fn decide_later<G: Gatekeeper>(
     gate: Arc<G>,
     options: Arc<Options>,
     request: ServiceRequest,
-    waiting: Option<Waiting>,
+    waiting: Option<(Waiting, Permits)>,
 ) -> (ServiceRequest, Course<G>) {
     let known = match waiting {
-        Some(waiting) => Known::Waiting(waiting),
+        Some((waiting, permits)) => Known::Waiting(waiting, permits),
         None => match options.find_all(&request).await {
             Ok(()) => decide(&gate, &options, &request),
             Err(error) => Known::Course(Course::Answer(HttpResponse::from_error(error))),
@@ -64,9 +77,9 @@ pub(crate) async fn decide_later<G: Gatekeeper>(
     };
     let course = match known {
         Known::Course(course) => course,
-        Known::Waiting(waiting) => match waiting.await {
-            Ok(verdict) => judge(&gate, &options, &request, verdict),
-            Err(error) => options.give_up(&request, &error),
+        Known::Waiting(waiting, permits) => match waiting.await {
+            Ok(verdict) => judge(&gate, &options, &request, verdict, permits),
+            Err(error) => options.give_up(&request, &error, permits),
         },
     };
     (request, course)
@@ -77,12 +90,13 @@ fn judge<G: Gatekeeper>(
     options: &Arc<Options>,
     request: &ServiceRequest,
     verdict: Verdict,
+    permits: Permits,
 ) -> Course<G> {
     for tell in &options.on_decision {
         tell(request, &verdict);
     }
     if verdict.is_allowed() {
-        Passed::new(verdict, gate, options).map_or(Course::Unseen, Course::Pass)
+        Passed::new(verdict, permits, gate, options).map_or(Course::Unseen, Course::Pass)
     } else {
         Course::Answer(options.denied(request, &verdict))
     }
@@ -132,13 +146,18 @@ impl Options {
     }
 
     #[cold]
-    fn give_up<G: Gatekeeper>(&self, request: &ServiceRequest, error: &Undecided) -> Course<G> {
+    fn give_up<G: Gatekeeper>(
+        &self,
+        request: &ServiceRequest,
+        error: &Undecided,
+        permits: Permits,
+    ) -> Course<G> {
         tracing::debug!(%error, "a request was not decided");
         let answer = match &self.on_undecided {
             Some(on_undecided) => on_undecided(request, error),
             None => Some(response(Denial::undecided(content_type(request)))),
         };
-        answer.map_or(Course::Unseen, Course::Answer)
+        answer.map_or_else(|| Course::holding(permits), Course::Answer)
     }
 }
 

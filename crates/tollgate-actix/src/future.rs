@@ -10,10 +10,10 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
 use actix_web::{Error, HttpMessage};
 use pin_project_lite::pin_project;
-use tollgate_http::{ActualCost, BodyMeter, Fields, Gatekeeper};
+use tollgate_http::{ActualCost, BodyMeter, Fields, Gatekeeper, Permits};
 use tollgate_policy::{Settlement, Verdict};
 
-use crate::body::RateLimitBody;
+use crate::body::{Held, RateLimitBody};
 use crate::course::Course;
 use crate::options::Options;
 use crate::wire::ActixHeaders;
@@ -141,16 +141,22 @@ pub(crate) struct Passed<G: Gatekeeper> {
     /// For the handler.
     shared: Option<Arc<Verdict>>,
     charge: Option<Charge<G>>,
+    permits: Permits,
 }
 
 impl<G: Gatekeeper> Passed<G> {
     /// Nothing if nothing is to be done.
-    pub(crate) fn new(verdict: Verdict, gate: &Arc<G>, options: &Arc<Options>) -> Option<Box<Self>> {
+    pub(crate) fn new(
+        verdict: Verdict,
+        permits: Permits,
+        gate: &Arc<G>,
+        options: &Arc<Options>,
+    ) -> Option<Box<Self>> {
         let (shares, settles) = (options.shares_verdict, options.settles());
-        if options.headers.is_none() && !shares && !settles {
+        if options.headers.is_none() && !shares && !settles && permits.is_empty() {
             return None;
         }
-        let mut passed = Box::new(Self { fields: Fields::default(), shared: None, charge: None });
+        let mut passed = Self::holding(permits);
         // Made now: waiting for the answer does not move the moment of a reset.
         options.headers.add_to(&mut passed.fields, &verdict, options.now_unix_s());
         if shares || settles {
@@ -166,10 +172,16 @@ impl<G: Gatekeeper> Passed<G> {
         Some(passed)
     }
 
+    /// Nothing is to be done but to hold these.
+    pub(crate) fn holding(permits: Permits) -> Box<Self> {
+        Box::new(Self { fields: Fields::default(), shared: None, charge: None, permits })
+    }
+
     fn finish<B>(mut self: Box<Self>, mut response: ServiceResponse<B>) -> ServiceResponse<RateLimitBody<B>> {
         self.fields.write(&mut ActixHeaders(response.headers_mut()));
         let meter = self.charge.and_then(|charge| charge.finish(&response));
-        response.map_body(|_, body| RateLimitBody::inner(body, meter))
+        let held = Held::new(meter, self.permits);
+        response.map_body(|_, body| RateLimitBody::inner(body, held))
     }
 }
 

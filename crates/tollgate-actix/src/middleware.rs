@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Ready, ready};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,9 +12,10 @@ use actix_web::http::header::HeaderName;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpResponse};
 use tollgate_http::{
-    DenialForm, Gatekeeper, HeaderOptions, Networks, TrustedProxies, Undecided, Waiting, stated_cost,
+    DenialForm, Gatekeeper, HeaderOptions, InFlight, Networks, Permits, TrustedProxies, Undecided, Waiting,
+    stated_cost,
 };
-use tollgate_policy::{Settlement, Verdict};
+use tollgate_policy::{KeyPart, Settlement, Verdict};
 
 use crate::body::RateLimitBody;
 use crate::course::{Known, decide, decide_later};
@@ -134,6 +135,15 @@ impl<G: Gatekeeper> RateLimit<G> {
     #[must_use]
     pub fn skip_networks(self, networks: Networks) -> Self {
         self.with(|options| options.skipped_networks.push(networks))
+    }
+
+    /// Lets at most so many requests be under way at once for each of these keys, until their answers' bodies have been sent or
+    /// given up. Further ones get the status 429 at once, and cost nothing. Can be called again, with another key.
+    ///
+    /// The count is this process's own.
+    #[must_use]
+    pub fn in_flight(self, key: impl Into<KeyPart>, most: NonZeroU32) -> Self {
+        self.with(|options| options.in_flight.push(Arc::new(InFlight::new(key, most))))
     }
 
     /// What a request costs, in place of what the policies say; `None` leaves it to them.
@@ -283,7 +293,11 @@ where
     G: Gatekeeper,
 {
     /// Waits for what becomes of a request; `waiting` is for what the store says, if it was asked already.
-    fn call_later(&self, request: ServiceRequest, waiting: Option<Waiting>) -> ResponseFuture<S, G> {
+    fn call_later(
+        &self,
+        request: ServiceRequest,
+        waiting: Option<(Waiting, Permits)>,
+    ) -> ResponseFuture<S, G> {
         let (gate, options) = (Arc::clone(&self.gate), Arc::clone(&self.options));
         let deciding = Box::pin(decide_later(gate, options, request, waiting));
         ResponseFuture::deciding(deciding, Rc::clone(&self.inner))
@@ -313,7 +327,7 @@ where
         }
         match decide(&self.gate, &self.options, &request) {
             Known::Course(course) => ResponseFuture::taking(course, request, &*self.inner),
-            Known::Waiting(waiting) => self.call_later(request, Some(waiting)),
+            Known::Waiting(waiting, permits) => self.call_later(request, Some((waiting, permits))),
         }
     }
 }

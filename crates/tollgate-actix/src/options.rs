@@ -9,7 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix_web::dev::{ResponseHead, ServiceRequest};
 use actix_web::http::header::HeaderName;
 use actix_web::{Error, HttpResponse};
-use tollgate_http::{API_KEY_HEADER, DenialForm, HeaderOptions, Networks, TrustedProxies, Undecided};
+use tollgate_http::{
+    API_KEY_HEADER, DenialForm, HeaderOptions, InFlight, Networks, TrustedProxies, Undecided,
+};
 use tollgate_policy::{Settlement, Verdict};
 
 pub(crate) type Skip = dyn Fn(&ServiceRequest) -> bool + Send + Sync;
@@ -40,6 +42,7 @@ pub(crate) struct Options {
     pub(crate) finders: Vec<Finder>,
     pub(crate) skip: Vec<Arc<Skip>>,
     pub(crate) skipped_networks: Vec<Networks>,
+    pub(crate) in_flight: Vec<Arc<InFlight>>,
     pub(crate) cost: Option<Arc<CostOf>>,
     pub(crate) on_decision: Vec<Arc<OnDecision>>,
     pub(crate) on_denied: Option<Arc<OnDenied>>,
@@ -63,6 +66,7 @@ impl Default for Options {
             finders: Vec::new(),
             skip: Vec::new(),
             skipped_networks: Vec::new(),
+            in_flight: Vec::new(),
             cost: None,
             on_decision: Vec::new(),
             on_denied: None,

@@ -4,7 +4,7 @@
 #[path = "../../tollgate-http/tests/support/mod.rs"]
 mod support;
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ use tollgate_actix::RateLimit;
 use tollgate_http::{
     ActualCost, Checking, DenialForm, Gatekeeper, HeaderOptions, Networks, TrustedProxies, Undecided,
 };
-use tollgate_policy::{Attributes, Settlement, Verdict};
+use tollgate_policy::{Attributes, KeyPart, Settlement, Verdict};
 
 const ONE: &str = "policies: [{ name: one, key: ip, algorithm: fixed_window, limit: 1/minute }]";
 const TEN: &str = "policies: [{ name: ten, key: ip, algorithm: fixed_window, limit: 10/minute }]";
@@ -296,4 +296,25 @@ async fn what_is_not_decided_is_answered_or_passes() {
     assert!(body.contains("RATE_LIMIT_UNAVAILABLE") && !body.contains("secret-host"), "{body}");
     let open = app!(RateLimit::new(Broken).on_undecided(|_, _| None));
     assert_eq!(status!(open, from("203.0.113.7", "/")), 200);
+}
+
+#[actix_web::test]
+async fn a_permit_is_held_until_the_body_ends() {
+    for (_, limits) in limits(TEN) {
+        let app = app!(limits.in_flight(KeyPart::Ip, NonZeroU32::new(2).unwrap()));
+        let first = call_service(&app, from("203.0.113.7", "/").to_request()).await;
+        let second = call_service(&app, from("203.0.113.7", "/").to_request()).await;
+        let busy = call_service(&app, from("203.0.113.7", "/").to_request()).await;
+        assert_eq!(
+            (first.status(), second.status(), busy.status().as_u16()),
+            (StatusCode::OK, StatusCode::OK, 429)
+        );
+        assert!(String::from_utf8_lossy(&read_body(busy).await).contains("Too many requests at once"));
+        assert_eq!(status!(app, from("203.0.113.8", "/")), 200, "others are not in the way");
+        assert_eq!(read_body(first).await, "hello");
+        let third = call_service(&app, from("203.0.113.7", "/").to_request()).await;
+        assert_eq!(third.status(), StatusCode::OK);
+        drop((second, third));
+        assert_eq!(status!(app, from("203.0.113.7", "/")), 200);
+    }
 }

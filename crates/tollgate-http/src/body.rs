@@ -9,6 +9,7 @@ use tollgate_core::Retry;
 use tollgate_policy::{PolicyVerdict, Verdict};
 
 use crate::grpc;
+use crate::in_flight::TooMany;
 use crate::numbers::{clamped, is_limited, retry_s, window_s};
 
 /// The value of `error.code`.
@@ -113,6 +114,25 @@ impl Denial {
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         answer
+    }
+
+    /// The answer to a request of who has as many under way as may be, with the status 429; of gRPC, if its `content_type` is.
+    /// How long to wait nobody knows.
+    pub fn busy(too_many: TooMany, content_type: Option<&[u8]>) -> Response<Bytes> {
+        let most = u64::from(too_many.0.get());
+        let at_once = format!("{most} request{}", if most == 1 { "" } else { "s" });
+        let message =
+            format!("Too many requests at once: {at_once} may be under way. Try again when one is answered.");
+        if grpc::is_grpc(content_type) {
+            return grpc::busy(&message);
+        }
+        let details = DenialDetails { limit: Some(most), window_seconds: None, retry_after_seconds: Some(1) };
+        let recovery_suggestions = vec![
+            "Wait for an answer, to its end, before sending the next request.".into(),
+            format!("Open at most {at_once} at the same time.").into(),
+        ];
+        let error = DenialError { code: ERROR_CODE, message, details, recovery_suggestions };
+        Self { error }.to_response()
     }
 
     /// The body as JSON.

@@ -31,6 +31,11 @@ pub(crate) fn denial(message: &str, retry: Retry) -> Response<Bytes> {
     response
 }
 
+/// The answer to a request of a client that has too many under way.
+pub(crate) fn busy(message: &str) -> Response<Bytes> {
+    status(RESOURCE_EXHAUSTED, message)
+}
+
 /// The answer to a request that was not decided.
 pub(crate) fn undecided(message: &str) -> Response<Bytes> {
     status(UNAVAILABLE, message)

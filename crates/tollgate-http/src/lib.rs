@@ -116,6 +116,7 @@ mod fields;
 mod gatekeeper;
 mod grpc;
 mod headers;
+mod in_flight;
 mod layer;
 mod meter;
 mod numbers;
@@ -130,6 +131,7 @@ pub use client::{ForwardingHeader, ProxyError, TrustedProxies, client_address, c
 pub use fields::{AnswerHeaders, FieldName, Fields};
 pub use gatekeeper::{Checking, Gatekeeper, Undecided, Waiting};
 pub use headers::{HeaderOptions, HeaderStyle, ResetStyle};
+pub use in_flight::{InFlight, Permit, Permits, TooMany};
 pub use layer::{ActualCost, RateLimitBody, RateLimitLayer, RateLimitService, Rejection, ResponseFuture};
 pub use meter::BodyMeter;
 pub use numbers::stated_cost;

@@ -15,7 +15,7 @@ use axum::{Extension, Router};
 use http::Request;
 use support::Gate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tollgate_http::{RateLimitLayer, RequestContext};
+use tollgate_http::{ForwardingHeader, RateLimitLayer, RequestContext, TrustedProxies};
 use tollgate_policy::Verdict;
 use tower::ServiceExt;
 
@@ -32,8 +32,14 @@ fn peer() -> MockConnectInfo<SocketAddr> {
 
 /// Sends a request over TCP and returns the whole answer.
 async fn over_tcp(address: SocketAddr) -> String {
+    with_headers(address, "").await
+}
+
+/// The same with further headers, each with its end.
+async fn with_headers(address: SocketAddr, headers: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
@@ -108,4 +114,72 @@ async fn authentication_outside_names_the_user() {
     for (path, expected) in [("/?ann", 200), ("/?ann", 429), ("/?bob", 200), ("/?bob", 429)] {
         assert_eq!(status(&app, path).await, expected, "{path}");
     }
+}
+
+/// Serves an app that says hello, behind limits.
+async fn serve(layer: RateLimitLayer<Gate>) -> SocketAddr {
+    let app = Router::new().route("/", get(async || "hello")).layer(layer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
+    });
+    address
+}
+
+/// Headers by which a client pretends to be another one with each request.
+fn forged(number: u32) -> String {
+    let ip = std::net::Ipv4Addr::from(number.wrapping_mul(2_654_435_761));
+    format!(
+        "X-Forwarded-For: {ip}\r\nX-Forwarded-For: unknown, \"{ip}, {ip}\r\nForwarded: for={ip};by=\"{ip}, for=_x\r\n\
+         X-Real-IP: {ip}\r\nTrue-Client-IP: {ip}\r\nCF-Connecting-IP: {ip}\r\nX-Client-IP: {ip}\r\n"
+    )
+}
+
+/// How many requests of ten floods at once pass, flood by flood; `headers` says what a request of a flood sends.
+async fn ten_floods(address: SocketAddr, headers: fn(u32, u32) -> String) -> Vec<usize> {
+    let flood = |flood: u32| async move {
+        let mut passed = 0;
+        for number in 0..100 {
+            let answer = with_headers(address, &headers(flood, number)).await;
+            assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.1 429"), "{answer}");
+            passed += usize::from(answer.starts_with("HTTP/1.1 200"));
+        }
+        passed
+    };
+    let floods: Vec<_> = (0..10).map(|number| tokio::spawn(flood(number))).collect();
+    let mut passed = Vec::new();
+    for flood in floods {
+        passed.push(flood.await.unwrap());
+    }
+    passed
+}
+
+const SEVEN: &str = "policies: [{ name: seven, key: ip, limit: 7/minute }]";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_of_forged_headers_get_nothing_extra() {
+    // Nobody is believed, or others are.
+    for proxies in [TrustedProxies::none(), TrustedProxies::parse(["10.0.0.0/8"]).unwrap()] {
+        let address = serve(RateLimitLayer::new(Gate::new(SEVEN)).trusted_proxies(proxies)).await;
+        let passed = ten_floods(address, |flood, number| forged(flood * 1_000 + number)).await;
+        assert_eq!(passed.iter().sum::<usize>(), 7);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_proxy_what_a_client_forges_is_not_looked_at() {
+    // The proxy adds, at the end, whom it heard from: ten clients.
+    let proxies = || TrustedProxies::parse(["127.0.0.0/8"]).unwrap();
+    let address = serve(RateLimitLayer::new(Gate::new(SEVEN)).trusted_proxies(proxies())).await;
+    let by_list = |flood: u32, number: u32| {
+        format!("{}X-Forwarded-For: 203.0.113.{flood}\r\n", forged(flood * 1_000 + number))
+    };
+    assert_eq!(ten_floods(address, by_list).await, [7; 10]);
+    let proxies = proxies().with_header(ForwardingHeader::Forwarded);
+    let address = serve(RateLimitLayer::new(Gate::new(SEVEN)).trusted_proxies(proxies)).await;
+    let by_forwarded = |flood: u32, number: u32| {
+        format!("{}Forwarded: for=203.0.113.{flood};proto=http\r\n", forged(flood * 1_000 + number))
+    };
+    assert_eq!(ten_floods(address, by_forwarded).await, [7; 10]);
 }

@@ -6,9 +6,10 @@ mod strict;
 mod support;
 
 use std::convert::Infallible;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, StatusCode};
@@ -19,7 +20,7 @@ use tollgate_http::{
     ActualCost, Checking, DenialForm, Gatekeeper, HeaderOptions, Networks, RateLimitBody, RateLimitLayer,
     Undecided,
 };
-use tollgate_policy::{Attributes, Settlement, Verdict};
+use tollgate_policy::{Attributes, KeyPart, Settlement, Verdict};
 use tower::{Layer, ServiceExt, service_fn};
 
 const ONE: &str = "policies: [{ name: one, key: ip, algorithm: fixed_window, limit: 1/minute }]";
@@ -354,5 +355,50 @@ async fn decisions_are_told_of() {
             let _ = send(&layer, from_peer("203.0.113.7", path)).await;
         }
         assert_eq!(*seen.lock().unwrap(), [("/a".to_owned(), true), ("/b".to_owned(), false)]);
+    }
+}
+
+#[tokio::test]
+async fn a_permit_is_held_until_the_body_ends() {
+    for (gate, layer) in layers(TEN) {
+        let layer = layer.headers(HeaderOptions::none()).in_flight(KeyPart::Ip, NonZeroU32::new(2).unwrap());
+        let ask = async |ip: &str| send(&layer, from_peer(ip, "/").map(|_| String::new())).await;
+        let (first, second) = (ask("203.0.113.7").await, ask("203.0.113.7").await);
+        assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::OK));
+        // Answered, but not to their ends.
+        let busy = ask("203.0.113.7").await;
+        assert_eq!(busy.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(text(busy).await.contains("Too many requests at once: 2 requests may be under way"));
+        assert_eq!(ask("203.0.113.8").await.status(), StatusCode::OK, "others are not in the way");
+        assert_eq!(text(first).await, "hello");
+        let third = ask("203.0.113.7").await;
+        assert_eq!(third.status(), StatusCode::OK);
+        drop((second, third));
+        assert_eq!(ask("203.0.113.7").await.status(), StatusCode::OK);
+        // What was turned away cost nothing: of ten, four of this client and none of those.
+        assert_eq!(gate.ask(0).deciding().unwrap().remaining(), 6);
+    }
+}
+
+#[tokio::test]
+async fn a_permit_goes_with_whatever_ends_the_request() {
+    for (_, layer) in layers(ONE) {
+        let layer = layer.in_flight(KeyPart::Ip, NonZeroU32::MIN);
+        let request = || from_peer("203.0.113.7", "/").map(|_| String::new());
+        // Cancelled before it is answered.
+        let never = layer.layer(service_fn(async |_: Request<String>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>().await
+        }));
+        let mut cancelled = Box::pin(never.oneshot(request()));
+        assert!(cancelled.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(send(&layer, request()).await.status(), StatusCode::TOO_MANY_REQUESTS);
+        drop(cancelled);
+        // Denied by a limit: the next is denied by that too, not for being under way.
+        for _ in 0..2 {
+            let denied = send(&layer, request()).await;
+            assert!(text(denied).await.contains("allows 1 request per minute"));
+        }
+        // Without an address there is nothing to count.
+        assert_eq!(send(&layer, Request::new(String::new())).await.status(), StatusCode::OK);
     }
 }

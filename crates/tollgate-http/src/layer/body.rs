@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::in_flight::Permits;
 use crate::meter::BodyMeter;
 
 pin_project! {
@@ -24,8 +25,8 @@ pin_project! {
         Inner {
             #[pin]
             body: B,
-            // Last, so that it settles after the body has gone.
-            meter: Option<BodyMeter>,
+            // Last, so that it goes after the body has gone.
+            held: Option<Box<Held>>,
         },
         Own {
             bytes: Option<Bytes>,
@@ -33,9 +34,23 @@ pin_project! {
     }
 }
 
+/// What lasts as long as a body.
+pub(super) struct Held {
+    meter: Option<BodyMeter>,
+    /// Until this is dropped.
+    _permits: Permits,
+}
+
+impl Held {
+    /// Nothing if nothing is held.
+    pub(super) fn new(meter: Option<BodyMeter>, permits: Permits) -> Option<Box<Self>> {
+        (meter.is_some() || !permits.is_empty()).then(|| Box::new(Self { meter, _permits: permits }))
+    }
+}
+
 impl<B> RateLimitBody<B> {
-    pub(super) const fn inner(body: B, meter: Option<BodyMeter>) -> Self {
-        Self { kind: Kind::Inner { body, meter } }
+    pub(super) const fn inner(body: B, held: Option<Box<Held>>) -> Self {
+        Self { kind: Kind::Inner { body, held } }
     }
 
     pub(super) fn own(bytes: Bytes) -> Self {
@@ -60,10 +75,10 @@ impl<B: Body<Data = Bytes>> Body for RateLimitBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.project().kind.project() {
-            KindProjection::Inner { body, meter } => {
+            KindProjection::Inner { body, held } => {
                 let frame = ready!(body.poll_frame(cx));
-                if let (Some(meter), Some(Ok(frame))) = (meter, &frame)
-                    && let Some(data) = frame.data_ref()
+                if let (Some(held), Some(Ok(frame))) = (held, &frame)
+                    && let (Some(meter), Some(data)) = (&mut held.meter, frame.data_ref())
                 {
                     meter.add(data.remaining());
                 }

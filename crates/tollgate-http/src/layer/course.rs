@@ -12,6 +12,7 @@ use super::options::{Finder, Found, Guard, Options, Rejection, warn_of_missing_p
 use crate::attributes::{HttpAttributes, RequestContext};
 use crate::body::Denial;
 use crate::gatekeeper::{Checking, Gatekeeper, Undecided, Waiting};
+use crate::in_flight::{InFlight, Permits};
 
 /// What becomes of a request.
 pub(super) enum Course<G: Gatekeeper> {
@@ -23,10 +24,17 @@ pub(super) enum Course<G: Gatekeeper> {
     Answer(Box<Response<Bytes>>),
 }
 
+impl<G: Gatekeeper> Course<G> {
+    /// It is passed on, and is under way until these are dropped.
+    fn holding(permits: Permits) -> Self {
+        if permits.is_empty() { Self::Unseen } else { Self::Pass(Passed::holding(permits)) }
+    }
+}
+
 /// What is known of it at once.
 pub(super) enum Known<G: Gatekeeper> {
     Course(Course<G>),
-    Waiting(Waiting),
+    Waiting(Waiting, Permits),
 }
 
 /// Decides what can be decided at once.
@@ -40,12 +48,19 @@ pub(super) fn decide<G: Gatekeeper>(guard: &Arc<Guard<G>>, seen: HttpAttributes<
     if seen.ip().is_none() {
         warn_of_missing_peer();
     }
+    let permits = match InFlight::enter_all(&options.in_flight, &seen) {
+        Ok(permits) => permits,
+        Err(too_many) => {
+            let answer = Denial::busy(too_many, content_type(&seen));
+            return Known::Course(Course::Answer(Box::new(answer)));
+        }
+    };
     let cost = options.cost(&seen);
     let checking = if options.wants_verdicts() { gate.check(&seen, cost) } else { gate.admit(&seen, cost) };
     match checking {
-        Checking::Passed => Known::Course(Course::Unseen),
-        Checking::Done(verdict) => Known::Course(judge(guard, &seen, verdict)),
-        Checking::Waiting(waiting) => Known::Waiting(waiting),
+        Checking::Passed => Known::Course(Course::holding(permits)),
+        Checking::Done(verdict) => Known::Course(judge(guard, &seen, verdict, permits)),
+        Checking::Waiting(waiting) => Known::Waiting(waiting, permits),
     }
 }
 
@@ -53,34 +68,39 @@ pub(super) fn decide<G: Gatekeeper>(guard: &Arc<Guard<G>>, seen: HttpAttributes<
 pub(super) async fn decide_later<G: Gatekeeper>(
     guard: Arc<Guard<G>>,
     mut head: Head,
-    waiting: Option<Waiting>,
+    waiting: Option<(Waiting, Permits)>,
 ) -> (Head, Course<G>) {
     let known = match waiting {
-        Some(waiting) => Known::Waiting(waiting),
+        Some((waiting, permits)) => Known::Waiting(waiting, permits),
         None => match guard.options.find_all(&mut head).await {
             Ok(()) => decide(&guard, HttpAttributes::of_parts(&head)),
             Err(rejection) => Known::Course(Course::Answer(rejection.0)),
         },
     };
-    let waiting = match known {
+    let (waiting, permits) = match known {
         Known::Course(course) => return (head, course),
-        Known::Waiting(waiting) => waiting,
+        Known::Waiting(waiting, permits) => (waiting, permits),
     };
     let result = waiting.await;
     let seen = guard.options.see(HttpAttributes::of_parts(&head));
     let course = match result {
-        Ok(verdict) => judge(&guard, &seen, verdict),
-        Err(error) => guard.options.give_up(&seen, &error),
+        Ok(verdict) => judge(&guard, &seen, verdict, permits),
+        Err(error) => guard.options.give_up(&seen, &error, permits),
     };
     (head, course)
 }
 
-fn judge<G: Gatekeeper>(guard: &Arc<Guard<G>>, seen: &HttpAttributes<'_>, verdict: Verdict) -> Course<G> {
+fn judge<G: Gatekeeper>(
+    guard: &Arc<Guard<G>>,
+    seen: &HttpAttributes<'_>,
+    verdict: Verdict,
+    permits: Permits,
+) -> Course<G> {
     for tell in &guard.options.on_decision {
         tell(seen, &verdict);
     }
     if verdict.is_allowed() {
-        Passed::new(verdict, guard).map_or(Course::Unseen, Course::Pass)
+        Passed::new(verdict, permits, guard).map_or(Course::Unseen, Course::Pass)
     } else {
         Course::Answer(Box::new(guard.options.denied(seen, &verdict)))
     }
@@ -134,13 +154,18 @@ impl Options {
     }
 
     #[cold]
-    fn give_up<G: Gatekeeper>(&self, seen: &HttpAttributes<'_>, error: &Undecided) -> Course<G> {
+    fn give_up<G: Gatekeeper>(
+        &self,
+        seen: &HttpAttributes<'_>,
+        error: &Undecided,
+        permits: Permits,
+    ) -> Course<G> {
         tracing::debug!(%error, "a request was not decided");
         let answer = match &self.on_undecided {
             Some(on_undecided) => on_undecided(seen, error),
             None => Some(Denial::undecided(content_type(seen))),
         };
-        answer.map_or(Course::Unseen, |answer| Course::Answer(Box::new(answer)))
+        answer.map_or_else(|| Course::holding(permits), |answer| Course::Answer(Box::new(answer)))
     }
 }
 

@@ -12,11 +12,12 @@ use pin_project_lite::pin_project;
 use tollgate_policy::{Settlement, Verdict};
 use tower_service::Service;
 
-use super::body::RateLimitBody;
+use super::body::{Held, RateLimitBody};
 use super::course::Course;
 use super::options::Guard;
 use crate::fields::Fields;
 use crate::gatekeeper::Gatekeeper;
+use crate::in_flight::Permits;
 use crate::meter::BodyMeter;
 
 pin_project! {
@@ -155,17 +156,18 @@ pub(super) struct Passed<G: Gatekeeper> {
     /// For who handles it.
     shared: Option<Arc<Verdict>>,
     charge: Option<Charge<G>>,
+    permits: Permits,
 }
 
 impl<G: Gatekeeper> Passed<G> {
     /// Nothing if nothing is to be done.
-    pub(super) fn new(verdict: Verdict, guard: &Arc<Guard<G>>) -> Option<Box<Self>> {
+    pub(super) fn new(verdict: Verdict, permits: Permits, guard: &Arc<Guard<G>>) -> Option<Box<Self>> {
         let options = &guard.options;
         let (shares, settles) = (options.shares_verdict, options.settles());
-        if options.headers.is_none() && !shares && !settles {
+        if options.headers.is_none() && !shares && !settles && permits.is_empty() {
             return None;
         }
-        let mut passed = Box::new(Self { fields: Fields::default(), shared: None, charge: None });
+        let mut passed = Self::holding(permits);
         // Made now: waiting for the answer does not move the moment of a reset.
         options.headers.add_to(&mut passed.fields, &verdict, options.now_unix_s());
         if shares || settles {
@@ -176,12 +178,19 @@ impl<G: Gatekeeper> Passed<G> {
         Some(passed)
     }
 
+    /// Nothing is to be done but to hold these.
+    pub(super) fn holding(permits: Permits) -> Box<Self> {
+        Box::new(Self { fields: Fields::default(), shared: None, charge: None, permits })
+    }
+
     fn finish<R>(mut self: Box<Self>, mut response: Response<R>) -> Response<RateLimitBody<R>> {
         self.fields.write(response.headers_mut());
-        match self.charge {
+        let (meter, response) = match self.charge {
             Some(charge) => charge.finish(response),
-            None => response.map(|body| RateLimitBody::inner(body, None)),
-        }
+            None => (None, response),
+        };
+        let held = Held::new(meter, self.permits);
+        response.map(|body| RateLimitBody::inner(body, held))
     }
 }
 
@@ -193,7 +202,8 @@ struct Charge<G: Gatekeeper> {
 }
 
 impl<G: Gatekeeper> Charge<G> {
-    fn finish<R>(mut self, response: Response<R>) -> Response<RateLimitBody<R>> {
+    /// The answer, and what counts its body if that is charged for.
+    fn finish<R>(mut self, response: Response<R>) -> (Option<BodyMeter>, Response<R>) {
         self.is_answered = true;
         let (head, body) = response.into_parts();
         if let Some(settlement) = self.guard.options.settle.iter().find_map(|settle| settle(&head)) {
@@ -204,7 +214,7 @@ impl<G: Gatekeeper> Charge<G> {
             let charge = move |units| gate.settle(&verdict, Settlement::Extra(units));
             BodyMeter::new(bytes_per_unit, charge)
         });
-        Response::from_parts(head, RateLimitBody::inner(body, meter))
+        (meter, Response::from_parts(head, body))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use http::request::Parts as Head;
 use http::response::Parts as AnswerHead;
 use http::{Extensions, HeaderName, Method, Response, StatusCode};
 use tollgate_core::Clock;
-use tollgate_policy::{Attributes, Networks, Settlement, Verdict};
+use tollgate_policy::{Attributes, KeyPart, Networks, Settlement, Verdict};
 use tower_layer::Layer;
 
 use super::options::{Finder, Guard, Options, Rejection};
@@ -19,6 +19,7 @@ use crate::attributes::HttpAttributes;
 use crate::client::TrustedProxies;
 use crate::gatekeeper::{Gatekeeper, Undecided};
 use crate::headers::HeaderOptions;
+use crate::in_flight::InFlight;
 use crate::numbers::stated_cost;
 use crate::problem::DenialForm;
 
@@ -185,6 +186,15 @@ impl<G: Gatekeeper> RateLimitLayer<G> {
     #[must_use]
     pub fn skip_networks(self, networks: Networks) -> Self {
         self.skip(move |request| request.ip().is_some_and(|ip| networks.contains(ip)))
+    }
+
+    /// Lets at most so many requests be under way at once for each of these keys, until their answers' bodies have been sent or
+    /// given up. Further ones get the status 429 at once, and cost nothing. Can be called again, with another key.
+    ///
+    /// The count is this process's own.
+    #[must_use]
+    pub fn in_flight(self, key: impl Into<KeyPart>, most: NonZeroU32) -> Self {
+        self.with(|options| options.in_flight.push(Arc::new(InFlight::new(key, most))))
     }
 
     /// What a request costs, in place of what the policies say; `None` leaves it to them.

@@ -18,6 +18,7 @@ use crate::attributes::{API_KEY_HEADER, HttpAttributes};
 use crate::client::{TrustedProxies, client_address};
 use crate::gatekeeper::Undecided;
 use crate::headers::HeaderOptions;
+use crate::in_flight::InFlight;
 use crate::problem::DenialForm;
 
 /// The answer to a request that is not even decided about, as it lacks what it must have: made of the answer by `into`.
@@ -73,6 +74,7 @@ pub(super) struct Options {
     pub(super) api_key: HeaderName,
     pub(super) finders: Vec<Finder>,
     pub(super) skip: Vec<Arc<Skip>>,
+    pub(super) in_flight: Vec<Arc<InFlight>>,
     pub(super) cost: Option<Arc<CostOf>>,
     pub(super) on_decision: Vec<Arc<OnDecision>>,
     pub(super) on_denied: Option<Arc<OnDenied>>,
@@ -94,6 +96,7 @@ impl Default for Options {
             api_key: API_KEY_HEADER.clone(),
             finders: Vec::new(),
             skip: Vec::new(),
+            in_flight: Vec::new(),
             cost: None,
             on_decision: Vec::new(),
             on_denied: None,

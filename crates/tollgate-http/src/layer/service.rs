@@ -13,6 +13,7 @@ use super::future::{Deciding, ResponseFuture};
 use super::options::Guard;
 use crate::attributes::HttpAttributes;
 use crate::gatekeeper::{Gatekeeper, Waiting};
+use crate::in_flight::Permits;
 
 /// A service with limits in front of it: made by a [`RateLimitLayer`](super::RateLimitLayer).
 pub struct RateLimitService<S, G> {
@@ -33,7 +34,11 @@ impl<S, G> RateLimitService<S, G> {
 
 impl<S: Clone, G: Gatekeeper> RateLimitService<S, G> {
     /// Waits for what becomes of a request; `waiting` is for what the store says, if it was asked already.
-    fn call_later<B>(&mut self, request: Request<B>, waiting: Option<Waiting>) -> ResponseFuture<S, B, G>
+    fn call_later<B>(
+        &mut self,
+        request: Request<B>,
+        waiting: Option<(Waiting, Permits)>,
+    ) -> ResponseFuture<S, B, G>
     where
         S: Service<Request<B>>,
     {
@@ -74,7 +79,7 @@ where
         }
         match decide(&self.guard, HttpAttributes::of(&request)) {
             Known::Course(course) => ResponseFuture::taking(course, request, &mut self.inner),
-            Known::Waiting(waiting) => self.call_later(request, Some(waiting)),
+            Known::Waiting(waiting, permits) => self.call_later(request, Some((waiting, permits))),
         }
     }
 }
