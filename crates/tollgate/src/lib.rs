@@ -4,7 +4,7 @@
 //! |---|---|
 //! | limit one thing | [`Limiter`] |
 //! | limit each of many: addresses, users, jobs | [`KeyedLimiter`] |
-//! | stay under the limits of others | `outgoing::OutgoingLayer`, `outgoing::Outgoing` (feature `outgoing`) |
+//! | stay under the limits of others | `outgoing::OutgoingLayer`, `outgoing::Outgoing` (feature `outgoing`; for reqwest, feature `reqwest`) |
 //! | make callers wait in place of denying them | `Shaper`, or `queue::Queue` with priorities (feature `shaping`) |
 //! | limit by a policy file | `Gate` (feature `policy`, on by default) |
 //! | limit an axum, hyper or tonic service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |

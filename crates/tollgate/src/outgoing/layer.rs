@@ -29,9 +29,11 @@ type KeyOf = dyn Fn(&Method, &Uri, &HeaderMap, &Extensions) -> String + Send + S
 /// # Ok(())
 /// # }
 /// ```
+///
+/// With the feature `reqwest` it is middleware for reqwest as well: `ClientBuilder::new(client).with(OutgoingLayer::new(outgoing))`.
 pub struct OutgoingLayer<S = MemoryStore> {
-    outgoing: Arc<Outgoing<S>>,
-    key: Arc<KeyOf>,
+    pub(super) outgoing: Arc<Outgoing<S>>,
+    pub(super) key: Arc<KeyOf>,
 }
 
 impl<S> OutgoingLayer<S> {

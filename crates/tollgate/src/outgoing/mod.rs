@@ -2,6 +2,8 @@
 
 mod layer;
 mod learned;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 
 use std::error::Error;
 use std::fmt;
@@ -28,7 +30,8 @@ use crate::reservation::Reservation;
 /// `-Reset`: a service that says that nothing is left is not asked until it is. One that answers with 429 and says nothing more
 /// is left alone for a second, and each time that it does so again for twice as long, up to a minute.
 ///
-/// As a Tower layer, for hyper, tonic and others, it is an [`OutgoingLayer`]. Other clients call [`admit`](Self::admit) before a
+/// As a Tower layer, for hyper, tonic and others, it is an [`OutgoingLayer`]; with the feature `reqwest`, that is middleware for
+/// reqwest too. Other clients call [`admit`](Self::admit) before a
 /// request and [`learn`](Self::learn) after it:
 ///
 /// ```
