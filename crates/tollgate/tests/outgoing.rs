@@ -163,3 +163,150 @@ async fn a_client_is_kept_under_a_remote_limit() {
     assert_eq!(denied.load(Ordering::Relaxed), 1);
     assert!(refused >= 30, "{refused}");
 }
+
+/// The same through reqwest, over real sockets.
+#[cfg(feature = "reqwest")]
+mod through_reqwest {
+    use std::net::SocketAddr;
+    use std::sync::mpsc;
+
+    use async_trait::async_trait;
+    use axum::Router;
+    use axum::routing::get;
+    use http::Extensions;
+    use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
+
+    use super::*;
+
+    /// Holds Tokio's clock while a request is on the wire. There it takes real time, in which the paused clock would otherwise be wound
+    /// on to the next timer; as long as a blocking task runs, it is not.
+    struct OnTheWire;
+
+    #[async_trait]
+    impl Middleware for OnTheWire {
+        async fn handle(
+            &self,
+            request: reqwest::Request,
+            extensions: &mut Extensions,
+            next: Next<'_>,
+        ) -> reqwest_middleware::Result<reqwest::Response> {
+            let (arrived, arrival) = mpsc::channel::<()>();
+            let held = tokio::task::spawn_blocking(move || arrival.recv());
+            let answer = next.run(request, extensions).await;
+            drop(arrived);
+            held.await.unwrap().unwrap_err();
+            answer
+        }
+    }
+
+    /// A service that denies this many requests, each for five seconds, and answers those after them. Counts all.
+    async fn serve(denials: u32) -> (SocketAddr, Arc<AtomicU32>) {
+        let asked = Arc::new(AtomicU32::new(0));
+        let answer = {
+            let asked = Arc::clone(&asked);
+            move || async move {
+                let is_denied = asked.fetch_add(1, Ordering::Relaxed) < denials;
+                if is_denied { Err((StatusCode::TOO_MANY_REQUESTS, [("retry-after", "5")])) } else { Ok(()) }
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Router::new().route("/", get(answer));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        (address, asked)
+    }
+
+    /// A client that finds the hosts `a.example.com` and `b.example.com` here.
+    fn client(address: SocketAddr, limits: impl Middleware) -> ClientWithMiddleware {
+        // Connections that are kept would be closed by timers.
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let client = client.resolve("a.example.com", address).resolve("b.example.com", address);
+        ClientBuilder::new(client.build().unwrap()).with(limits).with(OnTheWire).build()
+    }
+
+    async fn ask(client: &ClientWithMiddleware, host: &str) -> reqwest_middleware::Result<u16> {
+        client.get(format!("http://{host}.example.com/")).send().await.map(|answer| answer.status().as_u16())
+    }
+
+    fn refused(error: &Error) -> &Refused {
+        match error {
+            Error::Middleware(why) => why.downcast_ref().unwrap(),
+            Error::Reqwest(error) => panic!("{error}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn under_the_limit_requests_pass_and_over_it_they_wait() {
+        let (address, asked) = serve(0).await;
+        let client = client(address, OutgoingLayer::new(outgoing(Quota::per_second(1), 2, 3)));
+        let began = Instant::now();
+        let mut went = Vec::new();
+        for host in ["a", "a", "a", "a", "b"] {
+            assert_eq!(ask(&client, host).await.unwrap(), 200);
+            went.push(began.elapsed().as_secs());
+        }
+        // Each host is counted by itself.
+        assert_eq!(went, [0, 0, 1, 2, 2]);
+        assert_eq!(asked.load(Ordering::Relaxed), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_not_wait_hears_for_how_long_it_would_have_been() {
+        let (address, asked) = serve(0).await;
+        let client = client(address, OutgoingLayer::new(outgoing(Quota::per_minute(1), 1, 0)));
+        let began = Instant::now();
+        assert_eq!(ask(&client, "a").await.unwrap(), 200);
+        let error = ask(&client, "a").await.unwrap_err();
+        assert_eq!(wait_of(refused(&error)), Some(Duration::from_mins(1)));
+        assert_eq!(error.to_string(), "the limit of the service is used up for 60s");
+        assert!(began.elapsed().is_zero());
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denial_is_learned_from() {
+        let (address, asked) = serve(1).await;
+        let patient = client(address, OutgoingLayer::new(Outgoing::unlimited(Duration::from_secs(10))));
+        let began = Instant::now();
+        assert_eq!(ask(&patient, "a").await.unwrap(), 429);
+        assert_eq!(ask(&patient, "b").await.unwrap(), 200);
+        assert!(began.elapsed().is_zero());
+        assert_eq!(ask(&patient, "a").await.unwrap(), 200);
+        assert_eq!(began.elapsed().as_secs(), 5);
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+
+        let (address, asked) = serve(1).await;
+        let hasty = client(address, OutgoingLayer::new(Outgoing::unlimited(Duration::ZERO)));
+        assert_eq!(ask(&hasty, "a").await.unwrap(), 429);
+        let error = ask(&hasty, "a").await.unwrap_err();
+        assert_eq!(wait_of(refused(&error)), Some(Duration::from_secs(5)));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(ask(&hasty, "a").await.unwrap(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_counted_by_what_goes_with_them() {
+        #[derive(Clone)]
+        struct Account(&'static str);
+
+        let (address, _) = serve(0).await;
+        let limits = OutgoingLayer::new(outgoing(Quota::per_minute(1), 1, 0));
+        let account = |extensions: &Extensions| extensions.get().map_or("", |Account(name)| *name).to_owned();
+        let client = client(address, limits.key(move |_, _, _, extensions| account(extensions)));
+        let ask = |host: &str, account| {
+            client.get(format!("http://{host}.example.com/")).with_extension(Account(account)).send()
+        };
+        ask("a", "one").await.unwrap();
+        ask("a", "two").await.unwrap();
+        assert!(ask("b", "one").await.unwrap_err().is_middleware());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_client_fails_with_is_passed_on() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let client = client(nobody, OutgoingLayer::new(Outgoing::unlimited(Duration::ZERO)));
+        assert!(ask(&client, "a").await.unwrap_err().is_connect());
+        assert!(client.get("mailto:somebody@example.com").send().await.unwrap_err().is_builder());
+    }
+}
