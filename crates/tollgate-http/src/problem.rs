@@ -104,7 +104,7 @@ fn thousandths(weight: &str) -> u16 {
 /// ```
 ///
 /// While the store that nodes share is away and each decides by its part of the limits, the type is
-/// `#temporary-reduced-capacity`.
+/// `#temporary-reduced-capacity`; that of a ban is `#abnormal-usage-detected`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ProblemDetails {
@@ -126,7 +126,12 @@ impl ProblemDetails {
     /// What is told of a denied request.
     pub fn of(verdict: &Verdict, hide_policy: bool) -> Self {
         let is_fallback = verdict.outcomes().iter().any(|outcome| outcome.source == Source::Fallback);
-        let (kind, title) = if is_fallback {
+        let (kind, title) = if verdict.is_banned() {
+            (
+                "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
+                "Request not satisfied due to detection of abnormal request pattern",
+            )
+        } else if is_fallback {
             (
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
                 "Request cannot be satisfied due to temporary server capacity constraints",

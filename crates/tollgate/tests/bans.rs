@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate::http::response_body;
+use tollgate::http::{ProblemDetails, response_body};
 use tollgate::{Config, Format, Gate, ManualClock, MemoryOptions, MemoryStore, Request, Timestamp};
 
 type Manual = Gate<MemoryStore<ManualClock>>;
@@ -43,6 +43,7 @@ fn who_does_not_stop_is_banned() {
         body.error.message,
         "Rate limit exceeded too often: the policy `login` lets no request through for 900 seconds."
     );
+    assert!(ProblemDetails::of(&banned, true).kind.ends_with("#abnormal-usage-detected"));
     assert!(ask(&bob), "others are not");
     // The limit has recovered, the ban stands; and it is not longer for having been tried.
     clock.advance(Duration::from_mins(14));
