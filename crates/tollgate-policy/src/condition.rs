@@ -69,18 +69,26 @@ impl Condition {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Like {
-    /// What stands between the `*`, in small letters.
+    /// What stands between the `*`.
     parts: Vec<String>,
+    /// Whether capitals matter.
+    is_spelt: bool,
 }
 
 impl Like {
     /// The pattern of a text.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Self { parts: text.to_ascii_lowercase().split('*').map(str::to_owned).collect() }
+        let parts = text.to_ascii_lowercase().split('*').map(str::to_owned).collect();
+        Self { parts, is_spelt: false }
     }
 
-    /// It as a text, in small letters.
+    /// The pattern of a text in which capitals matter.
+    pub(crate) fn spelt(text: &str) -> Self {
+        Self { parts: text.split('*').map(str::to_owned).collect(), is_spelt: true }
+    }
+
+    /// It as a text; in small letters, where capitals do not matter.
     #[must_use]
     pub fn text(&self) -> String {
         self.parts.join("*")
@@ -90,23 +98,25 @@ impl Like {
     #[must_use]
     pub fn matches(&self, value: &[u8]) -> bool {
         let [first, middle @ .., last] = self.parts.as_slice() else {
-            return self.parts.first().is_some_and(|only| only.as_bytes().eq_ignore_ascii_case(value));
+            return self.parts.first().is_some_and(|only| self.is_same(value, only));
         };
-        let starts =
-            value.get(..first.len()).is_some_and(|start| start.eq_ignore_ascii_case(first.as_bytes()));
+        let starts = value.get(..first.len()).is_some_and(|start| self.is_same(start, first));
         if !starts {
             return false;
         }
         let mut rest = &value[first.len()..];
         for part in middle.iter().filter(|part| !part.is_empty()) {
             // The first place is as good as any: what follows has the most room then.
-            let found =
-                rest.windows(part.len()).position(|place| place.eq_ignore_ascii_case(part.as_bytes()));
+            let found = rest.windows(part.len()).position(|place| self.is_same(place, part));
             let Some(found) = found else { return false };
             rest = &rest[found + part.len()..];
         }
         let end = rest.len().checked_sub(last.len()).map(|from| &rest[from..]);
-        end.is_some_and(|end| end.eq_ignore_ascii_case(last.as_bytes()))
+        end.is_some_and(|end| self.is_same(end, last))
+    }
+
+    fn is_same(&self, value: &[u8], part: &str) -> bool {
+        if self.is_spelt { value == part.as_bytes() } else { value.eq_ignore_ascii_case(part.as_bytes()) }
     }
 }
 

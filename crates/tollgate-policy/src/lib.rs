@@ -26,6 +26,7 @@ mod address;
 mod attribute;
 mod condition;
 mod config;
+mod descriptors;
 mod expression;
 mod header;
 mod key_part;
@@ -45,6 +46,7 @@ pub use attribute::{
 };
 pub use condition::{Condition, Like};
 pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError, StoreConfig};
+pub use descriptors::{Applied, Applies, Descriptor, DescriptorRules, MetadataValue, Rule, Unit};
 pub use expression::{Expression, ExpressionError};
 pub use header::{CustomHeader, HeaderValues};
 pub use key_part::{KeyPart, UnknownKey};

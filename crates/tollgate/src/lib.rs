@@ -64,6 +64,8 @@ mod async_gate;
 mod bans;
 mod cell;
 #[cfg(feature = "policy")]
+mod descriptors;
+#[cfg(feature = "policy")]
 mod gate;
 mod keyed;
 mod limiter;
@@ -101,15 +103,18 @@ pub use tollgate_store::{guard, lease, redis};
 #[cfg(feature = "policy")]
 pub use bans::Ban;
 #[cfg(feature = "policy")]
+pub use descriptors::{DescriptorAnswer, DescriptorStatus, check_descriptors};
+#[cfg(feature = "policy")]
 pub use gate::Gate;
 #[cfg(feature = "policy")]
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
-    Asked, Attribute, Attributes, BanRule, Condition, Config, CustomHeader, ENVIRONMENT_PREFIX, EXAMPLE,
-    Expression, ExpressionError, Format, HeaderValues, KeyPart, Like, LoadError, NetworkError, Networks,
-    Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Settlement, StoreConfig,
-    UnknownKey, Variant, Verdict, bearer_token, cookie_value, query_value,
+    Applied, Applies, Asked, Attribute, Attributes, BanRule, Condition, Config, CustomHeader, Descriptor,
+    DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Expression, ExpressionError, Format, HeaderValues, KeyPart,
+    Like, LoadError, MetadataValue, NetworkError, Networks, Plan, Policy, PolicyLimit, PolicySet,
+    PolicyVerdict, Problem, Problems, Request, Settlement, StoreConfig, UnknownKey, Variant, Verdict,
+    bearer_token, cookie_value, query_value,
 };
 
 #[cfg(feature = "tower")]

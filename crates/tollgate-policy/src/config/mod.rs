@@ -1,6 +1,7 @@
 //! Policy files: YAML or TOML, checked as a whole.
 
 mod decode;
+mod descriptors;
 mod limits;
 mod overrides;
 mod policies;
