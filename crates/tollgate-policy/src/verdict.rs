@@ -74,6 +74,13 @@ impl Verdict {
         enforced.reduce(|first, second| if second.is_tighter_than(&first) { second } else { first })
     }
 
+    /// The key of the first limit of the policy that [decided](Self::deciding).
+    pub fn deciding_key(&self) -> Option<KeyHash> {
+        let index = self.deciding()?.index;
+        let part = self.asked.parts.iter().find(|part| part.policy as usize == index)?;
+        self.asked.first_key(part)
+    }
+
     /// When the request would pass.
     pub fn retry_after(&self) -> Retry {
         let enforced = self.policies().filter(|policy| !policy.shadow);

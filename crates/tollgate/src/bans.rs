@@ -53,8 +53,14 @@ impl Bans {
 
     #[inline]
     fn are_none(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many there are, with those that have ended and were not noticed yet.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
         // Relaxed: a ban holds from when it is seen.
-        self.count.load(Ordering::Relaxed) == 0
+        self.count.load(Ordering::Relaxed)
     }
 
     /// The policy whose ban denies a request for the longest, and for how much longer.

@@ -398,6 +398,11 @@ impl<S> Gate<S> {
         self.bans.list(now, &self.policies)
     }
 
+    /// How many keys are banned, with those whose bans have just ended.
+    pub fn banned(&self) -> usize {
+        self.bans.len()
+    }
+
     /// What a request asks, if that is a single hit and nobody can be banned.
     #[inline(always)]
     fn single(

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use jiff::tz::TimeZone;
 use tollgate_core::quota::parse_length;
-use tollgate_core::{Combine, KeyBuilder, KeySeed, Limit, LimitId, Sharing};
+use tollgate_core::{Combine, KeyBuilder, KeySeed, Limit, LimitId, Nanos, Sharing};
 
 use super::decode::{Decoder, Fields, shortened};
 use super::limits::{self, Kind, LIMIT_SETTINGS};
@@ -354,6 +354,10 @@ fn ban(decoder: &mut Decoder, node: &Node) -> Option<BanRule> {
     let after = limits::denials(decoder, after);
     let text = decoder.text(length)?;
     match parse_length(text.trim()) {
+        Ok(Nanos::ZERO) => {
+            decoder.hinted(&length.span, "a ban of no length bans nobody", "leave `ban` out");
+            None
+        }
         Ok(length) => Some(BanRule { after: after?, length }),
         Err(error) => {
             decoder.hinted(&length.span, error.to_string(), "write `30s`, `15m`, `12h` or `7d`");

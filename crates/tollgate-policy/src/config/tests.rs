@@ -783,3 +783,19 @@ fn expressions_need_a_feature() {
         yaml("policies: [{ name: a, match: { when: 'true' }, key: ip, limit: 5/minute }]").unwrap_err();
     assert!(problems.to_string().contains("build it with the feature `expressions`"), "{problems}");
 }
+
+#[test]
+fn bans_are_checked() {
+    for (ban, message) in [
+        ("15m", "expected a map with `after:` and `for:`"),
+        ("{ after: 5/minute }", "a ban needs `after`"),
+        ("{ after: unlimited, for: 1m }", "`unlimited` is not a rate"),
+        ("{ after: 5/minute, for: 0s }", "a ban of no length bans nobody"),
+        ("{ after: 5/minute, for: -5m }", "is not a length of time"),
+        ("{ after: 5/minute, for: 5m, since: 1 }", "unknown setting `since`"),
+    ] {
+        let problems = yaml(&format!("policies: [{{ name: a, key: ip, limit: 5/minute, ban: {ban} }}]"));
+        let problems = problems.unwrap_err().to_string();
+        assert!(problems.contains(message), "{ban}: {problems}");
+    }
+}

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tollgate::http::HeaderOptions;
 use tollgate::{Clock, Gate, StoreError, SystemClock, Verdict};
 
+use super::live::{self, Live};
 use super::metrics::Metrics;
 use super::store::ServerStore;
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
@@ -33,6 +34,7 @@ pub(super) struct App {
     pub(super) gate: Gate<ServerStore>,
     pub(super) clock: SystemClock,
     pub(super) metrics: Metrics,
+    pub(super) live: Live,
     pub(super) started: Instant,
     pub(super) capacity: usize,
     /// Whether the server is about to stop.
@@ -53,6 +55,7 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .merge(live::routes())
         .fallback(|| async {
             refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; the API starts at /v1")
         })
@@ -123,7 +126,11 @@ async fn decide(app: &App, question: Question) -> Result<Verdict, StoreError> {
     let started = Instant::now();
     let verdict = app.gate.check_async(app.clock.now(), &request, cost).await;
     match &verdict {
-        Ok(verdict) => app.metrics.decided(verdict, started.elapsed()),
+        Ok(verdict) => {
+            let took = started.elapsed();
+            app.metrics.decided(verdict, took);
+            app.live.decided(app.gate.policies(), verdict, &request, took);
+        }
         Err(error) => {
             app.metrics.undecided();
             tracing::debug!(%error, "a request was not decided");

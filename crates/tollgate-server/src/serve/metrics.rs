@@ -175,6 +175,20 @@ impl Metrics {
         self.errors.inc();
     }
 
+    /// How many questions were allowed, denied, and not decided, since the server was started.
+    pub(super) fn totals(&self) -> (u64, u64, u64) {
+        (self.allowed.get(), self.denied.get(), self.errors.get())
+    }
+
+    /// How many requests each policy applied to, and how many it did not admit.
+    pub(super) fn policies(&self) -> Vec<(u64, u64)> {
+        self.policy_hits
+            .iter()
+            .zip(&self.policy_denied)
+            .map(|(hits, denied)| (hits.get(), denied.get()))
+            .collect()
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub(super) fn render(&self, store: &ServerStore) -> String {
         self.keys.set(i64::try_from(store.local().len()).unwrap_or(i64::MAX));

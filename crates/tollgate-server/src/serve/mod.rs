@@ -1,11 +1,13 @@
 //! `tollgate serve`: the gate behind HTTP.
 //!
 //! * [`api`]: the routes.
+//! * [`live`]: the dashboard.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`metrics`]: what Prometheus reads.
 //! * [`store`]: memory, or a store that nodes share.
 
 mod api;
+mod live;
 mod metrics;
 mod store;
 mod wire;
@@ -23,6 +25,7 @@ use tollgate::{ClockSource, Config, Gate, MemoryOptions, SystemClock};
 use tracing_subscriber::EnvFilter;
 
 use self::api::App;
+use self::live::Live;
 use self::metrics::Metrics;
 use self::store::ServerStore;
 use crate::cli::{ServeOptions, count, fail, load_policies, print_out, stderr_has_colour};
@@ -97,6 +100,7 @@ async fn serve(
         metrics: Metrics::new(gate.policies(), gate.store()),
         gate,
         clock,
+        live: Live::new(),
         started: Instant::now(),
         capacity: memory.capacity,
         draining: watch::channel(false).0,
@@ -117,6 +121,8 @@ async fn serve(
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
     });
+    let watched = Arc::clone(&app);
+    tokio::spawn(async move { watched.live.run(&watched).await });
     let stopped = app.draining.subscribe();
     let stopping = Arc::clone(&app);
     let server = axum::serve(listener, api::routes(Arc::clone(&app)))
@@ -184,6 +190,7 @@ fn announce(policies: &str, store: &str, clock: ClockSource, address: SocketAddr
   store     {store}
   clock     {clock}
   HTTP      http://{address}
+  dashboard http://{address}/
   metrics   http://{address}/metrics
 
 Try it:
