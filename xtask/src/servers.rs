@@ -5,8 +5,13 @@ use std::process::{Command, Stdio};
 use crate::chores::{ChoreError, Done};
 
 /// The programs, and Debian's packages of them.
-const NEEDED: [(&str, &str); 3] =
-    [("redis-server", "redis-server"), ("redis-cli", "redis-tools"), ("openssl", "openssl")];
+const NEEDED: [(&str, &str); 4] = [
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("openssl", "openssl"),
+    // In which the dashboard is looked at.
+    ("chromium", "chromium"),
+];
 
 /// Sees to it that all are there.
 pub(crate) fn ready() -> Done {
