@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tollgate_core::{
-    Answer, Combine, Decision, Group, HashedKey, Hit, KeyHash, Nanos, Outcome, Retry, Source,
+    Answer, Combine, Decision, Group, HashedKey, Hit, KeyBuilder, KeyHash, KeySeed, Limit, LimitId, Nanos,
+    Outcome, Retry, Source,
 };
 
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyLimit};
 use crate::set::PolicySet;
 use crate::verdict::Verdict;
 
@@ -18,6 +19,8 @@ pub struct Plan<'s> {
     set: &'s PolicySet,
     parts: Parts,
     hits: Hits<'s>,
+    /// What stands in for the limits of all policies.
+    stated: Option<&'s Limit>,
 }
 
 /// Few policies apply to a request.
@@ -54,7 +57,7 @@ fn index(number: usize) -> u32 {
 impl<'s> Plan<'s> {
     /// No policy applies yet.
     pub(crate) fn new(set: &'s PolicySet) -> Self {
-        Self { set, parts: SmallVec::new(), hits: SmallVec::new() }
+        Self { set, parts: SmallVec::new(), hits: SmallVec::new(), stated: None }
     }
 
     /// Adds a policy that applies.
@@ -135,10 +138,49 @@ impl<'s> Plan<'s> {
         self.verdict(set, Answer { allowed: false, outcomes })
     }
 
+    /// The same with a limit that the request itself states in place of those of each policy that applies: for the same
+    /// identities, and also where policies only watch. Every limit counts by itself: one that states another begins anew.
+    ///
+    /// ```
+    /// use tollgate_core::{KeySeed, Limit, Quota, Timestamp};
+    /// use tollgate_policy::{Config, PolicySet, Request};
+    ///
+    /// let policies = PolicySet::new(Config::example(), KeySeed::new([7; 16]));
+    /// let request = Request::new("GET", "/api/v2/orders").with_api_key("k-123");
+    /// let stated = Limit::fixed_window(Quota::per_minute(7));
+    /// let plan = policies.plan(&request, Timestamp::EPOCH, None).with_limit(&stated);
+    /// assert!(plan.hits().iter().all(|hit| *hit.limit == stated));
+    /// ```
+    #[must_use]
+    pub fn with_limit(mut self, limit: &'s Limit) -> Self {
+        let (parts, hits) = (std::mem::take(&mut self.parts), std::mem::take(&mut self.hits));
+        let number = number(limit);
+        for part in parts {
+            if let Some(first) = hits.get(part.first as usize) {
+                let hit = Hit::new(stated_id(first.id, number), first.key.nth(number), limit);
+                let hit = std::iter::once(hit.with_cost(first.cost));
+                self.add(part.policy, part.variant as usize, false, hit);
+            }
+        }
+        self.stated = Some(limit);
+        self
+    }
+
+    /// Whether the request passes if these are the outcomes of its hits.
+    pub fn admits(&self, outcomes: &[Outcome]) -> bool {
+        self.parts.iter().zip(self.admissions(outcomes)).all(|(part, (_, admitted))| part.shadow || admitted)
+    }
+
     /// Keeps the policy of this index only. Returns whether it applies.
     pub fn retain(&mut self, policy: usize) -> bool {
         self.keep(|part| part.policy as usize == policy);
         !self.parts.is_empty()
+    }
+
+    /// Keeps no policy.
+    pub fn clear(&mut self) {
+        self.parts.clear();
+        self.hits.clear();
     }
 
     pub(crate) fn drop_replaced(&mut self) {
@@ -176,13 +218,33 @@ impl<'s> Plan<'s> {
         for hit in &self.hits {
             hits.push((hit.key, hit.cost));
         }
-        Asked { set: Arc::clone(set), parts: self.parts, hits }
+        let stated = self
+            .stated
+            .map(|limit| Box::new(PolicyLimit { id: LimitId(number(limit)), name: None, limit: *limit }));
+        Asked { set: Arc::clone(set), parts: self.parts, hits, stated }
     }
 
     /// What a store's answer to this plan's groups means. `set` is the set that made the plan.
     pub fn verdict(self, set: &Arc<PolicySet>, answer: Answer) -> Verdict {
         self.detach(set).verdict(answer)
     }
+}
+
+/// The number of a limit that a request states, among all that count by the same identity: any, but no other's.
+// Half of the hash will do. It is no secret, and the same on all nodes.
+#[allow(clippy::cast_possible_truncation)]
+fn number(limit: &Limit) -> u64 {
+    let mut builder = KeyBuilder::new(&KeySeed::new([0; 16]));
+    if let Some(quota) = limit.quota() {
+        builder.push(&quota.count());
+        builder.push(&quota.period().as_nanos());
+    }
+    builder.finish().0 as u64
+}
+
+/// The identity of a limit that stands in for this one.
+const fn stated_id(id: LimitId, number: u64) -> LimitId {
+    LimitId(id.0 ^ number)
 }
 
 /// For each part its policy, and whether that admits the request.
@@ -210,6 +272,8 @@ pub struct Asked {
     pub(crate) parts: Parts,
     /// The key and the cost of each hit.
     hits: SmallVec<[(KeyHash, u32); 2]>,
+    /// What stands in for the limits of all policies.
+    pub(crate) stated: Option<Box<PolicyLimit>>,
 }
 
 impl Asked {
@@ -218,7 +282,7 @@ impl Asked {
         let (mut parts, mut hits) = (SmallVec::new(), SmallVec::new());
         parts.push(part);
         hits.push((hit.key.hash(), hit.cost));
-        Self { set: Arc::clone(set), parts, hits }
+        Self { set: Arc::clone(set), parts, hits, stated: None }
     }
 
     /// The key of a policy's first limit.
@@ -228,13 +292,22 @@ impl Asked {
 
     /// It as a plan.
     pub fn plan(&self) -> Plan<'_> {
-        Plan { set: &self.set, parts: self.parts.clone(), hits: self.hits().collect() }
+        let stated = self.stated.as_deref().map(|stated| &stated.limit);
+        Plan { set: &self.set, parts: self.parts.clone(), hits: self.hits().collect(), stated }
     }
 
     /// All hits, in the order of the policies.
     pub fn hits(&self) -> impl Iterator<Item = Hit<'_>> {
-        let limits = self.parts.iter().flat_map(|part| self.set.compiled(part.policy).limits(part.variant));
-        limits.zip(&self.hits).map(|((id, limit), (key, cost))| Hit::new(*id, *key, limit).with_cost(*cost))
+        let limits = self.parts.iter().flat_map(|part| {
+            let own = self.set.compiled(part.policy).limits(part.variant);
+            let stated = self.stated.as_deref();
+            own.iter().take(if stated.is_some() { 1 } else { own.len() }).map(move |(id, limit)| match stated
+            {
+                Some(stated) => (stated_id(*id, stated.id.0), &stated.limit),
+                None => (*id, limit),
+            })
+        });
+        limits.zip(&self.hits).map(|((id, limit), (key, cost))| Hit::new(id, *key, limit).with_cost(*cost))
     }
 
     /// What a store's answer means.

@@ -132,7 +132,10 @@ impl Verdict {
             }
         };
         let admitted = admitted(policy.combine, outcomes);
-        let limits = variant.map_or(&[][..], |variant| &variant.limits);
+        let limits = match self.asked.stated.as_deref() {
+            Some(stated) => std::slice::from_ref(stated),
+            None => variant.map_or(&[][..], |variant| &variant.limits),
+        };
         PolicyVerdict {
             policy,
             index: part.policy as usize,

@@ -1,10 +1,12 @@
 //! Policies and a store together.
 
+mod together;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Grant, Group, Hit, KeyHash, KeySeed, Nanos, Outcome, Timestamp};
+use tollgate_core::{Answer, Decision, Grant, Group, Hit, KeyHash, KeySeed, Nanos, Outcome, Timestamp};
 use tollgate_policy::{Asked, Attributes, Config, KeyPart, Plan, PolicySet, Settlement, Single, Verdict};
 use tollgate_store::{LocalStore, MemoryStore, Refund, Store, StoreError, random_seed};
 
@@ -12,6 +14,8 @@ use crate::bans::{Ban, Bans};
 use crate::limiter::LimitOrQuota;
 use crate::reservation::Reservation;
 use crate::statistics::{Counters, Statistics};
+
+pub use self::together::Ask;
 
 /// Decides requests by a policy file.
 ///
@@ -452,7 +456,11 @@ fn changes(verdict: &Verdict, settlement: Settlement) -> (SmallVec<[Refund<'_>; 
 
 /// What can be taken in place of a hit that was denied: all that was left.
 fn rest<'h>(hit: &Hit<'h>, answer: &Answer) -> Option<Hit<'h>> {
-    let decision = answer.outcomes.first()?.decision;
+    left(hit, &answer.outcomes.first()?.decision)
+}
+
+/// The same, where this is the decision.
+fn left<'h>(hit: &Hit<'h>, decision: &Decision) -> Option<Hit<'h>> {
     let left = u32::try_from(decision.remaining).unwrap_or(u32::MAX).min(hit.cost);
     (!decision.allowed && left > 0).then(|| hit.with_cost(left))
 }

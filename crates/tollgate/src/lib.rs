@@ -105,7 +105,7 @@ pub use bans::Ban;
 #[cfg(feature = "policy")]
 pub use descriptors::{DescriptorAnswer, DescriptorStatus, check_descriptors};
 #[cfg(feature = "policy")]
-pub use gate::Gate;
+pub use gate::{Ask, Gate};
 #[cfg(feature = "policy")]
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
@@ -113,8 +113,8 @@ pub use tollgate_policy::{
     Applied, Applies, Asked, Attribute, Attributes, BanRule, Condition, Config, CustomHeader, Descriptor,
     DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Expression, ExpressionError, Format, HeaderValues, KeyPart,
     Like, LoadError, MetadataValue, NetworkError, Networks, Plan, Policy, PolicyLimit, PolicySet,
-    PolicyVerdict, Problem, Problems, Request, Settlement, StoreConfig, UnknownKey, Variant, Verdict,
-    bearer_token, cookie_value, query_value,
+    PolicyVerdict, Problem, Problems, Request, Rule, Settlement, StoreConfig, Unit, UnknownKey, Variant, Verdict,
+    bearer_token, cookie_value, host_name, query_value,
 };
 
 #[cfg(feature = "tower")]
