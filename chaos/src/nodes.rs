@@ -27,7 +27,17 @@ impl Nodes {
         let mut nodes = Self { processes: Vec::new(), urls: Vec::new(), policy };
         for number in 0..COUNT {
             let mut process = Command::new(program)
-                .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--store", store])
+                .args([
+                    "serve",
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--grpc",
+                    "off",
+                    "--log",
+                    "error",
+                    "--store",
+                    store,
+                ])
                 .args(["--consistency", consistency])
                 .args(["--nodes", &COUNT.to_string(), "--node", &number.to_string()])
                 .args(["--key-seed", "000102030405060708090a0b0c0d0e0f", "--policy"])

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -22,7 +23,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Answer rate-limit questions over HTTP
+    /// Answer rate-limit questions over HTTP and gRPC
     Serve(Box<ServeOptions>),
     /// Try a policy file on access logs: what would have been denied?
     Replay(Box<ReplayOptions>),
@@ -44,6 +45,16 @@ pub(crate) struct ServeOptions {
     /// Where to listen for HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+
+    /// Where to listen for gRPC, as Envoy asks; port 0 takes a free one, `off` is for nobody
+    #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_GRPC", default_value = "127.0.0.1:8081")]
+    pub(crate) grpc: GrpcAddress,
+
+    /// Have Envoy add headers to answers: those of the limit that has the least left. Their names can be given, as in
+    /// `--grpc-headers=X-Limit,X-Remaining,X-Reset` [default names: RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset]
+    #[arg(long, value_name = "NAMES", env = "TOLLGATE_GRPC_HEADERS", num_args = 0..=1, require_equals = true,
+          default_missing_value = "RateLimit-Limit,RateLimit-Remaining,RateLimit-Reset")]
+    pub(crate) grpc_headers: Option<HeaderNames>,
 
     /// How many keys to remember at once
     #[arg(long, value_name = "KEYS", env = "TOLLGATE_CAPACITY", default_value_t = 1_000_000,
@@ -121,6 +132,57 @@ pub(crate) struct StoreOptions {
     /// With `--on-store-failure allow`: for how long, from the first failure on, as in 30s
     #[arg(long, value_name = "LENGTH", env = "TOLLGATE_GRACE", default_value = "30s", value_parser = length)]
     pub(crate) grace: Duration,
+}
+
+/// Where to listen for gRPC, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GrpcAddress {
+    At(SocketAddr),
+    Off,
+}
+
+impl FromStr for GrpcAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let wrong = |_| "write an address and a port, as in 127.0.0.1:8081, or `off`".to_owned();
+        text.parse().map(Self::At).map_err(wrong)
+    }
+}
+
+/// The names of the headers that say how much there is, how much is left, and when it is whole again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HeaderNames {
+    pub(crate) limit: String,
+    pub(crate) remaining: String,
+    pub(crate) reset: String,
+}
+
+impl Default for HeaderNames {
+    fn default() -> Self {
+        let name = |name: &str| format!("RateLimit-{name}");
+        Self { limit: name("Limit"), remaining: name("Remaining"), reset: name("Reset") }
+    }
+}
+
+impl FromStr for HeaderNames {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names: Vec<&str> = text.split(',').map(str::trim).collect();
+        let is_name = |name: &&str| http::HeaderName::try_from(*name).is_ok();
+        match names.as_slice() {
+            [limit, remaining, reset] if names.iter().all(is_name) => Ok(Self {
+                limit: (*limit).to_owned(),
+                remaining: (*remaining).to_owned(),
+                reset: (*reset).to_owned(),
+            }),
+            _ => Err("write three names of headers, as in X-Limit,X-Remaining,X-Reset".to_owned()),
+        }
+    }
 }
 
 /// How nodes count together, as the command line names it.

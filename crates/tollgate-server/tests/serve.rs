@@ -18,7 +18,8 @@ const LOGIN: &str = r#"{"method":"POST","path":"/api/auth/login","ip":"203.0.113
 fn it_says_what_runs_and_the_line_to_try_works() {
     // Which clock is best depends on the machine.
     let server = Server::start(&["--clock", "monotonic"]);
-    let shown = server.announcement.replace(server.address(), "ADDRESS");
+    let shown =
+        server.announcement.replace(server.address(), "ADDRESS").replace(&server.grpc(), "http://GRPC");
     insta::assert_snapshot!(shown);
     // The curl line is taken at its word.
     let line = server.announcement.lines().find(|line| line.contains("curl")).unwrap();

@@ -128,7 +128,7 @@ async fn decide(app: &App, question: Question) -> Result<Verdict, StoreError> {
     match &verdict {
         Ok(verdict) => {
             let took = started.elapsed();
-            app.metrics.decided(verdict, took);
+            app.metrics.decided(verdict, verdict.is_allowed(), took);
             app.live.decided(app.gate.policies(), verdict, &request, took);
         }
         Err(error) => {

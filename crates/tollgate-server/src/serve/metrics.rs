@@ -156,9 +156,9 @@ impl Metrics {
         }
     }
 
-    /// Counts a decision.
-    pub(super) fn decided(&self, verdict: &Verdict, took: Duration) {
-        if verdict.is_allowed() { &self.allowed } else { &self.denied }.inc();
+    /// Counts a decision. One that others were decided with may have been denied for their sake.
+    pub(super) fn decided(&self, verdict: &Verdict, allowed: bool, took: Duration) {
+        if allowed { &self.allowed } else { &self.denied }.inc();
         self.duration.observe(took.as_secs_f64());
         for policy in verdict.policies() {
             if let (Some(hits), Some(denied)) =

@@ -1,12 +1,14 @@
-//! `tollgate serve`: the gate behind HTTP.
+//! `tollgate serve`: the gate behind HTTP and gRPC.
 //!
-//! * [`api`]: the routes.
+//! * [`api`]: the routes of HTTP.
+//! * [`grpc`]: Envoy's rate limit service.
 //! * [`live`]: the dashboard.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`metrics`]: what Prometheus reads.
 //! * [`store`]: memory, or a store that nodes share.
 
 mod api;
+mod grpc;
 mod live;
 mod metrics;
 mod store;
@@ -25,10 +27,11 @@ use tollgate::{ClockSource, Config, Gate, MemoryOptions, SystemClock};
 use tracing_subscriber::EnvFilter;
 
 use self::api::App;
+use self::grpc::GrpcListener;
 use self::live::Live;
 use self::metrics::Metrics;
 use self::store::ServerStore;
-use crate::cli::{ServeOptions, count, fail, load_policies, print_out, stderr_has_colour};
+use crate::cli::{GrpcAddress, ServeOptions, count, fail, load_policies, print_out, stderr_has_colour};
 
 /// How long requests under way may take once the server is told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
@@ -110,10 +113,25 @@ async fn serve(
         ServerStore::Memory(_) => format!("memory, at most {}", count(memory.capacity, "key")),
         store @ ServerStore::Redis(_) => store.to_string(),
     };
-    announce(&format!("{policy_name} ({policies})"), &keeps, clock.source(), address);
+    let grpc = match options.grpc {
+        GrpcAddress::Off => None,
+        GrpcAddress::At(address) => {
+            match GrpcListener::bind(address, &app, options.grpc_headers.clone()).await {
+                Ok(listener) => Some(listener),
+                Err(error) => return fail(error),
+            }
+        }
+    };
+    let grpc_address = grpc.as_ref().map(GrpcListener::address);
+    announce(&format!("{policy_name} ({policies})"), &keeps, clock.source(), address, grpc_address);
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: keep it private");
     }
+    if let Some(address) = grpc_address.filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!(%address, "anyone who can reach this address can ask over gRPC: keep it private");
+    }
+    // It is told to stop when HTTP is.
+    let grpc = grpc.map(|listener| tokio::spawn(listener.serve()));
 
     // Without TCP_NODELAY an answer can wait 40 ms for the client's acknowledgement.
     let listener = listener.tap_io(|stream| {
@@ -127,8 +145,16 @@ async fn serve(
     let stopping = Arc::clone(&app);
     let server = axum::serve(listener, api::routes(Arc::clone(&app)))
         .with_graceful_shutdown(async move { wait_for_stop(&stopping).await });
+    let ended = async {
+        let result = server.await;
+        // It ends well or not at all: then the time for draining ends it.
+        if let (Ok(()), Some(grpc)) = (&result, grpc) {
+            let _ = grpc.await;
+        }
+        result
+    };
     let code = tokio::select! {
-        result = server.into_future() => match result {
+        result = ended => match result {
             Ok(()) => {
                 tracing::info!("stopped");
                 ExitCode::SUCCESS
@@ -177,9 +203,10 @@ async fn drain_ended(mut draining: watch::Receiver<bool>) {
 }
 
 /// Says what runs, and how to try it.
-fn announce(policies: &str, store: &str, clock: ClockSource, address: SocketAddr) {
+fn announce(policies: &str, store: &str, clock: ClockSource, address: SocketAddr, grpc: Option<SocketAddr>) {
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
 
+    let grpc = grpc.map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
     let mut text = Vec::new();
     // Writing to memory cannot fail.
     let _ = write!(
@@ -191,6 +218,7 @@ fn announce(policies: &str, store: &str, clock: ClockSource, address: SocketAddr
   clock     {clock}
   HTTP      http://{address}
   dashboard http://{address}/
+  gRPC      {grpc}
   metrics   http://{address}/metrics
 
 Try it:

@@ -74,6 +74,8 @@ impl Server {
     }
 
     pub(crate) fn start_command(mut command: Command) -> Self {
+        // Wherever there is room, unless the test says where: by an option, which comes before the variable.
+        command.env("TOLLGATE_GRPC", "127.0.0.1:0");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut announcement = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -89,6 +91,12 @@ impl Server {
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(20)));
         Self { child, url, announcement, agent: config.build().into() }
+    }
+
+    /// The address for gRPC.
+    pub(crate) fn grpc(&self) -> String {
+        let line = self.announcement.lines().find_map(|line| line.trim().strip_prefix("gRPC"));
+        line.unwrap().trim().to_owned()
     }
 
     pub(crate) fn address(&self) -> &str {

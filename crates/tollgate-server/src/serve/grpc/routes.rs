@@ -1,0 +1,157 @@
+//! From a path to a method.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::{Grpc, UnaryService};
+use tonic_health::ServingStatus;
+use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH_DESCRIPTORS;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use tonic_reflection::server::Builder;
+use tower::Service;
+use tower::util::BoxCloneSyncService;
+
+use super::codec::SmallCodec;
+use super::descriptors::{ENVOY_SERVICE, KUADRANT_SERVICE, descriptors};
+use super::messages::{RateLimitRequest, RateLimitResponse};
+use super::service::RateLimits;
+use super::status::Answers;
+use crate::cli::HeaderNames;
+use crate::serve::api::App;
+
+/// The services whose health is told; the empty name is the server as a whole.
+const SERVICES: [&str; 3] = ["", ENVOY_SERVICE, KUADRANT_SERVICE];
+
+/// The largest message.
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// How long a request may take to arrive and to be answered.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+
+/// A service that is rarely asked.
+type Boxed = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+
+/// All services of the server.
+#[derive(Debug)]
+pub(super) struct Routes {
+    limits: RateLimits,
+    reporter: HealthReporter,
+    health: HealthServer<HealthService>,
+    /// Server reflection by its present name and by its former one, which many tools ask for still.
+    reflection: Boxed,
+    former_reflection: Boxed,
+}
+
+impl Routes {
+    /// # Errors
+    /// If the descriptors of the services do not fit together.
+    pub(super) async fn new(app: Arc<App>, headers: Option<HeaderNames>) -> Result<Self, String> {
+        let wrong = |error: tonic_reflection::server::Error| format!("gRPC reflection: {error}");
+        let builder = || {
+            Builder::configure()
+                .register_file_descriptor_set(descriptors())
+                .register_encoded_file_descriptor_set(HEALTH_DESCRIPTORS)
+        };
+        let reflection = builder().build_v1().map_err(wrong)?;
+        let former_reflection = builder().build_v1alpha().map_err(wrong)?;
+        let reporter = HealthReporter::new();
+        for service in SERVICES {
+            reporter.set_service_status(service, ServingStatus::Serving).await;
+        }
+        let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+        Ok(Self {
+            limits: RateLimits { answers: Answers::new(app.gate.policies(), headers), app },
+            reporter,
+            health: health.max_decoding_message_size(MESSAGE_BYTES_MAX),
+            reflection: Boxed::new(reflection.max_decoding_message_size(MESSAGE_BYTES_MAX)),
+            former_reflection: Boxed::new(former_reflection.max_decoding_message_size(MESSAGE_BYTES_MAX)),
+        })
+    }
+
+    /// Says to who asks, and to who watches, that the server is about to stop; and ends the watching, so that it does not
+    /// keep connections open.
+    pub(super) async fn stop_serving(&self) {
+        let mut reporter = self.reporter.clone();
+        for service in SERVICES {
+            reporter.set_service_status(service, ServingStatus::NotServing).await;
+            reporter.clear_service_status(service).await;
+            reporter.set_service_status(service, ServingStatus::NotServing).await;
+        }
+    }
+
+    /// Answers a request, within bounded time.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let mut answer = pin!(self.route(request));
+        // Nearly all are answered at once: only the others need a timer.
+        if let Poll::Ready(response) = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
+            return response;
+        }
+        let late = || Status::deadline_exceeded(format!("not done within {} s", REQUEST_MAX.as_secs()));
+        tokio::time::timeout(REQUEST_MAX, answer).await.unwrap_or_else(|_| late().into_http())
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Response<Body> {
+        match request.uri().path() {
+            "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit" => {
+                unary(request, |message| self.limits.should_rate_limit(message)).await
+            }
+            "/kuadrant.service.ratelimit.v1.RateLimitService/CheckRateLimit" => {
+                unary(request, |message| self.limits.check(message)).await
+            }
+            "/kuadrant.service.ratelimit.v1.RateLimitService/Report" => {
+                unary(request, |message| self.limits.report(message)).await
+            }
+            path if path.starts_with("/grpc.health.v1.Health/") => call(self.health.clone(), request).await,
+            path if path.starts_with("/grpc.reflection.v1.ServerReflection/") => {
+                call(self.reflection.clone(), request).await
+            }
+            path if path.starts_with("/grpc.reflection.v1alpha.ServerReflection/") => {
+                call(self.former_reflection.clone(), request).await
+            }
+            _ => Status::unimplemented("there is no such method here; server reflection lists them")
+                .into_http(),
+        }
+    }
+}
+
+/// A method of the rate limit services.
+struct Method<F>(F);
+
+impl<F, A> UnaryService<RateLimitRequest> for Method<F>
+where
+    F: FnMut(RateLimitRequest) -> A,
+    A: Future<Output = Result<tonic::Response<RateLimitResponse>, Status>>,
+{
+    type Response = RateLimitResponse;
+    type Future = A;
+
+    fn call(&mut self, request: tonic::Request<RateLimitRequest>) -> A {
+        (self.0)(request.into_inner())
+    }
+}
+
+async fn unary<F, A>(request: Request<Incoming>, method: F) -> Response<Body>
+where
+    F: FnMut(RateLimitRequest) -> A,
+    A: Future<Output = Result<tonic::Response<RateLimitResponse>, Status>>,
+{
+    let codec = SmallCodec::<RateLimitResponse, RateLimitRequest>::default();
+    Grpc::new(codec).max_decoding_message_size(MESSAGE_BYTES_MAX).unary(Method(method), request).await
+}
+
+async fn call<S>(mut service: S, request: Request<Incoming>) -> Response<Body>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    let Ok(response) = service.call(request).await;
+    response
+}

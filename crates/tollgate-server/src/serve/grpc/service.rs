@@ -1,0 +1,116 @@
+//! The methods.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+use tollgate::{Clock, StoreError, Verdict};
+use tonic::{Response, Status};
+
+use super::messages::{Code, RateLimitRequest, RateLimitResponse};
+use super::request::{Described, Hits, ask, checked};
+use super::status::Answers;
+use crate::serve::api::App;
+
+/// What the methods share.
+#[derive(Debug)]
+pub(super) struct RateLimits {
+    pub(super) app: Arc<App>,
+    pub(super) answers: Answers,
+}
+
+type Answered = Result<Response<RateLimitResponse>, Status>;
+
+/// The descriptors of a request as policies see them. Most have one or two.
+type AllDescribed<'m> = SmallVec<[Described<'m>; 2]>;
+
+/// What is done with a request.
+#[derive(Clone, Copy, Debug)]
+enum Course {
+    /// It is decided.
+    Decide,
+    /// It is looked at.
+    Look,
+    /// It is charged for what it has cost already.
+    Charge,
+}
+
+impl RateLimits {
+    /// Envoy's `ShouldRateLimit`: all descriptors are within their limits, and each takes its hits, or none does.
+    pub(super) async fn should_rate_limit(&self, message: RateLimitRequest) -> Answered {
+        self.answer(&message, Course::Decide).await
+    }
+
+    /// Kuadrant's `CheckRateLimit`: what `ShouldRateLimit` would say. Nothing is taken.
+    pub(super) async fn check(&self, message: RateLimitRequest) -> Answered {
+        self.answer(&message, Course::Look).await
+    }
+
+    /// Kuadrant's `Report`: charges what a request has cost in the end, as far as there is anything left. It is answered with
+    /// OK whatever is left, as there is nothing to be refused any more; the statuses say more.
+    pub(super) async fn report(&self, message: RateLimitRequest) -> Answered {
+        let mut answer = self.answer(&message, Course::Charge).await?;
+        answer.get_mut().overall_code = Code::Ok.into();
+        Ok(answer)
+    }
+
+    async fn answer(&self, message: &RateLimitRequest, course: Course) -> Answered {
+        checked(message).inspect_err(|_| self.app.metrics.undecided())?;
+        let verdicts = self.verdicts(message, course).await.map_err(|error| {
+            self.app.metrics.undecided();
+            undecided(&error)
+        })?;
+        Ok(Response::new(self.answers.response(&message.descriptors, &verdicts)))
+    }
+
+    async fn verdicts(&self, message: &RateLimitRequest, course: Course) -> Result<Vec<Verdict>, StoreError> {
+        let gate = &self.app.gate;
+        let hits: SmallVec<[Hits; 2]> =
+            message.descriptors.iter().map(|descriptor| Hits::of(message, descriptor)).collect();
+        let described: AllDescribed<'_> =
+            message.descriptors.iter().map(|descriptor| Described::new(message, descriptor)).collect();
+        let asks: SmallVec<[_; 2]> = described
+            .iter()
+            .zip(&message.descriptors)
+            .zip(&hits)
+            .map(|((described, descriptor), hits)| ask(described, descriptor, *hits))
+            .collect();
+        let started = Instant::now();
+        let now = self.app.clock.now();
+        let mut verdicts = match course {
+            Course::Decide => gate.check_together_async(now, &asks).await?,
+            Course::Look => return gate.peek_together_async(now, &asks).await,
+            Course::Charge => gate.charge_async(now, &asks).await?,
+        };
+        if let Course::Decide = course {
+            let took = started.elapsed();
+            let passed = verdicts.iter().all(Verdict::is_allowed);
+            for verdict in &verdicts {
+                self.app.metrics.decided(verdict, passed, took);
+            }
+        }
+        // In a second step: a store decides hits and takes back hits, but not both at once. It gives back to the window that
+        // was looked at, so between the two nothing can be given back that is not spent.
+        for ((verdict, ask), hits) in verdicts.iter_mut().zip(&asks).zip(&hits) {
+            let Hits::GiveBack(units) = hits else { continue };
+            if verdict.taken().next().is_none() {
+                continue;
+            }
+            gate.give_back_async(verdict, *units).await?;
+            if let Some(after) = gate.peek_together_async(now, &[*ask]).await?.pop() {
+                *verdict = after;
+            }
+        }
+        Ok(verdicts)
+    }
+}
+
+/// The status for a request that the store did not decide: an error, so that Envoy's `failure_mode_deny` rules.
+fn undecided(error: &StoreError) -> Status {
+    if let StoreError::Unavailable(_) = error {
+        tracing::debug!(%error, "a request was not decided");
+        return Status::unavailable(error.to_string());
+    }
+    tracing::error!(%error, "the store refused what it was asked");
+    Status::internal(error.to_string())
+}
