@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use tollgate::{ClockSource, Config, Consistency, LoadError, Overflow};
+use tollgate::{ClockSource, Config, Consistency, DescriptorRules, KeySeed, LoadError, Overflow, Problems};
 
 use crate::replay::ReplayOptions;
 
@@ -38,9 +38,14 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeOptions {
-    /// The policy file (YAML or TOML); without one the built-in example is used
-    #[arg(long, value_name = "FILE", env = "TOLLGATE_POLICY")]
+    /// The policy file (YAML or TOML); or a file of envoyproxy/ratelimit's, or a directory of those; without one the built-in
+    /// example is used
+    #[arg(long, value_name = "FILE|DIR", env = "TOLLGATE_POLICY")]
     pub(crate) policy: Option<PathBuf>,
+
+    /// Let several files of envoyproxy/ratelimit's have rules for one domain
+    #[arg(long, env = "TOLLGATE_MERGE_DOMAINS")]
+    pub(crate) merge_domains: bool,
 
     /// Where to listen for HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:8080")]
@@ -297,6 +302,95 @@ pub(crate) fn fail(message: impl Display) -> ExitCode {
 /// Whether errors are shown in colour.
 pub(crate) fn stderr_has_colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// What a server decides by.
+pub(crate) struct Loaded {
+    /// For people.
+    pub(crate) name: String,
+    pub(crate) config: Config,
+    /// The names and texts of files of rules for descriptors, if those were named in place of a policy file.
+    pub(crate) rules: Vec<(String, String)>,
+}
+
+impl Loaded {
+    /// The rules for descriptors, if there are any.
+    pub(crate) fn rules(
+        &self,
+        merges: bool,
+        seed: KeySeed,
+    ) -> Result<Option<DescriptorRules>, Vec<Problems>> {
+        if self.rules.is_empty() {
+            return Ok(None);
+        }
+        let files: Vec<(&str, &str)> =
+            self.rules.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        DescriptorRules::parse(&files, merges, seed).map(Some)
+    }
+}
+
+/// What a path names: a policy file, or files of rules for descriptors; without one, the example.
+pub(crate) fn load(path: Option<&Path>, merges: bool) -> Result<Loaded, ExitCode> {
+    let rules = match path {
+        Some(path) if path.is_dir() => Some(rule_files(path)?),
+        Some(path) => rule_file(path).map(|text| vec![(path.display().to_string(), text)]),
+        None => None,
+    };
+    let (Some(rules), Some(path)) = (rules, path) else {
+        let (name, config) = load_policies(path)?;
+        return Ok(Loaded { name, config, rules: Vec::new() });
+    };
+    // No policies beside the rules.
+    let mut config = Config::example();
+    config.policies.clear();
+    let loaded = Loaded { name: path.display().to_string(), config, rules };
+    // Whatever the seed: what is wrong is to be said now.
+    loaded.rules(merges, KeySeed::new([0; 16])).map_err(|wrong| show(&wrong))?;
+    Ok(loaded)
+}
+
+/// Shows what is wrong with files.
+pub(crate) fn show(wrong: &[Problems]) -> ExitCode {
+    for problems in wrong {
+        let _ = writeln!(io::stderr().lock(), "{}\n", problems.render(stderr_has_colour()));
+    }
+    let found = wrong.iter().map(Problems::len).sum();
+    fail(format_args!("{} in {}", count(found, "problem"), count(wrong.len(), "file")))
+}
+
+/// The text of a file, if it is one of rules for descriptors. What cannot be read is a matter of who reads policy files.
+pub(crate) fn rule_file(path: &Path) -> Option<String> {
+    let is_small = std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= RULE_BYTES_MAX);
+    let text = is_small.then(|| std::fs::read_to_string(path).ok()).flatten()?;
+    DescriptorRules::are_in(&text).then_some(text)
+}
+
+/// The largest file of rules.
+const RULE_BYTES_MAX: u64 = 16 << 20;
+
+/// The YAML files of a directory, by name. All of them are rules for descriptors.
+fn rule_files(directory: &Path) -> Result<Vec<(String, String)>, ExitCode> {
+    let unread = |error| fail(format_args!("cannot read {}: {error}", directory.display()));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unread)? {
+        let path = entry.map_err(unread)?.path();
+        let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        if !is_yaml || !path.is_file() {
+            continue;
+        }
+        let Some(text) = rule_file(&path) else {
+            return Err(fail(format_args!(
+                "{} has no `domain:`; all files of a directory are rules for descriptors, and a policy file is named by itself",
+                path.display()
+            )));
+        };
+        files.push((path.display().to_string(), text));
+    }
+    if files.is_empty() {
+        return Err(fail(format_args!("there is no .yaml or .yml file in {}", directory.display())));
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// The policies of a file, or of the example where none is named, with a name for them.

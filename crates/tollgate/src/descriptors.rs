@@ -1,9 +1,9 @@
 //! Deciding what proxies ask, by the rules of descriptors.
 
 use smallvec::SmallVec;
-use tollgate_core::{Combine, Group, Hit, Nanos, Outcome, Sharing};
+use tollgate_core::{Combine, Grant, Group, Hit, Nanos, Outcome, Sharing, Source};
 use tollgate_policy::{Applied, Applies};
-use tollgate_store::{Store, StoreError};
+use tollgate_store::{Refund, Store, StoreError};
 
 /// What a store says of the descriptors of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct DescriptorStatus {
     pub remaining: u32,
     /// How long until its window ends; zero if nothing limits it.
     pub reset_after: Nanos,
+    /// The receipt for what was taken, if the request passed.
+    taken: Option<(Grant, Source)>,
 }
 
 /// Asks a store for what was [found](tollgate_policy::DescriptorRules::find) to apply to the descriptors of a request, at these
@@ -52,13 +54,90 @@ pub async fn check_descriptors<S: Store>(
     found: &[Applies<'_>],
     costs: &[u32],
 ) -> Result<DescriptorAnswer, StoreError> {
+    ask(store, found, costs, Course::Decide).await
+}
+
+/// Says what [`check_descriptors`] would, and takes nothing.
+///
+/// # Errors
+/// If the store cannot say.
+pub async fn peek_descriptors<S: Store>(
+    store: &S,
+    found: &[Applies<'_>],
+    costs: &[u32],
+) -> Result<DescriptorAnswer, StoreError> {
+    ask(store, found, costs, Course::Look).await
+}
+
+/// Charges descriptors for what they have cost already: each as far as there is anything left, whatever the others say.
+///
+/// # Errors
+/// If the store cannot be charged.
+pub async fn charge_descriptors<S: Store>(
+    store: &S,
+    found: &[Applies<'_>],
+    costs: &[u32],
+) -> Result<DescriptorAnswer, StoreError> {
+    let answer = ask(store, found, costs, Course::Charge).await?;
+    // What was not there in full is taken as far as it is.
+    let rest: Vec<u32> = answer
+        .statuses
+        .iter()
+        .enumerate()
+        .map(|(index, status)| if status.is_over { status.remaining.min(cost(costs, index)) } else { 0 })
+        .collect();
+    if rest.iter().all(|rest| *rest == 0) {
+        return Ok(answer);
+    }
+    let charged = ask(store, found, &rest, Course::Charge).await?;
+    let statuses = answer.statuses.iter().zip(charged.statuses);
+    let statuses = statuses.map(|(first, then)| DescriptorStatus { is_over: first.is_over, ..then });
+    Ok(DescriptorAnswer { allowed: answer.allowed, statuses: statuses.collect() })
+}
+
+/// Gives so many units back to what applies to a descriptor: to the window in which it was decided, or looked at, with this
+/// status. More than is spent cannot be given back.
+///
+/// # Errors
+/// If the store cannot take them.
+pub async fn give_back_descriptor<S: Store>(
+    store: &S,
+    applies: &Applies<'_>,
+    status: &DescriptorStatus,
+    units: u32,
+) -> Result<(), StoreError> {
+    let (Applies::Limited(applied), Some((grant, source))) = (applies, status.taken) else { return Ok(()) };
+    let grant = Grant { cost: units, ..grant };
+    store.refund(&[Refund { key: applied.key, limit: &applied.limit, grant, source }]).await
+}
+
+/// What is done with descriptors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Decide,
+    Look,
+    Charge,
+}
+
+fn cost(costs: &[u32], index: usize) -> u32 {
+    costs.get(index).copied().unwrap_or(1)
+}
+
+async fn ask<S: Store>(
+    store: &S,
+    found: &[Applies<'_>],
+    costs: &[u32],
+    course: Course,
+) -> Result<DescriptorAnswer, StoreError> {
     let limited = || {
         found.iter().enumerate().filter_map(|(index, applies)| match applies {
             Applies::Limited(applied) => Some((index, applied)),
             _ => None,
         })
     };
-    let is_alone = |applied: &Applied<'_>| applied.is_shadow() || !applied.is_quota();
+    // What is charged denies nothing: then all are as shadows.
+    let is_shadow = |applied: &Applied<'_>| course == Course::Charge || applied.is_shadow();
+    let is_alone = |applied: &Applied<'_>| is_shadow(applied) || !applied.is_quota();
     // Those in quota mode come last, as one group.
     let ordered: SmallVec<[(usize, &Applied<'_>); 4]> = limited()
         .filter(|(_, applied)| is_alone(applied))
@@ -67,14 +146,13 @@ pub async fn check_descriptors<S: Store>(
     let hits: SmallVec<[Hit<'_>; 4]> = ordered
         .iter()
         .map(|(index, applied)| {
-            let cost = costs.get(*index).copied().unwrap_or(1);
-            Hit::new(applied.id, applied.key, &applied.limit).with_cost(cost)
+            Hit::new(applied.id, applied.key, &applied.limit).with_cost(cost(costs, *index))
         })
         .collect();
     let alone = ordered.iter().filter(|(_, applied)| is_alone(applied)).count();
     let mut groups: SmallVec<[Group<'_>; 4]> = SmallVec::new();
     for (hit, (_, applied)) in hits.iter().zip(&ordered).take(alone) {
-        groups.push(Group { shadow: applied.is_shadow(), ..Group::all(std::slice::from_ref(hit)) });
+        groups.push(Group { shadow: is_shadow(applied), ..Group::all(std::slice::from_ref(hit)) });
     }
     if let Some(quota) = hits.get(alone..).filter(|quota| !quota.is_empty()) {
         groups.push(Group { hits: quota, combine: Combine::Any, shadow: false, sharing: Sharing::DEFAULT });
@@ -83,12 +161,16 @@ pub async fn check_descriptors<S: Store>(
         is_over: false,
         remaining: if matches!(applies, Applies::Unlimited(_)) { u32::MAX } else { 0 },
         reset_after: Nanos::ZERO,
+        taken: None,
     };
     let mut statuses: Vec<DescriptorStatus> = found.iter().map(nothing).collect();
     if groups.is_empty() {
         return Ok(DescriptorAnswer { allowed: true, statuses });
     }
-    let answer = store.acquire(&groups).await?;
+    let answer = match course {
+        Course::Look => store.peek(&groups).await?,
+        Course::Decide | Course::Charge => store.acquire(&groups).await?,
+    };
     for ((index, applied), outcome) in ordered.iter().zip(&answer.outcomes) {
         statuses[*index] = status(applied, outcome);
     }
@@ -100,5 +182,6 @@ fn status(applied: &Applied<'_>, outcome: &Outcome) -> DescriptorStatus {
         is_over: !outcome.decision.allowed && !applied.is_shadow(),
         remaining: u32::try_from(outcome.decision.remaining).unwrap_or(u32::MAX),
         reset_after: outcome.decision.reset_after,
+        taken: outcome.grant.map(|grant| (grant, outcome.source)),
     }
 }

@@ -403,7 +403,7 @@ impl<S> Gate<S> {
     }
 
     /// How many keys are banned, with those whose bans have just ended.
-    pub fn banned(&self) -> usize {
+    pub fn ban_count(&self) -> usize {
         self.bans.len()
     }
 

@@ -103,7 +103,10 @@ pub use tollgate_store::{guard, lease, redis};
 #[cfg(feature = "policy")]
 pub use bans::Ban;
 #[cfg(feature = "policy")]
-pub use descriptors::{DescriptorAnswer, DescriptorStatus, check_descriptors};
+pub use descriptors::{
+    DescriptorAnswer, DescriptorStatus, charge_descriptors, check_descriptors, give_back_descriptor,
+    peek_descriptors,
+};
 #[cfg(feature = "policy")]
 pub use gate::{Ask, Gate};
 #[cfg(feature = "policy")]
@@ -113,8 +116,8 @@ pub use tollgate_policy::{
     Applied, Applies, Asked, Attribute, Attributes, BanRule, Condition, Config, CustomHeader, Descriptor,
     DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Expression, ExpressionError, Format, HeaderValues, KeyPart,
     Like, LoadError, MetadataValue, NetworkError, Networks, Plan, Policy, PolicyLimit, PolicySet,
-    PolicyVerdict, Problem, Problems, Request, Rule, Settlement, StoreConfig, Unit, UnknownKey, Variant, Verdict,
-    bearer_token, cookie_value, host_name, query_value,
+    PolicyVerdict, Problem, Problems, Request, Rule, Settlement, StoreConfig, Unit, UnknownKey, Variant,
+    Verdict, bearer_token, cookie_value, host_name, query_value,
 };
 
 #[cfg(feature = "tower")]

@@ -15,12 +15,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tollgate::http::HeaderOptions;
-use tollgate::{Clock, Gate, StoreError, SystemClock, Verdict};
+use tollgate::{Clock, DescriptorRules, Gate, StoreError, SystemClock, Verdict};
 
+use super::grpc::json;
 use super::live::{self, Live};
 use super::metrics::Metrics;
 use super::store::ServerStore;
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
+use crate::cli::HeaderNames;
 
 /// The largest question, and the largest batch of them.
 const QUESTION_BYTES_MAX: usize = 64 << 10;
@@ -32,6 +34,8 @@ const BATCH_MAX: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) gate: Gate<ServerStore>,
+    /// The rules for descriptors, if the server decides by those.
+    pub(super) rules: Option<DescriptorRules>,
     pub(super) clock: SystemClock,
     pub(super) metrics: Metrics,
     pub(super) live: Live,
@@ -43,7 +47,7 @@ pub(super) struct App {
 
 type Shared = State<Arc<App>>;
 
-pub(super) fn routes(app: Arc<App>) -> Router {
+pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router {
     Router::new()
         .route("/v1/check", post(check))
         .route("/v1/peek", post(peek))
@@ -56,6 +60,7 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .merge(live::routes())
+        .merge(json::routes(&app, grpc_headers))
         .fallback(|| async {
             refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; the API starts at /v1")
         })

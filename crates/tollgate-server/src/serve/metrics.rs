@@ -158,8 +158,7 @@ impl Metrics {
 
     /// Counts a decision. One that others were decided with may have been denied for their sake.
     pub(super) fn decided(&self, verdict: &Verdict, allowed: bool, took: Duration) {
-        if allowed { &self.allowed } else { &self.denied }.inc();
-        self.duration.observe(took.as_secs_f64());
+        self.counted(allowed, took);
         for policy in verdict.policies() {
             if let (Some(hits), Some(denied)) =
                 (self.policy_hits.get(policy.index), self.policy_denied.get(policy.index))
@@ -168,6 +167,12 @@ impl Metrics {
                 denied.inc_by(u64::from(!policy.admitted));
             }
         }
+    }
+
+    /// Counts a decision that no policy had a part in.
+    pub(super) fn counted(&self, allowed: bool, took: Duration) {
+        if allowed { &self.allowed } else { &self.denied }.inc();
+        self.duration.observe(took.as_secs_f64());
     }
 
     /// Counts a question that was not decided: it could not be understood, or the store did not answer.

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tollgate::{ClockSource, Config, Gate, MemoryOptions, SystemClock};
+use tollgate::{ClockSource, Gate, MemoryOptions, SystemClock};
 use tracing_subscriber::EnvFilter;
 
 use self::api::App;
@@ -31,7 +31,7 @@ use self::grpc::GrpcListener;
 use self::live::Live;
 use self::metrics::Metrics;
 use self::store::ServerStore;
-use crate::cli::{GrpcAddress, ServeOptions, count, fail, load_policies, print_out, stderr_has_colour};
+use crate::cli::{GrpcAddress, Loaded, ServeOptions, count, fail, load, print_out, show, stderr_has_colour};
 
 /// How long requests under way may take once the server is told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
@@ -49,7 +49,7 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
         .with_ansi(stderr_has_colour())
         .with_writer(std::io::stderr)
         .init();
-    let (policy_name, config) = match load_policies(options.policy.as_deref()) {
+    let loaded = match load(options.policy.as_deref(), options.merge_domains) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}")),
     };
-    let code = runtime.block_on(serve(options, &policy_name, config, store_options, clock));
+    let code = runtime.block_on(serve(options, loaded, store_options, clock));
     // Whatever still runs has had its time.
     runtime.shutdown_timeout(Duration::from_millis(500));
     code
@@ -75,15 +75,19 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
 
 async fn serve(
     options: &ServeOptions,
-    policy_name: &str,
-    config: Config,
+    loaded: Loaded,
     memory: MemoryOptions,
     clock: SystemClock,
 ) -> ExitCode {
-    let (store, seed) = match ServerStore::open(&options.store, &config.store, memory, clock).await {
+    let (store, seed) = match ServerStore::open(&options.store, &loaded.config.store, memory, clock).await {
         Ok(opened) => opened,
         Err(error) => return fail(error),
     };
+    let rules = match loaded.rules(options.merge_domains, seed) {
+        Ok(rules) => rules,
+        Err(wrong) => return show(&wrong),
+    };
+    let Loaded { name: policy_name, config, .. } = loaded;
     let gate = Gate::with_seed(config, store, seed);
     if let Some(unfit) = gate.store().unfit(gate.policies()) {
         return fail(format_args!("{policy_name}: {unfit}"));
@@ -102,13 +106,20 @@ async fn serve(
     let app = Arc::new(App {
         metrics: Metrics::new(gate.policies(), gate.store()),
         gate,
+        rules,
         clock,
         live: Live::new(),
         started: Instant::now(),
         capacity: memory.capacity,
         draining: watch::channel(false).0,
     });
-    let policies = if active == 1 { "1 policy".to_owned() } else { format!("{active} policies") };
+    let policies = if let Some(rules) = &app.rules {
+        format!("{} for descriptors", count(rules.rules().len(), "rule"))
+    } else if active == 1 {
+        "1 policy".to_owned()
+    } else {
+        format!("{active} policies")
+    };
     let keeps = match app.gate.store() {
         ServerStore::Memory(_) => format!("memory, at most {}", count(memory.capacity, "key")),
         store @ ServerStore::Redis(_) => store.to_string(),
@@ -143,7 +154,7 @@ async fn serve(
     tokio::spawn(async move { watched.live.run(&watched).await });
     let stopped = app.draining.subscribe();
     let stopping = Arc::clone(&app);
-    let server = axum::serve(listener, api::routes(Arc::clone(&app)))
+    let server = axum::serve(listener, api::routes(Arc::clone(&app), options.grpc_headers.clone()))
         .with_graceful_shutdown(async move { wait_for_stop(&stopping).await });
     let ended = async {
         let result = server.await;

@@ -3,6 +3,8 @@
 //! * [`listen`]: connections, and their end.
 //! * [`routes`]: from a path to a method.
 //! * [`service`]: the methods.
+//! * [`rules`]: the same by the rules of descriptors.
+//! * [`json`]: the same over HTTP.
 //! * [`request`]: from a message to what the gate is asked.
 //! * [`status`]: from verdicts to the answer.
 //! * [`messages`], [`codec`]: the wire.
@@ -10,10 +12,12 @@
 
 mod codec;
 mod descriptors;
+pub(super) mod json;
 mod listen;
 mod messages;
 mod request;
 mod routes;
+mod rules;
 mod service;
 mod status;
 

@@ -9,6 +9,7 @@ use tonic::{Response, Status};
 
 use super::messages::{Code, RateLimitRequest, RateLimitResponse};
 use super::request::{Described, Hits, ask, checked};
+use super::rules::answer_by;
 use super::status::Answers;
 use crate::serve::api::App;
 
@@ -26,7 +27,7 @@ type AllDescribed<'m> = SmallVec<[Described<'m>; 2]>;
 
 /// What is done with a request.
 #[derive(Clone, Copy, Debug)]
-enum Course {
+pub(super) enum Course {
     /// It is decided.
     Decide,
     /// It is looked at.
@@ -56,6 +57,13 @@ impl RateLimits {
 
     async fn answer(&self, message: &RateLimitRequest, course: Course) -> Answered {
         checked(message).inspect_err(|_| self.app.metrics.undecided())?;
+        if let Some(rules) = &self.app.rules {
+            let answer = answer_by(rules, &self.app, message, course).await.map_err(|error| {
+                self.app.metrics.undecided();
+                undecided(&error)
+            })?;
+            return Ok(Response::new(self.answers.with_headers(answer)));
+        }
         let verdicts = self.verdicts(message, course).await.map_err(|error| {
             self.app.metrics.undecided();
             undecided(&error)
@@ -85,8 +93,9 @@ impl RateLimits {
         if let Course::Decide = course {
             let took = started.elapsed();
             let passed = verdicts.iter().all(Verdict::is_allowed);
-            for verdict in &verdicts {
+            for (verdict, described) in verdicts.iter().zip(&described) {
                 self.app.metrics.decided(verdict, passed, took);
+                self.app.live.decided(gate.policies(), verdict, described, took);
             }
         }
         // In a second step: a store decides hits and takes back hits, but not both at once. It gives back to the window that

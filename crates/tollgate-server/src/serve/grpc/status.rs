@@ -37,12 +37,16 @@ impl Answers {
             .zip(verdicts)
             .map(|(descriptor, verdict)| self.status(descriptor, verdict))
             .collect();
-        let headers = self.headers.as_ref().map(|names| headers(names, &statuses));
-        RateLimitResponse {
-            overall_code: code(verdicts.iter().all(Verdict::is_allowed)),
-            response_headers_to_add: headers.unwrap_or_default(),
-            statuses,
+        let overall_code = code(verdicts.iter().all(Verdict::is_allowed));
+        self.with_headers(RateLimitResponse { overall_code, statuses, ..RateLimitResponse::default() })
+    }
+
+    /// The same with the headers that Envoy is to add.
+    pub(super) fn with_headers(&self, mut response: RateLimitResponse) -> RateLimitResponse {
+        if let Some(names) = &self.headers {
+            response.response_headers_to_add = headers(names, &response.statuses);
         }
+        response
     }
 
     fn status(&self, descriptor: &Descriptor, verdict: &Verdict) -> DescriptorStatus {
@@ -84,7 +88,7 @@ impl Answers {
     }
 }
 
-const fn code(allowed: bool) -> i32 {
+pub(super) const fn code(allowed: bool) -> i32 {
     if allowed { Code::Ok as i32 } else { Code::OverLimit as i32 }
 }
 

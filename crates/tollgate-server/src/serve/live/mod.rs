@@ -94,6 +94,11 @@ impl Live {
         }
     }
 
+    /// Notes a decision that no policy had a part in.
+    pub(super) fn counted(&self, took: Duration) {
+        self.latency.add(took);
+    }
+
     /// Reads, every second, what has changed; ends with the server.
     pub(super) async fn run(&self, app: &App) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));

@@ -176,7 +176,7 @@ impl Sampler {
             totals,
             policies: shown,
             more_policies,
-            bans: app.gate.banned(),
+            bans: app.gate.ban_count(),
             store: store(app),
             busy_keys: keys(busy),
             denied_keys: keys(denied),

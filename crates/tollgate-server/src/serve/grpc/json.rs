@@ -1,0 +1,255 @@
+//! The rate limit service over HTTP, as envoyproxy/ratelimit has it: `POST /json`, `GET /healthcheck` and `GET /rlconfig`.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tonic::{Code as StatusKind, Status};
+
+use super::messages::{
+    Code, Descriptor, DescriptorStatus, Entry, Override, RateLimitRequest, RateLimitResponse, Unit,
+};
+use super::service::RateLimits;
+use super::status::Answers;
+use crate::cli::HeaderNames;
+use crate::serve::api::App;
+
+/// The routes, for any server.
+pub(in crate::serve) fn routes(app: &Arc<App>, headers: Option<HeaderNames>) -> Router<Arc<App>> {
+    let limits = RateLimits { answers: Answers::new(app.gate.policies(), headers), app: Arc::clone(app) };
+    let limits = Arc::new(limits);
+    Router::new()
+        .route("/json", post(move |body: Bytes| should_rate_limit(Arc::clone(&limits), body)))
+        .route("/healthcheck", get(health))
+        .route("/rlconfig", get(rules))
+}
+
+async fn should_rate_limit(limits: Arc<RateLimits>, body: Bytes) -> Response {
+    let request: JsonRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(error) => {
+            limits.app.metrics.undecided();
+            return (StatusCode::BAD_REQUEST, format!("the body is not what was expected: {error}\n"))
+                .into_response();
+        }
+    };
+    match limits.should_rate_limit(request.into()).await {
+        Ok(response) => {
+            let response = response.into_inner();
+            let denied = response.overall_code == i32::from(Code::OverLimit);
+            let status = if denied { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+            (status, axum::Json(of_response(&response))).into_response()
+        }
+        Err(error) => (status_of(&error), format!("{}\n", error.message())).into_response(),
+    }
+}
+
+fn status_of(error: &Status) -> StatusCode {
+    match error.code() {
+        StatusKind::InvalidArgument | StatusKind::Unknown => StatusCode::BAD_REQUEST,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+async fn health(State(app): State<Arc<App>>) -> Response {
+    if *app.draining.borrow() {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "stopping").into_response();
+    }
+    "OK".into_response()
+}
+
+/// The rules in force, a line each.
+async fn rules(State(app): State<Arc<App>>) -> String {
+    let mut text = String::new();
+    for (path, rule) in app.rules.iter().flat_map(tollgate::DescriptorRules::rules) {
+        // Writing to a string cannot fail.
+        let _ = match rule.rate() {
+            Some((requests, unit)) => {
+                let unit = unit.to_string().to_ascii_uppercase();
+                writeln!(
+                    text,
+                    "{path}: unit={unit} requests_per_unit={requests}, shadow_mode: {}",
+                    rule.is_shadow()
+                )
+            }
+            None => writeln!(text, "{path}: unlimited"),
+        };
+    }
+    text
+}
+
+/// A request in the JSON of protocol buffers: names in either spelling, large numbers as texts or not.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct JsonRequest {
+    domain: String,
+    descriptors: Vec<JsonDescriptor>,
+    #[serde(alias = "hitsAddend")]
+    hits_addend: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct JsonDescriptor {
+    entries: Vec<JsonEntry>,
+    limit: Option<JsonOverride>,
+    #[serde(alias = "hitsAddend")]
+    hits_addend: Option<Number>,
+    #[serde(alias = "isNegativeHits")]
+    is_negative_hits: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct JsonEntry {
+    key: String,
+    value: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct JsonOverride {
+    #[serde(alias = "requestsPerUnit")]
+    requests_per_unit: Option<Number>,
+    unit: JsonUnit,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Digits(u64),
+    Text(String),
+}
+
+impl Number {
+    /// What is no number is nothing; what is too large is the largest.
+    fn value(&self) -> u64 {
+        match self {
+            Self::Digits(number) => *number,
+            Self::Text(text) => text.parse().unwrap_or(0),
+        }
+    }
+
+    fn small(&self) -> u32 {
+        u32::try_from(self.value()).unwrap_or(u32::MAX)
+    }
+}
+
+/// By name or by number.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum JsonUnit {
+    Name(String),
+    Number(i32),
+}
+
+impl Default for JsonUnit {
+    fn default() -> Self {
+        Self::Number(0)
+    }
+}
+
+impl JsonUnit {
+    fn number(&self) -> i32 {
+        match self {
+            Self::Number(number) => *number,
+            Self::Name(name) => {
+                NAMES.iter().find(|(_, known)| known == name).map_or(0, |(unit, _)| *unit as i32)
+            }
+        }
+    }
+}
+
+/// The names of units in JSON.
+const NAMES: [(Unit, &str); 7] = [
+    (Unit::Second, "SECOND"),
+    (Unit::Minute, "MINUTE"),
+    (Unit::Hour, "HOUR"),
+    (Unit::Day, "DAY"),
+    (Unit::Week, "WEEK"),
+    (Unit::Month, "MONTH"),
+    (Unit::Year, "YEAR"),
+];
+
+impl From<JsonRequest> for RateLimitRequest {
+    fn from(request: JsonRequest) -> Self {
+        Self {
+            domain: request.domain.into(),
+            hits_addend: request.hits_addend.map_or(0, |number| number.small()),
+            descriptors: request.descriptors.into_iter().map(Descriptor::from).collect(),
+        }
+    }
+}
+
+impl From<JsonDescriptor> for Descriptor {
+    fn from(descriptor: JsonDescriptor) -> Self {
+        let entry = |entry: JsonEntry| Entry { key: entry.key.into(), value: entry.value.into() };
+        let limit = |limit: JsonOverride| Override {
+            requests_per_unit: limit.requests_per_unit.map_or(0, |number| number.small()),
+            unit: limit.unit.number(),
+        };
+        Self {
+            entries: descriptor.entries.into_iter().map(entry).collect(),
+            limit: descriptor.limit.map(limit),
+            hits_addend: descriptor.hits_addend.map(|number| number.value()),
+            is_negative_hits: descriptor.is_negative_hits,
+        }
+    }
+}
+
+/// A header of an answer.
+#[derive(Serialize)]
+struct JsonHeader<'h> {
+    key: &'h str,
+    value: &'h str,
+}
+
+/// An answer in the JSON of protocol buffers: what is zero or empty is left out.
+fn of_response(response: &RateLimitResponse) -> Value {
+    let mut json = json!({ "overallCode": code_name(response.overall_code) });
+    if !response.statuses.is_empty() {
+        json["statuses"] = response.statuses.iter().map(of_status).collect();
+    }
+    if !response.response_headers_to_add.is_empty() {
+        let header = |header: &'_ super::messages::HeaderValue| {
+            json!(JsonHeader { key: &header.key, value: &header.value })
+        };
+        json["responseHeadersToAdd"] = response.response_headers_to_add.iter().map(header).collect();
+    }
+    json
+}
+
+fn of_status(status: &DescriptorStatus) -> Value {
+    let mut json = json!({ "code": code_name(status.code) });
+    if let Some(limit) = &status.current_limit {
+        let mut current = json!({});
+        if limit.requests_per_unit > 0 {
+            current["requestsPerUnit"] = limit.requests_per_unit.into();
+        }
+        if let Some((_, name)) = NAMES.iter().find(|(unit, _)| *unit as i32 == limit.unit) {
+            current["unit"] = (*name).into();
+        }
+        if !limit.name.is_empty() {
+            current["name"] = String::from_utf8_lossy(&limit.name).into();
+        }
+        json["currentLimit"] = current;
+    }
+    if status.limit_remaining > 0 {
+        json["limitRemaining"] = status.limit_remaining.into();
+    }
+    if let Some(reset) = status.duration_until_reset {
+        json["durationUntilReset"] = format!("{}s", reset.seconds).into();
+    }
+    json
+}
+
+fn code_name(code: i32) -> &'static str {
+    if code == i32::from(Code::OverLimit) { "OVER_LIMIT" } else { "OK" }
+}
