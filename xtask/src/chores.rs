@@ -38,6 +38,7 @@ const EXAMPLES: [(&str, &str, &str); 5] = [
 pub(crate) fn test() -> Done {
     step("servers for the tests")?;
     crate::servers::ready()?;
+    crate::servers::envoy()?;
     step("tests, and the examples in the documentation")?;
     // Not `--all-targets`: that would build the example programs as tests, and one test runs one of them.
     cargo(&["test", "--workspace", "--all-features"], &[])?;
@@ -246,7 +247,7 @@ fn step(name: &str) -> Done {
     io::stdout().flush().map_err(|error| ChoreError::Io(name.to_owned(), error))
 }
 
-fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Done {
+pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Done {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     run(Command::new(program), &format!("cargo {}", arguments.join(" ")), arguments, environment)
 }

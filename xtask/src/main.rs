@@ -1,6 +1,7 @@
 //! The project's chores: `cargo xtask <chore>`.
 
 mod chores;
+mod grpc;
 mod peers;
 mod sample_log;
 mod servers;
@@ -24,6 +25,7 @@ Chores:
   bench peers Tollgate's limiter and those of other crates; see `bench peers --help`
   bench middleware
               What a rate limit adds to an empty service, beside tower_governor and actix-governor
+  bench grpc  Questions of Envoy's a second, beside the least that the server could do; needs h2load
   sample-log  Write samples/access.log anew
 ";
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
             print!("{}", peers::USAGE);
             return ExitCode::SUCCESS;
         }
+        ["bench", "grpc"] => grpc::bench(),
         ["bench", "middleware"] => chores::bench_middleware(),
         ["bench", "peers", options @ ..] => peers::bench(options),
         ["sample-log"] => sample_log::write(),

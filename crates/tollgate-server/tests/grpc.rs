@@ -5,18 +5,21 @@
 #[path = "common/grpc.rs"]
 mod client;
 mod common;
+#[path = "../../tollgate-store/tests/servers/mod.rs"]
+mod servers;
 
 use std::time::Duration;
 
 use client::{Client, ENVOY, KUADRANT, services};
 use common::{Server, run, stderr};
 use serde_json::{Value, json};
+use servers::Redis;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-/// Hours, so that no window ends while a test runs but once in many runs; and rates that give nothing back meanwhile.
+/// By the year, so that hardly any window ends while a test runs, and nothing comes back meanwhile.
 const POLICIES: &str = "
 policies:
   - name: login
@@ -419,6 +422,38 @@ async fn a_store_that_is_away_is_an_error_and_no_denial() {
 }
 
 #[tokio::test]
+async fn nodes_that_share_a_store_decide_all_descriptors_there() {
+    let redis = Redis::start(&[]);
+    for consistency in ["strict", "lease"] {
+        let (url, prefix) = (redis.url(), format!("{consistency}:"));
+        let options = ["--store", &url, "--store-deadline", "1s", "--store-prefix", &prefix, "--nodes", "2"];
+        let node = |number| {
+            let options = [&options[..], &["--consistency", consistency, "--node", number]].concat();
+            async move { start(POLICIES, &options).await }
+        };
+        let ((_one, one), (_other, other)) = (node("0").await, node("1").await);
+        let both = request(&[user("u"), login("203.0.113.7")]);
+        for client in [&one, &other, &one] {
+            assert_eq!(codes(&client.ask(&both).await.unwrap()), ["OK"; 3], "{consistency}");
+        }
+        for client in [&one, &other] {
+            assert_eq!(codes(&client.ask(&both).await.unwrap()), ["OVER_LIMIT", "OK", "OVER_LIMIT"]);
+        }
+        // Nothing was charged for those that were denied.
+        let hits = |hits: &str| request(&[with(user("u"), "hitsAddend", json!(hits))]);
+        assert_eq!(codes(&other.ask(&hits("8")).await.unwrap())[0], "OVER_LIMIT");
+        assert_eq!(codes(&other.ask(&hits("7")).await.unwrap())[0], "OK", "{consistency}");
+        // What is given back is there for all, and no more than was spent.
+        let back = with(with(user("u"), "hitsAddend", json!("5")), "isNegativeHits", json!(true));
+        other.ask(&request(&[back])).await.unwrap();
+        assert_eq!(codes(&one.ask(&hits("6")).await.unwrap())[0], "OVER_LIMIT");
+        assert_eq!(codes(&one.ask(&hits("5")).await.unwrap())[0], "OK", "{consistency}");
+        let reported = one.call(KUADRANT, "Report", &request(&[login("203.0.113.8")])).await.unwrap();
+        assert_eq!(codes(&reported), ["OK", "OK"]);
+    }
+}
+
+#[tokio::test]
 async fn it_can_be_elsewhere_or_nowhere() {
     let off = Server::start(&["--grpc", "off"]);
     assert_eq!(off.grpc(), "off");
@@ -449,12 +484,9 @@ async fn what_is_no_http2_is_cut_off_and_breaks_nothing() {
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(bytes).unwrap();
         // Whatever is answered, it ends.
-        let mut answer = Vec::new();
-        let ended = stream.read_to_end(&mut answer);
-        assert!(
-            ended.as_ref().is_ok_and(|_| true)
-                || ended.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
-        );
+        if let Err(error) = stream.read_to_end(&mut Vec::new()) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+        }
     }
     assert_eq!(codes(&client.ask(&request(&[user("u")])).await.unwrap())[0], "OK");
 }

@@ -147,7 +147,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    fn of(mut response: ureq::http::Response<ureq::Body>) -> Self {
+    pub(crate) fn of(mut response: ureq::http::Response<ureq::Body>) -> Self {
         let headers = response
             .headers()
             .iter()
