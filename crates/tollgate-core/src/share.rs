@@ -1,6 +1,6 @@
 //! A node's part of a limit, for when nodes cannot count together.
 
-use crate::algorithm::{FixedWindow, Gcra, LeakyBucket, SlidingLog, SlidingWindow, TokenBucket};
+use crate::algorithm::{FixedWindow, LeakyBucket, SlidingLog, SlidingWindow, TokenBucket};
 use crate::limit::Limit;
 use crate::quota::{MAX_PERIOD, Quota};
 
@@ -53,7 +53,7 @@ impl Limit {
     pub fn lessened(&self, units: u64) -> Option<Self> {
         let less = |all: u64| all.checked_sub(units).filter(|left| *left > 0);
         Some(match self {
-            Self::Gcra(a) => Self::Gcra(Gcra::new(a.rate(), less(a.burst())?).ok()?),
+            Self::Gcra(a) => Self::Gcra(a.resized(a.rate(), less(a.burst())?)?),
             Self::LeakyBucket(a) => Self::LeakyBucket(LeakyBucket::new(less(a.capacity())?, a.leak()).ok()?),
             Self::TokenBucket(a) => {
                 let bucket = TokenBucket::new(less(a.capacity())?, a.refill()).ok()?;
@@ -87,7 +87,7 @@ impl Limit {
         let fewer = |limit: u64, quota: Option<Quota>| quota?.with_count(units(limit)?).ok();
         Some(match self {
             Self::Unlimited | Self::DenyAll => *self,
-            Self::Gcra(a) => Self::Gcra(Gcra::new(slower(a.rate())?, units(a.burst())?).ok()?),
+            Self::Gcra(a) => Self::Gcra(a.resized(slower(a.rate())?, units(a.burst())?)?),
             Self::LeakyBucket(a) => {
                 Self::LeakyBucket(LeakyBucket::new(units(a.capacity())?, slower(a.leak())?).ok()?)
             }

@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Answer rate-limit questions over HTTP and gRPC
+    /// Answer rate-limit questions over HTTP, gRPC and the Redis protocol
     Serve(Box<ServeOptions>),
     /// Try a policy file on access logs: what would have been denied?
     Replay(Box<ReplayOptions>),
@@ -79,7 +79,51 @@ pub(crate) struct ServeOptions {
     pub(crate) log: String,
 
     #[command(flatten)]
+    pub(crate) resp: RespOptions,
+
+    #[command(flatten)]
     pub(crate) store: StoreOptions,
+}
+
+/// The Redis protocol.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Redis protocol")]
+pub(crate) struct RespOptions {
+    /// Where to listen for clients of Redis: they send CL.THROTTLE, THROTTLE, GCRA, or TG.CHECK; port 0 takes a free one,
+    /// and `off` switches it off
+    #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_RESP", default_value = "127.0.0.1:6380", value_parser = resp_address)]
+    pub(crate) resp: RespAddress,
+
+    /// What clients of Redis have to say by AUTH before they may ask
+    #[arg(long, value_name = "PASSWORD", env = "TOLLGATE_RESP_PASSWORD", hide_env_values = true)]
+    pub(crate) resp_password: Option<String>,
+
+    /// How many clients of Redis may be connected at once
+    #[arg(long, value_name = "N", env = "TOLLGATE_MAX_CONNECTIONS", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: u32,
+
+    /// How long a client of Redis may be silent before it is disconnected
+    #[arg(long, value_name = "LENGTH", env = "TOLLGATE_RESP_IDLE", default_value = "5m", value_parser = length)]
+    pub(crate) resp_idle: Duration,
+}
+
+/// Where the Redis protocol is spoken, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RespAddress {
+    /// Nowhere.
+    Off,
+    /// Here.
+    At(SocketAddr),
+}
+
+fn resp_address(text: &str) -> Result<RespAddress, String> {
+    if text == "off" {
+        return Ok(RespAddress::Off);
+    }
+    text.parse()
+        .map(RespAddress::At)
+        .map_err(|_| "write an address and a port, as in 127.0.0.1:6380, or `off`".to_owned())
 }
 
 /// Where the state is, and what happens when it cannot be reached.

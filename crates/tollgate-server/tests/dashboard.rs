@@ -138,7 +138,7 @@ fn seen_in_browser(server: &Server, wanted: &str) -> String {
             .arg(format!("{}/", server.url))
             .stderr(Stdio::null())
             .output()
-            .expect("chromium is missing: run `sudo apt-get install --yes chromium`");
+            .unwrap_or_else(|error| panic!("chromium: {error}; run `sudo apt-get install --yes chromium`"));
         dom = String::from_utf8_lossy(&output.stdout).into_owned();
         if dom.contains(wanted) {
             return dom;

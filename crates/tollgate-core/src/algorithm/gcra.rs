@@ -5,6 +5,7 @@
 use super::meter::Meter;
 use crate::limit::LimitError;
 use crate::quota::{MAX_COUNT, Quota};
+use crate::time::Nanos;
 
 /// A steady rate, of which `burst` may come at once.
 ///
@@ -32,6 +33,38 @@ impl Gcra {
     /// [`MAX_COUNT`], or a spent burst would take longer than 100 years to come back.
     pub fn new(rate: Quota, burst: u64) -> Result<Self, LimitError> {
         Ok(Self { rate, meter: checked_meter(burst, rate, "burst")? })
+    }
+
+    /// One in each `interval`, of which `burst` may come at once, for keys whose limit comes with each call and may be
+    /// another than the one before.
+    ///
+    /// The state is a point in time, and says the same to every limit of this kind: what one has taken counts for the next,
+    /// also where that holds less, and a request that is denied leaves it as it is.
+    ///
+    /// `None` if the interval or the burst is zero, the burst is above [`MAX_COUNT`], or a spent burst would take longer
+    /// than [`LONGEST_SPAN`](crate::packed::LONGEST_SPAN) to come back.
+    ///
+    /// ```
+    /// use tollgate_core::{Limit, Nanos, Timestamp, algorithm::Gcra};
+    ///
+    /// let limit = |burst| Limit::from(Gcra::of_call(Nanos::from_secs(1), burst).unwrap());
+    /// let (large, small, now) = (limit(100), limit(1), Timestamp::from_secs(60));
+    /// let mut state = large.fresh(now);
+    /// assert!(large.acquire(&mut state, now, 100).decision.allowed);
+    /// assert!(!small.acquire(&mut state, now, 1).decision.allowed);
+    /// assert!(!large.acquire(&mut state, now, 1).decision.allowed);
+    /// ```
+    pub fn of_call(interval: Nanos, burst: u64) -> Option<Self> {
+        let gcra = Self::new(Quota::new(1, interval).ok()?, burst).ok()?;
+        gcra.meter.is_short().then(|| Self { meter: gcra.meter.adopting(), ..gcra })
+    }
+
+    /// The same kind of limit with other numbers.
+    pub(crate) fn resized(&self, rate: Quota, burst: u64) -> Option<Self> {
+        if self.meter.adopts() && rate.count() == 1 {
+            return Self::of_call(rate.period(), burst);
+        }
+        Self::new(rate, burst).ok()
     }
 
     /// The steady rate.

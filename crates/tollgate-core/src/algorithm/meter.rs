@@ -25,6 +25,8 @@ pub struct Meter {
     parts: u64,
     /// The time from empty to full in nanoseconds if all arithmetic fits 64 bits, else 0.
     short: u64,
+    /// Whether a state that lies farther ahead than this meter could bring it was written by another limit, and holds.
+    adopts: bool,
 }
 
 /// The moment at which the meter is at its fullest, `nanos + fraction/q` nanoseconds after the Unix epoch.
@@ -57,12 +59,27 @@ impl Meter {
         let (count, period) = (rate.count().max(1), rate.period().as_nanos().max(1));
         let divisor = gcd(count, period);
         let (unit_time, parts) = (period / divisor, count / divisor);
-        let mut meter = Self { capacity: capacity.max(1), unit_time, parts, short: 0 };
+        let mut meter = Self { capacity: capacity.max(1), unit_time, parts, short: 0, adopts: false };
         if parts == 1 {
             meter.short =
                 u64::try_from(meter.full()).ok().filter(|full| *full <= LONGEST_SPAN.as_nanos()).unwrap_or(0);
         }
         (meter.full() <= u128::from(MAX_PERIOD.as_nanos()) * u128::from(meter.parts)).then_some(meter)
+    }
+
+    /// The same meter for keys that other limits write to as well.
+    ///
+    /// An arrival time that lies beyond what the meter can hold is otherwise a clock's mistake, and brought near. Here it
+    /// stands, up to [`LONGEST_SPAN`] ahead, which bounds such a mistake in its place.
+    #[must_use]
+    pub(crate) const fn adopting(mut self) -> Self {
+        self.adopts = true;
+        self
+    }
+
+    /// Whether a state that another limit wrote holds as it is.
+    pub const fn adopts(&self) -> bool {
+        self.adopts
     }
 
     /// Whether an arrival time is one word, and [`acquire_word`](Self::acquire_word) can be used.
@@ -88,7 +105,7 @@ impl Meter {
         let mut debt = full_at.saturating_sub(now);
         if debt > full {
             cold_path();
-            debt = full;
+            debt = if self.adopts { debt.min(LONGEST_SPAN.as_nanos()) } else { full };
         }
         // What the meter cannot hold at all is longer than its span; no product of what it can hold is.
         let asked = if u64::from(cost) <= self.capacity { self.asked(cost) } else { full + 1 };
@@ -111,7 +128,8 @@ impl Meter {
         Decision {
             allowed,
             limit: self.capacity,
-            remaining: (self.short - settled) / self.unit_time,
+            // Less than nothing is left where another limit has taken more than this one holds.
+            remaining: self.short.saturating_sub(settled) / self.unit_time,
             retry_after: if allowed {
                 Retry::Now
             } else if u64::from(cost) <= self.capacity {
@@ -147,6 +165,11 @@ impl Meter {
         u128::from(self.capacity) * u128::from(self.unit_time)
     }
 
+    /// How far ahead of the present a state may lie, in parts.
+    fn farthest(&self) -> u128 {
+        if self.adopts { u128::from(LONGEST_SPAN.as_nanos()) * u128::from(self.parts) } else { self.full() }
+    }
+
     fn parts_of(&self, now: Timestamp) -> u128 {
         u128::from(now.as_nanos()) * u128::from(self.parts)
     }
@@ -176,9 +199,9 @@ impl Meter {
         Nanos::new(u64::try_from(floor + up).unwrap_or(u64::MAX))
     }
 
-    /// How far the meter is from its fullest, in parts; at most empty, whatever a clock did.
+    /// How far the meter is from its fullest, in parts; at most empty, whatever a clock did, unless it adopts.
     fn debt(&self, state: ArrivalTime, now: Timestamp) -> u128 {
-        self.load(state).saturating_sub(self.parts_of(now)).min(self.full())
+        self.load(state).saturating_sub(self.parts_of(now)).min(self.farthest())
     }
 
     fn units(&self, parts: u128) -> u64 {
@@ -197,7 +220,7 @@ impl Meter {
     }
 
     pub(crate) fn settle(&self, state: &mut ArrivalTime, now: Timestamp) -> bool {
-        let latest = self.parts_of(now) + self.full();
+        let latest = self.parts_of(now) + self.farthest();
         let ahead = self.load(*state) > latest;
         if ahead {
             *state = self.save(latest);
@@ -213,7 +236,7 @@ impl Meter {
         Decision {
             allowed,
             limit: self.capacity,
-            remaining: self.units(full - debt),
+            remaining: self.units(full.saturating_sub(debt)),
             retry_after: if allowed {
                 Retry::Now
             } else if u64::from(cost) > self.capacity {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tollgate::http::HeaderOptions;
-use tollgate::{Clock, DescriptorRules, Gate, StoreError, SystemClock, Verdict};
+use tollgate::{Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
 use super::grpc::json;
 use super::live::{self, Live};
@@ -36,6 +36,8 @@ pub(super) struct App {
     pub(super) gate: Gate<ServerStore>,
     /// The rules for descriptors, if the server decides by those.
     pub(super) rules: Option<DescriptorRules>,
+    /// What the gate's keys are hashed under.
+    pub(super) seed: KeySeed,
     pub(super) clock: SystemClock,
     pub(super) metrics: Metrics,
     pub(super) live: Live,

@@ -11,8 +11,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tollgate::{PolicySet, Verdict};
+use tollgate::{Nanos, PolicySet, Verdict};
 
+use super::resp::Tally;
 use super::store::ServerStore;
 
 /// The most series of one metric; policies beyond share the series `other`.
@@ -173,6 +174,22 @@ impl Metrics {
     pub(super) fn counted(&self, allowed: bool, took: Duration) {
         if allowed { &self.allowed } else { &self.denied }.inc();
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts decisions that no policy made, of commands that came together. Their time is counted once, as what each took
+    /// in the mean: they were decided in one go.
+    pub(super) fn throttled(&self, tally: Tally, took: impl FnOnce() -> Nanos) {
+        let decided = tally.allowed + tally.denied;
+        if decided > 0 {
+            self.allowed.inc_by(tally.allowed);
+            self.denied.inc_by(tally.denied);
+            // Lengths of time, for people.
+            #[allow(clippy::cast_precision_loss)]
+            self.duration.observe(took().as_nanos() as f64 / 1e9 / decided as f64);
+        }
+        if tally.errors > 0 {
+            self.errors.inc_by(tally.errors);
+        }
     }
 
     /// Counts a question that was not decided: it could not be understood, or the store did not answer.

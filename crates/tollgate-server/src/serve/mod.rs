@@ -1,16 +1,18 @@
-//! `tollgate serve`: the gate behind HTTP and gRPC.
+//! `tollgate serve`: the gate behind HTTP, gRPC and the Redis protocol.
 //!
 //! * [`api`]: the routes of HTTP.
 //! * [`grpc`]: Envoy's rate limit service.
 //! * [`live`]: the dashboard.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`metrics`]: what Prometheus reads.
+//! * [`resp`]: the Redis protocol.
 //! * [`store`]: memory, or a store that nodes share.
 
 mod api;
 mod grpc;
 mod live;
 mod metrics;
+mod resp;
 mod store;
 mod wire;
 
@@ -31,7 +33,10 @@ use self::grpc::GrpcListener;
 use self::live::Live;
 use self::metrics::Metrics;
 use self::store::ServerStore;
-use crate::cli::{GrpcAddress, Loaded, ServeOptions, count, fail, load, print_out, show, stderr_has_colour};
+use crate::cli::{
+    GrpcAddress, Loaded, RespAddress, RespOptions, ServeOptions, count, fail, load, print_out, show,
+    stderr_has_colour,
+};
 
 /// How long requests under way may take once the server is told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
@@ -102,11 +107,17 @@ async fn serve(
         }
     };
     let address = listener.local_addr().unwrap_or(options.listen);
+    let resp = match redis_protocol(&options.resp).await {
+        Ok(resp) => resp,
+        Err(error) => return fail(error),
+    };
+    let resp_address = resp.as_ref().and_then(|face| face.address().ok());
     let active = gate.policies().policies().filter(|policy| policy.is_enabled()).count();
     let app = Arc::new(App {
         metrics: Metrics::new(gate.policies(), gate.store()),
         gate,
         rules,
+        seed,
         clock,
         live: Live::new(),
         started: Instant::now(),
@@ -134,9 +145,12 @@ async fn serve(
         }
     };
     let grpc_address = grpc.as_ref().map(GrpcListener::address);
-    announce(&format!("{policy_name} ({policies})"), &keeps, clock.source(), address, grpc_address);
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: keep it private");
+    let also = (grpc_address, resp_address);
+    announce(&format!("{policy_name} ({policies})"), &keeps, clock.source(), address, also);
+    for address in [address].into_iter().chain(resp_address) {
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: keep it private");
+        }
     }
     if let Some(address) = grpc_address.filter(|address| !address.ip().is_loopback()) {
         tracing::warn!(%address, "anyone who can reach this address can ask over gRPC: keep it private");
@@ -156,17 +170,23 @@ async fn serve(
     let stopping = Arc::clone(&app);
     let server = axum::serve(listener, api::routes(Arc::clone(&app), options.grpc_headers.clone()))
         .with_graceful_shutdown(async move { wait_for_stop(&stopping).await });
+    let resp = async {
+        if let Some(face) = resp {
+            face.serve(Arc::clone(&app)).await;
+        }
+        Ok(())
+    };
     let ended = async {
-        let result = server.await;
+        let result = tokio::try_join!(server.into_future(), resp);
         // It ends well or not at all: then the time for draining ends it.
-        if let (Ok(()), Some(grpc)) = (&result, grpc) {
+        if let (Ok(_), Some(grpc)) = (&result, grpc) {
             let _ = grpc.await;
         }
         result
     };
     let code = tokio::select! {
         result = ended => match result {
-            Ok(()) => {
+            Ok(((), ())) => {
                 tracing::info!("stopped");
                 ExitCode::SUCCESS
             }
@@ -179,6 +199,23 @@ async fn serve(
     };
     app.gate.store().hand_back().await;
     code
+}
+
+/// The face of the Redis protocol, listening where the options say; `None` if it is switched off.
+async fn redis_protocol(options: &RespOptions) -> Result<Option<resp::Face>, String> {
+    let RespAddress::At(address) = options.resp else { return Ok(None) };
+    let settings = resp::Options {
+        // An empty variable is no password.
+        password: options.resp_password.clone().filter(|password| !password.is_empty()),
+        max_connections: usize::try_from(options.max_connections).unwrap_or(usize::MAX),
+        idle: options.resp_idle,
+    };
+    resp::Face::bind(address, settings).await.map(Some).map_err(|error| {
+        format!(
+            "cannot listen on {address}: {error}; choose another address with --resp, or switch the Redis protocol off with \
+             --resp off"
+        )
+    })
 }
 
 /// Waits for SIGTERM or Ctrl-C, then lets `/readyz` say so.
@@ -214,10 +251,19 @@ async fn drain_ended(mut draining: watch::Receiver<bool>) {
 }
 
 /// Says what runs, and how to try it.
-fn announce(policies: &str, store: &str, clock: ClockSource, address: SocketAddr, grpc: Option<SocketAddr>) {
+fn announce(
+    policies: &str,
+    store: &str,
+    clock: ClockSource,
+    address: SocketAddr,
+    (grpc, resp): (Option<SocketAddr>, Option<SocketAddr>),
+) {
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let at = |scheme: &str, address: Option<SocketAddr>| {
+        address.map_or_else(|| "off".to_owned(), |address| format!("{scheme}://{address}"))
+    };
+    let (grpc, resp) = (at("http", grpc), at("redis", resp));
 
-    let grpc = grpc.map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
     let mut text = Vec::new();
     // Writing to memory cannot fail.
     let _ = write!(
@@ -230,6 +276,7 @@ fn announce(policies: &str, store: &str, clock: ClockSource, address: SocketAddr
   HTTP      http://{address}
   dashboard http://{address}/
   gRPC      {grpc}
+  RESP      {resp}
   metrics   http://{address}/metrics
 
 Try it:

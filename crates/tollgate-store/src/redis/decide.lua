@@ -51,27 +51,31 @@ local kinds = {}
 
 -- GCRA, leaky bucket, and token bucket that refills steadily: the moment of the fullest.
 -- r: from empty to full, parts of a microsecond, what a new key has spent, how long a full one is remembered
+local function load_meter(r, value, farthest, farthest_part)
+  local parts, rest, rest_part = r[3], r[6], r[7]
+  local s = {}
+  if value then
+    s.at, s.part = read('<dd', value, 2)
+    local vacant, vacant_part = s.at + rest, s.part + rest_part
+    if vacant_part >= parts then vacant, vacant_part = vacant + 1, vacant_part - parts end
+    if vacant > now or (vacant == now and vacant_part > 0) then
+      local latest = now + farthest
+      if s.at > latest or (s.at == latest and s.part > farthest_part) then
+        s.at, s.part = latest, farthest_part
+        return s, true
+      end
+      return s, false
+    end
+  end
+  s.at, s.part = now + r[4], r[5]
+  -- A new key that is not at its fullest begins to recover now, whatever becomes of the request.
+  return s, value or r[4] > 0 or r[5] > 0
+end
+
 kinds.m = {
   rule = '<ddddddd',
   load = function(r, value)
-    local full, full_part, parts, rest, rest_part = r[1], r[2], r[3], r[6], r[7]
-    local s = {}
-    if value then
-      s.at, s.part = read('<dd', value, 2)
-      local vacant, vacant_part = s.at + rest, s.part + rest_part
-      if vacant_part >= parts then vacant, vacant_part = vacant + 1, vacant_part - parts end
-      if vacant > now or (vacant == now and vacant_part > 0) then
-        local latest = now + full
-        if s.at > latest or (s.at == latest and s.part > full_part) then
-          s.at, s.part = latest, full_part
-          return s, true
-        end
-        return s, false
-      end
-    end
-    s.at, s.part = now + r[4], r[5]
-    -- A new key that is not at its fullest begins to recover now, whatever becomes of the request.
-    return s, value or r[4] > 0 or r[5] > 0
+    return load_meter(r, value, r[1], r[2])
   end,
   after = function(r, s, cost, cost_part)
     local debt, debt_part = cost, cost_part
@@ -95,6 +99,21 @@ kinds.m = {
   end,
   save = function(r, s)
     return write('<c1dd', 'm', s.at, s.part), s.at + r[6] + 2
+  end,
+}
+
+-- The same for limits that come with each call: what another limit wrote holds as it is, up to 2^58 nanoseconds ahead. Their
+-- microsecond has a thousand parts, all of them.
+kinds.c = {
+  rule = kinds.m.rule,
+  load = function(r, value)
+    return load_meter(r, value, 288230376151711, 744)
+  end,
+  admits = kinds.m.admits,
+  take = kinds.m.take,
+  step = kinds.m.step,
+  save = function(r, s)
+    return write('<c1dd', 'c', s.at, s.part), s.at + r[6] + 2
   end,
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Meter {
     /// How long a full one is remembered.
     rest: Nanos,
     is_bucket: bool,
+    /// Whether what another limit wrote holds as it is.
+    adopts: bool,
 }
 
 impl Meter {
@@ -79,6 +81,7 @@ impl Meter {
             initial: meter.capacity(),
             rest: Nanos::ZERO,
             is_bucket: false,
+            adopts: meter.adopts(),
         };
         // Sums of two rests stay exact.
         if numbers.parts() > EXACT / 2 { Err(Unfit::Rate(*limit)) } else { Ok(numbers) }
@@ -181,7 +184,7 @@ impl Rule {
                 let [spent, spent_part] = meter.pair(meter.capacity - meter.initial);
                 let [rest, rest_part] =
                     meter.split(u128::from(meter.rest.as_nanos()) * u128::from(meter.fine));
-                to.push(b'm');
+                to.push(self.letter());
                 doubles(to, &[full, full_part, exact(meter.parts()), spent, spent_part, rest, rest_part]);
             }
             Self::Other(kind, numbers, count) => {
@@ -202,6 +205,7 @@ impl Rule {
     const fn letter(&self) -> u8 {
         match self {
             Self::Stateless { .. } => 0,
+            Self::Meter(meter) if meter.adopts => b'c',
             Self::Meter(_) => b'm',
             Self::Other(kind, ..) => *kind,
         }

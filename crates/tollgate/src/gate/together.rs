@@ -82,16 +82,15 @@ impl<S: Store> Gate<S> {
     ) -> Result<Vec<Verdict>, StoreError> {
         let timer = self.timer();
         let plans = self.plans(now, asks);
-        let (verdicts, allowed) = match self.banned(now, &plans) {
-            Some(banned) => (self.verdicts_of_bans(plans, &banned), false),
-            None => {
-                let answer = Store::acquire(&self.store, &groups(&plans)).await?;
-                let verdicts = self.verdicts(plans, &answer);
-                for verdict in &verdicts {
-                    self.bans.note(now, &self.policies, verdict);
-                }
-                (verdicts, answer.allowed)
+        let (verdicts, allowed) = if let Some(banned) = self.banned(now, &plans) {
+            (self.verdicts_of_bans(plans, &banned), false)
+        } else {
+            let answer = Store::acquire(&self.store, &groups(&plans)).await?;
+            let verdicts = self.verdicts(plans, &answer);
+            for verdict in &verdicts {
+                self.bans.note(now, &self.policies, verdict);
             }
+            (verdicts, answer.allowed)
         };
         let took = timer.map(|started| started.elapsed());
         for (index, verdict) in verdicts.iter().enumerate() {
@@ -215,12 +214,12 @@ impl<S: Store> Gate<S> {
     }
 
     fn verdicts_of_bans(&self, plans: Vec<Plan<'_>>, banned: &[Banned]) -> Vec<Verdict> {
-        let verdict = |(mut plan, banned): (Plan<'_>, &Banned)| match banned {
-            Some((policy, left)) => plan.banned(&self.policies, *policy, *left),
-            None => {
-                plan.clear();
-                plan.verdict(&self.policies, Answer { allowed: true, outcomes: Outcomes::new() })
+        let verdict = |(mut plan, banned): (Plan<'_>, &Banned)| {
+            if let Some((policy, left)) = banned {
+                return plan.banned(&self.policies, *policy, *left);
             }
+            plan.clear();
+            plan.verdict(&self.policies, Answer { allowed: true, outcomes: Outcomes::new() })
         };
         plans.into_iter().zip(banned).map(verdict).collect()
     }

@@ -92,7 +92,7 @@ impl Unit {
 
 impl Override {
     /// The limit that it states: a window of the clock.
-    fn limit(&self) -> Option<Limit> {
+    fn limit(self) -> Option<Limit> {
         let unit = Unit::try_from(self.unit).ok()?.length()?;
         Quota::new(self.requests_per_unit.into(), unit).ok().map(Limit::fixed_window)
     }
@@ -193,6 +193,6 @@ pub(super) fn ask<'d, 'm>(
         Hits::Add(hits) => hits,
         Hits::GiveBack(_) => Some(0),
     };
-    ask.limit = descriptor.limit.as_ref().and_then(Override::limit);
+    ask.limit = descriptor.limit.and_then(Override::limit);
     ask
 }

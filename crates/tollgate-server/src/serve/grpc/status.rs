@@ -62,12 +62,11 @@ impl Answers {
         else {
             return plain(if enforced().next().is_some() { UNLIMITED } else { 0 });
         };
-        let (requests_per_unit, unit) = match &descriptor.limit {
-            Some(stated) => (stated.requests_per_unit, stated.unit),
-            None => {
-                let (count, unit) = per_unit(policy.rule().and_then(tollgate::Limit::quota));
-                (count, unit.into())
-            }
+        let (requests_per_unit, unit) = if let Some(stated) = &descriptor.limit {
+            (stated.requests_per_unit, stated.unit)
+        } else {
+            let (count, unit) = per_unit(policy.rule().and_then(tollgate::Limit::quota));
+            (count, unit.into())
         };
         DescriptorStatus {
             current_limit: Some(CurrentLimit { requests_per_unit, unit, name: self.name(&policy) }),

@@ -1,0 +1,328 @@
+//! One connection: what has come is read, decided and answered in one go.
+//!
+//! While nothing is under way a connection holds no buffer: bytes are read into one that its thread keeps, decided there,
+//! and answered from there. Only what is left over (half a command, or answers that the client has yet to fetch) is kept.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tollgate::{Clock, MemoryStore};
+
+use super::desk::{Desk, Tally};
+use super::parse::{COMMAND_MAX, Spans};
+use super::policy::Kind;
+use super::reply::{Protocol, Replies};
+use super::seats::{Seat, Told};
+use super::session::{Ask, Session, Step};
+
+/// How much is read at once.
+const READ_MAX: usize = 64 << 10;
+
+/// How much a client may leave unfetched before no more of it is read.
+const OUTPUT_MAX: usize = 1 << 20;
+
+/// How long, and how much, a client is listened to that was told why it is cut off: a connection that is closed on what
+/// was not read yet may lose its last answer.
+const LAST_WORDS: (Duration, usize) = (Duration::from_secs(1), 4 << 20);
+
+/// What a thread keeps for whichever connection it serves.
+struct Scratch {
+    input: Vec<u8>,
+    spans: Spans,
+    replies: Replies,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        input: vec![0; COMMAND_MAX + READ_MAX],
+        spans: Spans::default(),
+        replies: Replies::default(),
+    });
+}
+
+/// Serves a client until it leaves, or has to.
+pub(super) async fn serve(desk: &Desk, mut stream: TcpStream) {
+    // Without this an answer can wait 40 ms for the client's acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let Some(seat) = desk.seats.take() else {
+        // In Redis's words. One who does not hear them is not waited for.
+        let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+        let _ = stream.shutdown().await;
+        return;
+    };
+    let shown = |address: io::Result<std::net::SocketAddr>| {
+        address.map(|address| address.to_string()).unwrap_or_default()
+    };
+    let addresses = (shown(stream.peer_addr()), shown(stream.local_addr()));
+    let session = Session::new(seat.number, addresses, &desk.rules);
+    let mut connection = Connection {
+        desk,
+        stream,
+        session,
+        seat,
+        input: Vec::new(),
+        output: Vec::new(),
+        sent: 0,
+        is_ending: false,
+        is_draining: false,
+        is_listening: true,
+    };
+    // An error of the connection is its end: there is nobody left to tell.
+    if connection.run().await.is_ok() && connection.is_ending {
+        connection.part().await;
+    }
+}
+
+struct Connection<'d> {
+    desk: &'d Desk,
+    stream: TcpStream,
+    session: Session,
+    seat: Seat<'d>,
+    /// A command that is not all there.
+    input: Vec<u8>,
+    /// Answers, of which so many bytes were sent.
+    output: Vec<u8>,
+    sent: usize,
+    /// Whether the connection ends once the answers are sent.
+    is_ending: bool,
+    /// Whether it ends as soon as nothing is under way.
+    is_draining: bool,
+    /// Whether it may still be told to end.
+    is_listening: bool,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self) -> io::Result<()> {
+        let local = self.desk.local();
+        while std::future::poll_fn(|context| self.poll(context, local)).await? {
+            self.decide().await;
+        }
+        Ok(())
+    }
+
+    /// Sends what is to be sent, and reads. What can be decided at once is; true means that something has come that cannot,
+    /// false that the connection ends.
+    fn poll(&mut self, context: &mut Context<'_>, local: Option<&MemoryStore>) -> Poll<io::Result<bool>> {
+        loop {
+            if self.is_listening
+                && let Poll::Ready(told) = Pin::new(&mut self.seat.told).poll(context)
+            {
+                self.is_listening = false;
+                match told {
+                    Ok(Told::Draining) => self.is_draining = true,
+                    Ok(Told::Idle) => return Poll::Ready(Ok(false)),
+                    Err(_) => {}
+                }
+            }
+            let is_sent = self.send(context)?;
+            if self.is_ending {
+                return if is_sent { Poll::Ready(Ok(false)) } else { Poll::Pending };
+            }
+            if self.owed() > OUTPUT_MAX {
+                return Poll::Pending;
+            }
+            let came = SCRATCH.with_borrow_mut(|scratch| self.read(context, scratch, local));
+            match came {
+                Poll::Ready(came) => {
+                    if came? && local.is_none() {
+                        return Poll::Ready(Ok(true));
+                    }
+                    if self.seat.is_too_much() {
+                        tracing::debug!("a client was cut off that made the server hold too much");
+                        return Poll::Ready(Ok(false));
+                    }
+                }
+                Poll::Pending => {
+                    if self.is_draining && self.input.is_empty() && is_sent {
+                        return Poll::Ready(Ok(false));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Reads once, and decides what is all there if that can be done at once. True if anything has come.
+    fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+        local: Option<&MemoryStore>,
+    ) -> Poll<io::Result<bool>> {
+        let kept = self.input.len();
+        let room = &mut scratch.input[kept..];
+        let most = room.len().min(READ_MAX);
+        let mut buffer = ReadBuf::new(&mut room[..most]);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        let came = buffer.filled().len();
+        if came == 0 {
+            // The client has no more to say: it may still wait for answers.
+            self.is_ending = true;
+            return Poll::Ready(Ok(false));
+        }
+        if let Some(store) = local {
+            scratch.input[..kept].copy_from_slice(&self.input);
+            self.decide_now(store, scratch, kept + came);
+            self.send_at_once(context, &mut scratch.replies)?;
+        } else {
+            self.input.extend_from_slice(&scratch.input[kept..kept + came]);
+        }
+        self.seat.lives(self.input.len() + self.output.len(), self.owed());
+        Poll::Ready(Ok(true))
+    }
+
+    /// Decides all commands of the input, of so many bytes, and keeps the rest.
+    fn decide_now(&mut self, store: &MemoryStore, scratch: &mut Scratch, length: usize) {
+        let Scratch { input, spans, replies } = scratch;
+        let (desk, input) = (self.desk, &input[..length]);
+        let mut tally = Tally::default();
+        let started = desk.app.clock.now();
+        let walked =
+            self.session.walk(&desk.rules, input, spans, replies, |step, protocol, replies| match step {
+                Step::Ask(Ask::Throttle(throttle)) => Desk::throttle(store, &throttle, &mut tally, replies),
+                Step::Ask(ask) => desk.answer_now(&ask, protocol, &mut tally, replies),
+                Step::Tell(topic) => desk.tell(&topic, protocol, replies),
+                Step::Refused => tally.errors += 1,
+                Step::Answered | Step::Left => {}
+            });
+        desk.app.metrics.throttled(tally, || desk.app.clock.now().since(started));
+        self.is_ending |= walked.is_over;
+        keep(&mut self.input, &input[walked.taken..]);
+    }
+
+    /// Decides all commands of the input by a store that has to be waited for: asked all at once, answered in order.
+    async fn decide(&mut self) {
+        let (desk, input) = (self.desk, std::mem::take(&mut self.input));
+        let (mut spans, mut replies, mut tally) = (Spans::default(), Replies::default(), Tally::default());
+        let mut pieces: Vec<Piece> = Vec::new();
+        let started = desk.app.clock.now();
+        let walked =
+            self.session.walk(&desk.rules, &input, &mut spans, &mut replies, |step, protocol, replies| {
+                match step {
+                    Step::Ask(ask) => {
+                        pieces
+                            .push(Piece { said: std::mem::take(&mut replies.0), ask: Some((ask, protocol)) });
+                    }
+                    Step::Tell(topic) => desk.tell(&topic, protocol, replies),
+                    Step::Refused => tally.errors += 1,
+                    Step::Answered | Step::Left => {}
+                }
+            });
+        pieces.push(Piece { said: replies.0, ask: None });
+        // What is asked after a reset must not overtake it, nor the reset what was asked before.
+        for together in pieces.chunk_by(|one, other| !one.resets() && !other.resets()) {
+            let answers = join_all(together.iter().map(|piece| async {
+                match &piece.ask {
+                    Some((ask, protocol)) => Some(desk.answer(ask, *protocol).await),
+                    None => None,
+                }
+            }));
+            for (piece, answer) in together.iter().zip(answers.await) {
+                self.output.extend_from_slice(&piece.said);
+                if let Some((answer, more)) = answer {
+                    self.output.extend_from_slice(&answer.0);
+                    tally.add(more);
+                }
+            }
+        }
+        desk.app.metrics.throttled(tally, || desk.app.clock.now().since(started));
+        self.is_ending |= walked.is_over;
+        keep(&mut self.input, &input[walked.taken..]);
+        self.seat.lives(self.input.len() + self.output.len(), self.owed());
+    }
+
+    /// How many bytes of answers are to be sent.
+    fn owed(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    /// Sends what was kept. True if all of it is sent.
+    fn send(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        if self.output.is_empty() {
+            return Ok(true);
+        }
+        while self.sent < self.output.len() {
+            match Pin::new(&mut self.stream).poll_write(context, &self.output[self.sent..]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(sent) => self.sent += sent?,
+                Poll::Pending => return Ok(false),
+            }
+            self.seat.lives(self.input.len() + self.output.len(), self.owed());
+        }
+        // The memory goes with it: an idle connection holds none.
+        self.output = Vec::new();
+        self.sent = 0;
+        self.seat.note(self.input.len(), 0);
+        Ok(true)
+    }
+
+    /// Sends answers from where they were made, as far as that goes, and keeps the rest.
+    fn send_at_once(&mut self, context: &mut Context<'_>, replies: &mut Replies) -> io::Result<()> {
+        let mut sent = 0;
+        // Not ahead of those that were kept.
+        while self.output.is_empty() && sent < replies.0.len() {
+            match Pin::new(&mut self.stream).poll_write(context, &replies.0[sent..]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(more) => sent += more?,
+                Poll::Pending => break,
+            }
+        }
+        self.output.extend_from_slice(&replies.0[sent..]);
+        replies.0.clear();
+        // What one large answer took must not stay with the thread.
+        replies.0.shrink_to(OUTPUT_MAX);
+        Ok(())
+    }
+
+    /// Closes the connection so that the client gets to read the last answer.
+    async fn part(&mut self) {
+        let (time, mut most) = LAST_WORDS;
+        let listen = async {
+            self.stream.shutdown().await?;
+            let mut unread = [0; 4 << 10];
+            loop {
+                let came = self.stream.read(&mut unread).await?;
+                most = most.saturating_sub(came);
+                if came == 0 || most == 0 {
+                    return io::Result::Ok(());
+                }
+            }
+        };
+        // However it ends, that was it.
+        let _ = tokio::time::timeout(time, listen).await;
+    }
+}
+
+/// What was answered already, and what is to be asked for the answer after it.
+struct Piece {
+    said: Vec<u8>,
+    ask: Option<(Ask, Protocol)>,
+}
+
+impl Piece {
+    fn resets(&self) -> bool {
+        matches!(&self.ask, Some((Ask::Policy(question), _)) if question.kind == Kind::Reset)
+    }
+}
+
+/// Keeps the rest of what has come.
+fn keep(input: &mut Vec<u8>, rest: &[u8]) {
+    if rest.is_empty() && input.is_empty() {
+        return;
+    }
+    if rest.is_empty() {
+        // The memory goes with it: an idle connection holds none.
+        *input = Vec::new();
+    } else {
+        input.clear();
+        input.extend_from_slice(rest);
+    }
+}
