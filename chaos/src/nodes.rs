@@ -33,6 +33,8 @@ impl Nodes {
                     "127.0.0.1:0",
                     "--grpc",
                     "off",
+                    "--resp",
+                    "off",
                     "--log",
                     "error",
                     "--store",

@@ -18,8 +18,8 @@ const LOGIN: &str = r#"{"method":"POST","path":"/api/auth/login","ip":"203.0.113
 fn it_says_what_runs_and_the_line_to_try_works() {
     // Which clock is best depends on the machine.
     let server = Server::start(&["--clock", "monotonic"]);
-    let shown =
-        server.announcement.replace(server.address(), "ADDRESS").replace(&server.grpc(), "http://GRPC");
+    let shown = server.announcement.replace(server.address(), "ADDRESS");
+    let shown = shown.replace(&server.grpc(), "http://GRPC").replace(server.resp(), "RESP");
     insta::assert_snapshot!(shown);
     // The curl line is taken at its word.
     let line = server.announcement.lines().find(|line| line.contains("curl")).unwrap();
@@ -310,7 +310,7 @@ fn the_clock_can_be_chosen_and_is_shown() {
     let chosen = shown(&Server::start(&[]));
     assert!(["counter", "monotonic"].contains(&chosen.as_str()), "{chosen}");
     let mut command = tollgate();
-    command.args(["serve", "--listen", "127.0.0.1:0"]).env("TOLLGATE_CLOCK", "monotonic");
+    command.args(["serve", "--listen", "127.0.0.1:0", "--resp", "off"]).env("TOLLGATE_CLOCK", "monotonic");
     assert_eq!(shown(&Server::start_command(command)), "monotonic");
 
     if chosen == "counter" {
@@ -337,6 +337,7 @@ fn flags_have_variables_and_a_policy_file_that_disappears_is_not_missed() {
     command
         .arg("serve")
         .env("TOLLGATE_LISTEN", "127.0.0.1:0")
+        .env("TOLLGATE_RESP", "off")
         .env("TOLLGATE_POLICY", &file)
         .env("TOLLGATE_CAPACITY", "123")
         .env("TOLLGATE_OVERFLOW", "deny")

@@ -69,7 +69,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = tollgate();
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"]).args(arguments);
         Self::start_command(command)
     }
 
@@ -101,6 +101,11 @@ impl Server {
 
     pub(crate) fn address(&self) -> &str {
         self.url.strip_prefix("http://").unwrap()
+    }
+
+    /// Where it speaks the Redis protocol.
+    pub(crate) fn resp(&self) -> &str {
+        self.announcement.split_whitespace().find_map(|word| word.strip_prefix("redis://")).unwrap()
     }
 
     pub(crate) fn post(&self, path: &str, body: &str) -> Reply {

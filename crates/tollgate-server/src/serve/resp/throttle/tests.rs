@@ -71,7 +71,7 @@ fn a_changed_limit_takes_effect_on_what_is_stored() {
     assert_eq!(ask("CL.THROTTLE k 1 1 1 0"), [1, 2, 0, 98, 100]);
     assert_eq!(ask("CL.THROTTLE k 99 1 1"), [1, 100, 0, 1, 100]);
     // A rate that is no whole number of nanoseconds counts by the same state.
-    assert_eq!(ask("CL.THROTTLE k 1000 7 1 0"), [0, 1001, 300, -1, 100]);
+    assert_eq!(ask("CL.THROTTLE k 1000 7 1 0"), [0, 1001, 301, -1, 100]);
     clock.advance(std::time::Duration::from_secs(99));
     assert_eq!(ask("CL.THROTTLE k 1 1 1"), [0, 2, 0, -1, 2]);
     assert_eq!(store.len(), 1);
