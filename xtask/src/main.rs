@@ -3,6 +3,7 @@
 mod chores;
 mod grpc;
 mod peers;
+mod resp;
 mod sample_log;
 mod servers;
 
@@ -26,6 +27,7 @@ Chores:
   bench middleware
               What a rate limit adds to an empty service, beside tower_governor and actix-governor
   bench grpc  Questions of Envoy's a second, beside the least that the server could do; needs h2load
+  bench resp  CL.THROTTLE beside Redis's own INCR, by redis-benchmark
   sample-log  Write samples/access.log anew
 ";
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         }
         ["bench", "grpc"] => grpc::bench(),
         ["bench", "middleware"] => chores::bench_middleware(),
+        ["bench", "resp"] => resp::bench(),
         ["bench", "peers", options @ ..] => peers::bench(options),
         ["sample-log"] => sample_log::write(),
         ["help" | "--help" | "-h"] => {

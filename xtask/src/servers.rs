@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 use crate::chores::{ChoreError, Done, root};
 
 /// The programs, and Debian's packages of them.
-const NEEDED: [(&str, &str); 4] = [
+const NEEDED: [(&str, &str); 5] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
+    ("redis-benchmark", "redis-tools"),
     ("openssl", "openssl"),
     // In which the dashboard is looked at.
     ("chromium", "chromium"),

@@ -394,6 +394,7 @@ impl TokenBucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::algorithm::Gcra;
     use crate::quota::Quota;
 
     #[test]
@@ -457,7 +458,15 @@ mod tests {
 
     #[test]
     fn the_short_step_is_the_long_one() {
-        let limit = Limit::gcra_with_burst(Quota::per_minute(60), 7).unwrap();
+        let fixed = Limit::gcra_with_burst(Quota::per_minute(60), 7).unwrap();
+        // Which takes what lies too far ahead as it is.
+        let of_call = Limit::from(Gcra::of_call(Nanos::from_secs(1), 7).unwrap());
+        for limit in [fixed, of_call] {
+            short_is_long(&limit);
+        }
+    }
+
+    fn short_is_long(limit: &Limit) {
         let meter = limit.word_meter().unwrap();
         let base = 1_763_700_000_000_000_000_u64;
         for ahead in [-5_000_000_000_i64, -1, 0, 1, 999_999_999, 6_999_999_999, 7_000_000_000, 90_000_000_000]

@@ -16,14 +16,16 @@ use std::time::{Duration, Instant};
 use servers::{Cluster, Pack, Redis, Watched};
 use stores::{PATIENCE, ask, connected, patient, until};
 use tokio::task::JoinSet;
-use tollgate_core::algorithm::{Refill, TokenBucket};
+use tollgate_core::algorithm::{Gcra, Refill, TokenBucket};
 use tollgate_core::{
-    Answer, Consistency, Group, Hit, KeyHash, Limit, LimitId, Nanos, OnFailure, Quota, Share, Sharing, Source,
+    Answer, Consistency, Group, Hit, KeyHash, Limit, LimitId, Nanos, OnFailure, Quota, Share, Sharing,
+    Source, Timestamp,
 };
+use tollgate_store::conformance::Subject;
 use tollgate_store::guard::{GuardOptions, Guarded, Phase};
 use tollgate_store::lease::{LeaseOptions, Leased};
 use tollgate_store::redis::{RedisOptions, RedisStore};
-use tollgate_store::{MemoryStore, Refund, Store, StoreError, SystemClock};
+use tollgate_store::{LocalStore, MemoryStore, Refund, Store, StoreError, SystemClock};
 
 /// One a day: nothing comes back while a test runs.
 fn slow(burst: u64) -> Limit {
@@ -67,6 +69,36 @@ async fn two_nodes_share_a_limit_and_names_say_nothing() {
     assert_eq!(redis.ask(&["keys", "*"]), format!("tollgate:{{0000}}{:028x}", 7));
     Store::reset(&one, &[KeyHash(7)]).await.unwrap();
     assert_eq!(redis.ask(&["dbsize"]), "0");
+}
+
+#[tokio::test]
+async fn limits_that_come_with_calls_are_decided_as_in_memory() {
+    let redis = Redis::start(&[]);
+    let store = connected(patient(redis.url())).await;
+    let memory = MemoryStore::default();
+    // Any numbers will do, the same each time.
+    let mut random = 7_u64;
+    let mut next = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let mut now = Timestamp::from_secs(1_800_000_000);
+    for step in 0..3_000 {
+        now = Timestamp::from_nanos(now.as_nanos() + next(3_000_000) * 1_000);
+        let interval = Nanos::new([142_857_143, 1, 999, 2_000_000_000, 3_600_000_000_000][index(next(5))]);
+        let limit = Limit::from(Gcra::of_call(interval, 1 + next(12)).unwrap());
+        let hits =
+            [Hit::new(LimitId(1), KeyHash(next(3).into()), &limit)
+                .with_cost(u32::try_from(next(14)).unwrap())];
+        let groups = [Group::all(&hits)];
+        let near = LocalStore::acquire_at(&memory, now, &groups).outcomes[0].decision;
+        let far = Subject::acquire_at(&store, now, &groups).await.unwrap().outcomes[0].decision;
+        assert_eq!(far, near, "{step}: {limit}");
+    }
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap()
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
         Err(error) => return fail(format_args!("--clock counter: {error}")),
     };
 
+    more_descriptors();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}")),
@@ -217,6 +218,22 @@ async fn redis_protocol(options: &RespOptions) -> Result<Option<resp::Face>, Str
         )
     })
 }
+
+/// Asks the system for as many descriptors as it grants: the usual 1,024 are for programs that wait by `select`, and fewer
+/// than the connections that may come.
+#[cfg(unix)]
+fn more_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let granted = getrlimit(Resource::Nofile);
+    let all = Rlimit { current: granted.maximum, maximum: granted.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::debug!(%error, "no more descriptors than usual");
+    }
+}
+
+#[cfg(not(unix))]
+fn more_descriptors() {}
 
 /// Waits for SIGTERM or Ctrl-C, then lets `/readyz` say so.
 async fn wait_for_stop(app: &App) {
