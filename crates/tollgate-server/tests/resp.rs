@@ -1,5 +1,7 @@
 //! `tollgate serve`, over the Redis protocol.
 
+// What is sent and expected reads best as texts put together.
+#![allow(clippy::format_collect, clippy::format_push_string)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;

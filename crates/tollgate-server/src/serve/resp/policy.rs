@@ -120,8 +120,8 @@ pub(super) fn write(verdict: &Verdict, protocol: Protocol, replies: &mut Replies
                 Some(deciding) => replies.bulk(deciding.policy.name().as_bytes()),
                 None => replies.null(protocol),
             },
-            "limit" => count(deciding.as_ref().map(PolicyVerdict::limit), replies),
-            "remaining" => count(deciding.as_ref().map(PolicyVerdict::remaining), replies),
+            "limit" => count(deciding.map(PolicyVerdict::limit), replies),
+            "remaining" => count(deciding.map(PolicyVerdict::remaining), replies),
             "retry_after_ms" => replies.integer(verdict.retry_after().nanos().map_or(-1, millis)),
             _ => replies.integer(deciding.map_or(0, |deciding| millis(deciding.reset_after()))),
         }
