@@ -8,6 +8,7 @@ mod common;
 #[path = "../../tollgate-store/tests/servers/mod.rs"]
 mod servers;
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
@@ -52,8 +53,8 @@ impl Wire {
 
 fn array(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
-    let texts: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
-    format!("*{}\r\n{texts}", words.len())
+    let texts: Vec<String> = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+    format!("*{}\r\n{}", words.len(), texts.concat())
 }
 
 /// What redis-cli prints.
@@ -98,12 +99,12 @@ fn a_thousand_commands_at_once_are_answered_in_order() {
     let (mut asked, mut answers) = (String::new(), String::new());
     for number in 0..1_000 {
         asked += &array("CL.THROTTLE many 599 1 3600");
-        asked += &format!("ECHO {number}\r\n");
+        _ = write!(asked, "ECHO {number}\r\n");
         let (limited, left) = if number < 600 { (0, 599 - number) } else { (1, 0) };
         let retry = if limited == 1 { 3_600 } else { -1 };
         let full = 3_600 * (number + 1).min(600);
-        answers += &format!("*5\r\n:{limited}\r\n:600\r\n:{left}\r\n:{retry}\r\n:{full}\r\n");
-        answers += &format!("${}\r\n{number}\r\n", number.to_string().len());
+        _ = write!(answers, "*5\r\n:{limited}\r\n:600\r\n:{left}\r\n:{retry}\r\n:{full}\r\n");
+        _ = write!(answers, "${}\r\n{number}\r\n", number.to_string().len());
     }
     wire.send(asked);
     wire.expect(&answers);
@@ -280,7 +281,7 @@ fn on_a_store_that_nodes_share() {
     let mut asked = String::new();
     for number in 0..200 {
         asked += &array("CL.THROTTLE many 99 1 86400");
-        asked += &format!("ECHO {number}\r\n");
+        _ = write!(asked, "ECHO {number}\r\n");
     }
     asked += &array("TG.CHECK path /api/v2/x api_key k cost 100");
     asked += &array("TG.RESET path /api/v2/x api_key k");

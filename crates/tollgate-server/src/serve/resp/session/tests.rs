@@ -160,8 +160,8 @@ fn likely() -> impl Strategy<Value = Vec<u8>> {
     ];
     let array = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
-        let texts: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
-        format!("*{}\r\n{texts}", words.len()).into_bytes()
+        let texts: Vec<String> = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        format!("*{}\r\n{}", words.len(), texts.concat()).into_bytes()
     };
     let piece = (words, any::<bool>()).prop_map(move |(line, is_array)| {
         if is_array { array(&line) } else { format!("{line}\r\n").into_bytes() }
