@@ -170,32 +170,34 @@ impl fmt::Display for ServerStore {
     }
 }
 
+/// Futures of the network are boxed: they are of kilobytes, which every request would carry from place to place, also where
+/// memory decides at once.
 impl Store for ServerStore {
     async fn acquire(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         match self {
             Self::Memory(store) => Store::acquire(store, groups).await,
-            Self::Redis(store) => store.acquire(groups).await,
+            Self::Redis(store) => Box::pin(store.acquire(groups)).await,
         }
     }
 
     async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         match self {
             Self::Memory(store) => Store::peek(store, groups).await,
-            Self::Redis(store) => store.peek(groups).await,
+            Self::Redis(store) => Box::pin(store.peek(groups)).await,
         }
     }
 
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => Store::refund(store, refunds).await,
-            Self::Redis(store) => store.refund(refunds).await,
+            Self::Redis(store) => Box::pin(store.refund(refunds)).await,
         }
     }
 
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => Store::reset(store, keys).await,
-            Self::Redis(store) => store.reset(keys).await,
+            Self::Redis(store) => Box::pin(store.reset(keys)).await,
         }
     }
 }

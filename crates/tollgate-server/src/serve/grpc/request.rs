@@ -53,7 +53,7 @@ pub(super) fn checked(message: &RateLimitRequest) -> Result<(), Status> {
                 return Err(wrong(format!("descriptors[{index}].entries[{place}] is not UTF-8")));
             }
         }
-        if let Some(limit) = &descriptor.limit
+        if let Some(limit) = descriptor.limit
             && limit.limit().is_none()
         {
             return Err(wrong(format!(

@@ -99,23 +99,26 @@ impl Routes {
         tokio::time::timeout(REQUEST_MAX, answer).await.unwrap_or_else(|_| late().into_http())
     }
 
+    /// What is rarely asked is boxed, so that what is asked all the time is small to carry.
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         match request.uri().path() {
             "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit" => {
                 unary(request, |message| self.limits.should_rate_limit(message)).await
             }
             "/kuadrant.service.ratelimit.v1.RateLimitService/CheckRateLimit" => {
-                unary(request, |message| self.limits.check(message)).await
+                Box::pin(unary(request, |message| self.limits.check(message))).await
             }
             "/kuadrant.service.ratelimit.v1.RateLimitService/Report" => {
-                unary(request, |message| self.limits.report(message)).await
+                Box::pin(unary(request, |message| self.limits.report(message))).await
             }
-            path if path.starts_with("/grpc.health.v1.Health/") => call(self.health.clone(), request).await,
+            path if path.starts_with("/grpc.health.v1.Health/") => {
+                Box::pin(call(self.health.clone(), request)).await
+            }
             path if path.starts_with("/grpc.reflection.v1.ServerReflection/") => {
-                call(self.reflection.clone(), request).await
+                Box::pin(call(self.reflection.clone(), request)).await
             }
             path if path.starts_with("/grpc.reflection.v1alpha.ServerReflection/") => {
-                call(self.former_reflection.clone(), request).await
+                Box::pin(call(self.former_reflection.clone(), request)).await
             }
             _ => Status::unimplemented("there is no such method here; server reflection lists them")
                 .into_http(),

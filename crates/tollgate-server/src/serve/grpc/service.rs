@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
-use tollgate::{Clock, StoreError, Verdict};
+use tollgate::{Ask, Clock, StoreError, Timestamp, Verdict};
 use tonic::{Response, Status};
 
 use super::messages::{Code, RateLimitRequest, RateLimitResponse};
@@ -25,7 +25,7 @@ type Answered = Result<Response<RateLimitResponse>, Status>;
 /// The descriptors of a request as policies see them. Most have one or two.
 type AllDescribed<'m> = SmallVec<[Described<'m>; 2]>;
 
-/// What is done with a request.
+/// What is done with a request. All but deciding is boxed, so that what is asked all the time is small to carry.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Course {
     /// It is decided.
@@ -87,8 +87,8 @@ impl RateLimits {
         let now = self.app.clock.now();
         let mut verdicts = match course {
             Course::Decide => gate.check_together_async(now, &asks).await?,
-            Course::Look => return gate.peek_together_async(now, &asks).await,
-            Course::Charge => gate.charge_async(now, &asks).await?,
+            Course::Look => return Box::pin(gate.peek_together_async(now, &asks)).await,
+            Course::Charge => Box::pin(gate.charge_async(now, &asks)).await?,
         };
         if let Course::Decide = course {
             let took = started.elapsed();
@@ -98,10 +98,27 @@ impl RateLimits {
                 self.app.live.decided(gate.policies(), verdict, described, took);
             }
         }
-        // In a second step: a store decides hits and takes back hits, but not both at once. It gives back to the window that
-        // was looked at, so between the two nothing can be given back that is not spent.
-        for ((verdict, ask), hits) in verdicts.iter_mut().zip(&asks).zip(&hits) {
+        if hits.iter().any(|hits| matches!(hits, Hits::GiveBack(_))) {
+            Box::pin(self.give_back(now, &mut verdicts, &asks, &hits)).await?;
+        }
+        Ok(verdicts)
+    }
+
+    /// Gives back what requests say that is to go back.
+    ///
+    /// In a second step: a store decides hits and takes back hits, but not both at once. It gives back to the window that was
+    /// looked at, so between the two nothing can be given back that is not spent.
+    async fn give_back(
+        &self,
+        now: Timestamp,
+        verdicts: &mut [Verdict],
+        asks: &[Ask<&Described<'_>>],
+        hits: &[Hits],
+    ) -> Result<(), StoreError> {
+        let gate = &self.app.gate;
+        for ((verdict, ask), hits) in verdicts.iter_mut().zip(asks).zip(hits) {
             let Hits::GiveBack(units) = hits else { continue };
+            // If the others were denied, it was not booked, and nothing goes back either.
             if verdict.taken().next().is_none() {
                 continue;
             }
@@ -110,7 +127,7 @@ impl RateLimits {
                 *verdict = after;
             }
         }
-        Ok(verdicts)
+        Ok(())
     }
 }
 

@@ -62,7 +62,7 @@ impl Answers {
         else {
             return plain(if enforced().next().is_some() { UNLIMITED } else { 0 });
         };
-        let (requests_per_unit, unit) = if let Some(stated) = &descriptor.limit {
+        let (requests_per_unit, unit) = if let Some(stated) = descriptor.limit {
             (stated.requests_per_unit, stated.unit)
         } else {
             let (count, unit) = per_unit(policy.rule().and_then(tollgate::Limit::quota));
