@@ -109,7 +109,18 @@ impl Server {
     fn start(policy: &Path) -> Result<Self, ChoreError> {
         let failed = |error| ChoreError::Io("target/release/tollgate".to_owned(), error);
         let mut child = Command::new(root().join("target/release/tollgate"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--log", "error", "--policy"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--grpc",
+                "127.0.0.1:0",
+                "--resp",
+                "off",
+                "--log",
+                "error",
+                "--policy",
+            ])
             .arg(policy)
             .stdout(Stdio::piped())
             .spawn()

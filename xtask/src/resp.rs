@@ -119,15 +119,13 @@ fn tollgate() -> Result<(Server, u16), ChoreError> {
     let program = root().join(target).join("release/tollgate");
     let shown = program.display().to_string();
     let mut child = Command::new(program)
-        .args(["serve", "--listen", "127.0.0.1:0", "--resp", "127.0.0.1:0"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--grpc", "off", "--resp", "127.0.0.1:0"])
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| ChoreError::Io(shown.clone(), error))?;
     let out = child.stdout.take();
     let server = Server(child);
-    let lines = out.into_iter().flat_map(|out| BufReader::new(out).lines().map_while(Result::ok));
-    let port = lines
-        .filter_map(|line| line.split_once("redis://")?.1.rsplit_once(':')?.1.trim().parse().ok())
-        .next();
+    let mut lines = out.into_iter().flat_map(|out| BufReader::new(out).lines().map_while(Result::ok));
+    let port = lines.find_map(|line| line.split_once("redis://")?.1.rsplit_once(':')?.1.trim().parse().ok());
     Ok((server, port.ok_or(ChoreError::Failed(shown))?))
 }

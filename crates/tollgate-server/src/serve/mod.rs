@@ -113,7 +113,6 @@ async fn serve(
         Err(error) => return fail(error),
     };
     let resp_address = resp.as_ref().and_then(|face| face.address().ok());
-    let active = gate.policies().policies().filter(|policy| policy.is_enabled()).count();
     let app = Arc::new(App {
         metrics: Metrics::new(gate.policies(), gate.store()),
         gate,
@@ -125,29 +124,17 @@ async fn serve(
         capacity: memory.capacity,
         draining: watch::channel(false).0,
     });
-    let policies = if let Some(rules) = &app.rules {
-        format!("{} for descriptors", count(rules.rules().len(), "rule"))
-    } else if active == 1 {
-        "1 policy".to_owned()
-    } else {
-        format!("{active} policies")
-    };
     let keeps = match app.gate.store() {
         ServerStore::Memory(_) => format!("memory, at most {}", count(memory.capacity, "key")),
         store @ ServerStore::Redis(_) => store.to_string(),
     };
-    let grpc = match options.grpc {
-        GrpcAddress::Off => None,
-        GrpcAddress::At(address) => {
-            match GrpcListener::bind(address, &app, options.grpc_headers.clone()).await {
-                Ok(listener) => Some(listener),
-                Err(error) => return fail(error),
-            }
-        }
+    let grpc = match grpc(options, &app).await {
+        Ok(grpc) => grpc,
+        Err(error) => return fail(error),
     };
     let grpc_address = grpc.as_ref().map(GrpcListener::address);
     let also = (grpc_address, resp_address);
-    announce(&format!("{policy_name} ({policies})"), &keeps, clock.source(), address, also);
+    announce(&format!("{policy_name} ({})", decided_by(&app)), &keeps, clock.source(), address, also);
     for address in [address].into_iter().chain(resp_address) {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: keep it private");
@@ -200,6 +187,23 @@ async fn serve(
     };
     app.gate.store().hand_back().await;
     code
+}
+
+/// What the server decides by, counted.
+fn decided_by(app: &App) -> String {
+    if let Some(rules) = &app.rules {
+        return format!("{} for descriptors", count(rules.rules().len(), "rule"));
+    }
+    match app.gate.policies().policies().filter(|policy| policy.is_enabled()).count() {
+        1 => "1 policy".to_owned(),
+        many => format!("{many} policies"),
+    }
+}
+
+/// Envoy's face, listening where the options say; `None` if it is switched off.
+async fn grpc(options: &ServeOptions, app: &Arc<App>) -> Result<Option<GrpcListener>, String> {
+    let GrpcAddress::At(address) = options.grpc else { return Ok(None) };
+    GrpcListener::bind(address, app, options.grpc_headers.clone()).await.map(Some)
 }
 
 /// The face of the Redis protocol, listening where the options say; `None` if it is switched off.
