@@ -287,7 +287,8 @@ impl Connection<'_> {
         let (time, mut most) = LAST_WORDS;
         let listen = async {
             self.stream.shutdown().await?;
-            let mut unread = [0; 4 << 10];
+            // On the heap: as a part of the task, every connection would hold it all the time.
+            let mut unread = vec![0; 4 << 10];
             loop {
                 let came = self.stream.read(&mut unread).await?;
                 most = most.saturating_sub(came);
