@@ -114,6 +114,8 @@ fn what_is_asked_wrongly_is_told() {
         assert_eq!(reply.status, 400, "{body}");
         assert!(reply.body.contains(message), "{body}: {}", reply.body);
     }
+    let large = json!({ "domain": "x".repeat(1 << 16) }).to_string();
+    assert_eq!(server.post("/json", &large).status, 413);
     assert_eq!(server.get("/healthcheck").body, "OK");
     assert_eq!(
         server.get("/rlconfig").body,

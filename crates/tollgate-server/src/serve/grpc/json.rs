@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -21,12 +21,16 @@ use super::status::Answers;
 use crate::cli::HeaderNames;
 use crate::serve::api::App;
 
+/// The largest request: as large as one over gRPC.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
 /// The routes, for any server.
 pub(in crate::serve) fn routes(app: &Arc<App>, headers: Option<HeaderNames>) -> Router<Arc<App>> {
     let limits = RateLimits { answers: Answers::new(app.gate.policies(), headers), app: Arc::clone(app) };
     let limits = Arc::new(limits);
     Router::new()
         .route("/json", post(move |body: Bytes| should_rate_limit(Arc::clone(&limits), body)))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .route("/healthcheck", get(health))
         .route("/rlconfig", get(rules))
 }
