@@ -7,7 +7,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use smallvec::SmallVec;
 use tollgate_core::{HashedKey, KeyHash, KeySeed, Limit, Timestamp};
 use tollgate_policy::{Attributes, Config, KeyPart, PolicySet};
 
@@ -54,8 +53,8 @@ pub struct Permit {
     key: KeyHash,
 }
 
-/// A request's permits.
-pub type Permits = SmallVec<[Permit; 1]>;
+/// A request's permits. Nearly always there are none, which takes no memory.
+pub type Permits = Vec<Permit>;
 
 impl InFlight {
     /// At most so many for each of these keys.
