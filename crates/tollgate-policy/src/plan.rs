@@ -232,14 +232,13 @@ impl<'s> Plan<'s> {
 
 /// The number of a limit that a request states, among all that count by the same identity: any, but no other's.
 // Half of the hash will do. It is no secret, and the same on all nodes.
-#[allow(clippy::cast_possible_truncation)]
 fn number(limit: &Limit) -> u64 {
     let mut builder = KeyBuilder::new(&KeySeed::new([0; 16]));
     if let Some(quota) = limit.quota() {
         builder.push(&quota.count());
         builder.push(&quota.period().as_nanos());
     }
-    builder.finish().0 as u64
+    builder.low()
 }
 
 /// The identity of a limit that stands in for this one.

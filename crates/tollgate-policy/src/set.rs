@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use smallvec::SmallVec;
-use tollgate_core::{Combine, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, NthKey, Sharing, Timestamp};
+use tollgate_core::{
+    Combine, HashedKey, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, NthKey, Sharing, Timestamp,
+};
 
 use crate::address::network;
 use crate::attribute::{Attribute, Attributes, host};
@@ -431,12 +433,11 @@ fn value<'r>(
 }
 
 // Half of the hash will do.
-#[allow(clippy::cast_possible_truncation)]
 fn number(policy: &Policy, variant: &Variant, seed: KeySeed) -> u64 {
     let mut builder = KeyBuilder::new(&seed);
     builder.push(policy.name.as_str());
     builder.push(&variant.tier.as_deref());
-    builder.finish().0 as u64
+    builder.low()
 }
 
 impl Candidates {

@@ -74,10 +74,9 @@ impl Verdict {
         enforced.reduce(|first, second| if second.is_tighter_than(&first) { second } else { first })
     }
 
-    /// The key of the first limit of the policy that [decided](Self::deciding).
-    pub fn deciding_key(&self) -> Option<KeyHash> {
-        let index = self.deciding()?.index;
-        let part = self.asked.parts.iter().find(|part| part.policy as usize == index)?;
+    /// The key of the first limit of the policy of this index; `None` if it did not apply.
+    pub fn key_of(&self, policy: usize) -> Option<KeyHash> {
+        let part = self.asked.parts.iter().find(|part| part.policy as usize == policy)?;
         self.asked.first_key(part)
     }
 
@@ -90,12 +89,9 @@ impl Verdict {
     /// For each enforced policy that did not admit the request its index in
     /// [`PolicySet::policies`](crate::PolicySet::policies), and the key of its first limit.
     pub fn denials(&self) -> impl Iterator<Item = (usize, KeyHash)> {
-        self.asked.parts.iter().filter(|part| !part.shadow).filter_map(|part| {
-            let combine = self.asked.set.compiled(part.policy).combine;
-            let outcomes = self.outcomes.get(part.hits()).unwrap_or_default();
-            let key = self.asked.first_key(part)?;
-            (!admitted(combine, outcomes)).then_some((part.policy as usize, key))
-        })
+        let denying = self.asked.parts.iter().zip(self.admissions());
+        let denying = denying.filter(|(part, (_, admitted))| !part.shadow && !admitted);
+        denying.filter_map(|(part, (index, _))| Some((index, self.asked.first_key(part)?)))
     }
 
     /// Whether a ban denied the request.

@@ -135,14 +135,12 @@ impl<S: LocalStore> Gate<S> {
     }
 
     fn decide(&self, now: Timestamp, plan: Plan<'_>, timer: Option<Instant>) -> Verdict {
-        let verdict = if let Some((policy, left)) = self.bans.find(now, &plan) {
-            plan.banned(&self.policies, policy, left)
-        } else {
+        let verdict = self.verdict_of_ban(now, &plan).unwrap_or_else(|| {
             let answer = self.store.acquire_at(now, &plan.groups());
             let verdict = plan.verdict(&self.policies, answer);
             self.bans.note(now, &self.policies, &verdict);
             verdict
-        };
+        });
         self.record(&verdict, timer);
         verdict
     }
@@ -249,11 +247,10 @@ impl<S: LocalStore> Gate<S> {
     pub fn peek(&self, request: &(impl Attributes + ?Sized), cost: Option<u32>) -> Verdict {
         let now = self.store.now();
         let plan = self.policies.plan(request, now, cost);
-        if let Some((policy, left)) = self.bans.find(now, &plan) {
-            return plan.banned(&self.policies, policy, left);
-        }
-        let answer = self.store.peek_at(now, &plan.groups());
-        plan.verdict(&self.policies, answer)
+        self.verdict_of_ban(now, &plan).unwrap_or_else(|| {
+            let answer = self.store.peek_at(now, &plan.groups());
+            plan.verdict(&self.policies, answer)
+        })
     }
 
     /// Bans what a request is counted by, for so long, under all policies that apply or under one of them: those deny it
@@ -307,30 +304,28 @@ impl<S: Store> Gate<S> {
         cost: Option<u32>,
     ) -> Result<Verdict, StoreError> {
         let timer = self.timer();
-        let plan = self.policies.plan(request, now, cost);
-        if let Some((policy, left)) = self.bans.find(now, &plan) {
-            let verdict = plan.banned(&self.policies, policy, left);
-            self.record(&verdict, timer);
-            return Ok(verdict);
-        }
-        let answer = Store::acquire(&self.store, &plan.groups()).await?;
-        let verdict = plan.verdict(&self.policies, answer);
-        self.bans.note(now, &self.policies, &verdict);
-        self.record(&verdict, timer);
-        Ok(verdict)
+        self.decide_plan_async(now, self.policies.plan(request, now, cost), timer).await
     }
 
     /// Decides what was [planned](tollgate_policy::Plan::detach), at the time that it was planned for.
     pub async fn decide_async(&self, now: Timestamp, asked: Asked) -> Result<Verdict, StoreError> {
-        let timer = self.timer();
-        if let Some((policy, left)) = self.bans.find(now, &asked.plan()) {
-            let verdict = asked.plan().banned(&self.policies, policy, left);
-            self.record(&verdict, timer);
-            return Ok(verdict);
-        }
-        let answer = Store::acquire(&self.store, &asked.plan().groups()).await?;
-        let verdict = asked.verdict(answer);
-        self.bans.note(now, &self.policies, &verdict);
+        self.decide_plan_async(now, asked.plan(), self.timer()).await
+    }
+
+    async fn decide_plan_async(
+        &self,
+        now: Timestamp,
+        plan: Plan<'_>,
+        timer: Option<Instant>,
+    ) -> Result<Verdict, StoreError> {
+        let verdict = if let Some(banned) = self.verdict_of_ban(now, &plan) {
+            banned
+        } else {
+            let answer = Store::acquire(&self.store, &plan.groups()).await?;
+            let verdict = plan.verdict(&self.policies, answer);
+            self.bans.note(now, &self.policies, &verdict);
+            verdict
+        };
         self.record(&verdict, timer);
         Ok(verdict)
     }
@@ -358,8 +353,8 @@ impl<S: Store> Gate<S> {
         cost: Option<u32>,
     ) -> Result<Verdict, StoreError> {
         let plan = self.policies.plan(request, now, cost);
-        if let Some((policy, left)) = self.bans.find(now, &plan) {
-            return Ok(plan.banned(&self.policies, policy, left));
+        if let Some(banned) = self.verdict_of_ban(now, &plan) {
+            return Ok(banned);
         }
         let answer = Store::peek(&self.store, &plan.groups()).await?;
         Ok(plan.verdict(&self.policies, answer))
@@ -416,6 +411,13 @@ impl<S> Gate<S> {
         cost: Option<u32>,
     ) -> Option<Single<'_>> {
         if self.bans.are_idle() { self.policies.single(request, now, cost) } else { None }
+    }
+
+    /// What there is to say if a ban denies the request. Without one, this is a look at a number.
+    #[inline]
+    fn verdict_of_ban(&self, now: Timestamp, plan: &Plan<'_>) -> Option<Verdict> {
+        let (policy, left) = self.bans.find(now, plan)?;
+        Some(plan.clone().banned(&self.policies, policy, left))
     }
 
     fn reset_keys(

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use jiff::tz::TimeZone;
 use tollgate_core::quota::parse_length;
-use tollgate_core::{Combine, KeyBuilder, KeySeed, Limit, LimitId, Nanos, Sharing};
+use tollgate_core::{Combine, HashedKey, KeyBuilder, KeySeed, Limit, LimitId, Nanos, Sharing};
 
 use super::decode::{Decoder, Fields, shortened};
 use super::limits::{self, Kind, LIMIT_SETTINGS};
@@ -536,8 +536,7 @@ fn limit_id(policy: &str, tier: Option<&str>, index: usize) -> LimitId {
     builder.push(&tier);
     builder.push(&index);
     // Half of the hash is enough to tell a configuration's limits apart.
-    #[allow(clippy::cast_possible_truncation)]
-    LimitId(builder.finish().0 as u64)
+    LimitId(builder.low())
 }
 
 fn limit_list(decoder: &mut Decoder, node: &Node, kind: Kind) -> Vec<PolicyLimit> {

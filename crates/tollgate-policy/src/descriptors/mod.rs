@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::HashMap;
 
-use tollgate_core::{KeyBuilder, KeyHash, KeySeed, Limit, LimitId, Nanos, Quota};
+use tollgate_core::{HashedKey, KeyBuilder, KeyHash, KeySeed, Limit, LimitId, Nanos, Quota};
 
 use crate::condition::Like;
 
@@ -324,8 +324,7 @@ impl Identity {
             unit,
             limit: limit(requests_per_unit, period),
             // Half of the hash is enough to tell a configuration's limits apart.
-            #[allow(clippy::cast_possible_truncation)]
-            id: LimitId(self.id.finish().0 as u64),
+            id: LimitId(self.id.low()),
             key: self.key.finish(),
         }
     }

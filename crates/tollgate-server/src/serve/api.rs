@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -15,12 +15,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tollgate::http::HeaderOptions;
-use tollgate::{Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
+use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
 use super::grpc::json;
 use super::live::{self, Live};
 use super::metrics::Metrics;
-use super::store::ServerStore;
+use super::store::{ServerStore, log_failure};
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
 use crate::cli::HeaderNames;
 
@@ -45,6 +45,21 @@ pub(super) struct App {
     pub(super) capacity: usize,
     /// Whether the server is about to stop.
     pub(super) draining: watch::Sender<bool>,
+}
+
+impl App {
+    /// Notes a decision, in the metrics and for the dashboard. A request may not have `passed` though this verdict allows it,
+    /// if it was decided together with others.
+    pub(super) fn decided(&self, verdict: &Verdict, passed: bool, request: &impl Attributes, took: Duration) {
+        self.metrics.decided(verdict, passed, took);
+        self.live.decided(self.gate.policies(), verdict, request, took);
+    }
+
+    /// Notes a decision that no policy had a part in.
+    pub(super) fn counted(&self, passed: bool, took: Duration) {
+        self.metrics.counted(passed, took);
+        self.live.counted(took);
+    }
 }
 
 type Shared = State<Arc<App>>;
@@ -133,26 +148,19 @@ async fn decide(app: &App, question: Question) -> Result<Verdict, StoreError> {
     let started = Instant::now();
     let verdict = app.gate.check_async(app.clock.now(), &request, cost).await;
     match &verdict {
-        Ok(verdict) => {
-            let took = started.elapsed();
-            app.metrics.decided(verdict, verdict.is_allowed(), took);
-            app.live.decided(app.gate.policies(), verdict, &request, took);
-        }
-        Err(error) => {
-            app.metrics.undecided();
-            tracing::debug!(%error, "a request was not decided");
-        }
+        Ok(verdict) => app.decided(verdict, verdict.is_allowed(), &request, started.elapsed()),
+        Err(_) => app.metrics.undecided(),
     }
     verdict
 }
 
 /// The answer to a question that the store did not decide: no denial.
 fn undecided(error: &StoreError) -> Response {
-    if let StoreError::Unavailable(_) = error {
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", error);
+    log_failure(error);
+    match error {
+        StoreError::Unavailable(_) => refusal(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", error),
+        _ => refusal(StatusCode::INTERNAL_SERVER_ERROR, "STORE_DEFECT", error),
     }
-    tracing::error!(%error, "the store refused what it was asked");
-    refusal(StatusCode::INTERNAL_SERVER_ERROR, "STORE_DEFECT", error)
 }
 
 async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {

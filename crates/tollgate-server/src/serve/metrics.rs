@@ -160,12 +160,11 @@ impl Metrics {
     /// Counts a decision. One that others were decided with may have been denied for their sake.
     pub(super) fn decided(&self, verdict: &Verdict, allowed: bool, took: Duration) {
         self.counted(allowed, took);
-        for policy in verdict.policies() {
-            if let (Some(hits), Some(denied)) =
-                (self.policy_hits.get(policy.index), self.policy_denied.get(policy.index))
+        for (policy, admitted) in verdict.admissions() {
+            if let (Some(hits), Some(denied)) = (self.policy_hits.get(policy), self.policy_denied.get(policy))
             {
                 hits.inc();
-                denied.inc_by(u64::from(!policy.admitted));
+                denied.inc_by(u64::from(!admitted));
             }
         }
     }

@@ -20,6 +20,16 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 /// How long a node that ends may take to give back what it holds.
 const HAND_BACK_MAX: Duration = Duration::from_secs(1);
 
+/// Notes that a request was not decided. A store that is away is known to its guard, which says so once; what the store refuses is a
+/// mistake of ours.
+pub(super) fn log_failure(error: &StoreError) {
+    if let StoreError::Unavailable(_) = error {
+        tracing::debug!(%error, "a request was not decided");
+    } else {
+        tracing::error!(%error, "the store refused what it was asked");
+    }
+}
+
 /// The store of a server.
 #[derive(Debug)]
 // There is one of it.

@@ -60,9 +60,7 @@ pub(super) async fn answer_by(
         Course::Charge => charge_descriptors(store, &found, &costs).await?,
     };
     if let Course::Decide = course {
-        let took = started.elapsed();
-        app.metrics.counted(answer.allowed, took);
-        app.live.counted(took);
+        app.counted(answer.allowed, started.elapsed());
     }
     if !matches!(course, Course::Look) {
         give_back(app, &found, &hits, &mut answer).await?;

@@ -12,6 +12,7 @@ use super::request::{Described, Hits, ask, checked};
 use super::rules::answer_by;
 use super::status::Answers;
 use crate::serve::api::App;
+use crate::serve::store::log_failure;
 
 /// What the methods share.
 #[derive(Debug)]
@@ -94,8 +95,7 @@ impl RateLimits {
             let took = started.elapsed();
             let passed = verdicts.iter().all(Verdict::is_allowed);
             for (verdict, described) in verdicts.iter().zip(&described) {
-                self.app.metrics.decided(verdict, passed, took);
-                self.app.live.decided(gate.policies(), verdict, described, took);
+                self.app.decided(verdict, passed, described, took);
             }
         }
         if hits.iter().any(|hits| matches!(hits, Hits::GiveBack(_))) {
@@ -133,10 +133,9 @@ impl RateLimits {
 
 /// The status for a request that the store did not decide: an error, so that Envoy's `failure_mode_deny` rules.
 fn undecided(error: &StoreError) -> Status {
-    if let StoreError::Unavailable(_) = error {
-        tracing::debug!(%error, "a request was not decided");
-        return Status::unavailable(error.to_string());
+    log_failure(error);
+    match error {
+        StoreError::Unavailable(_) => Status::unavailable(error.to_string()),
+        _ => Status::internal(error.to_string()),
     }
-    tracing::error!(%error, "the store refused what it was asked");
-    Status::internal(error.to_string())
 }

@@ -79,7 +79,8 @@ impl Live {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let (Some(deciding), Some(key)) = (verdict.deciding(), verdict.deciding_key()) else { return };
+        let Some(deciding) = verdict.deciding() else { return };
+        let Some(key) = verdict.key_of(deciding.index) else { return };
         let describe = || policies.describe_key(deciding.index, request).unwrap_or_default();
         detail.busy.add(key, deciding.policy.name(), describe);
         if !verdict.is_allowed() {

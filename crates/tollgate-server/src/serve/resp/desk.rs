@@ -17,7 +17,7 @@ use super::seats::Seats;
 use super::session::{Ask, Rules, Topic};
 use super::throttle::Throttle;
 use crate::serve::api::App;
-use crate::serve::store::ServerStore;
+use crate::serve::store::{ServerStore, log_failure};
 
 /// What all connections share.
 #[derive(Debug)]
@@ -114,9 +114,7 @@ impl Desk {
             Kind::Check => {
                 let started = Instant::now();
                 let verdict: Verdict = gate.check_async(now, &question.request, question.cost).await?;
-                let took = started.elapsed();
-                self.app.metrics.decided(&verdict, verdict.is_allowed(), took);
-                self.app.live.decided(gate.policies(), &verdict, &question.request, took);
+                self.app.decided(&verdict, verdict.is_allowed(), &question.request, started.elapsed());
                 policy::write(&verdict, protocol, replies);
             }
             Kind::Peek => {
@@ -201,11 +199,9 @@ fn tell(throttle: &Throttle, decision: &Decision, tally: &mut Tally, replies: &m
 
 /// The answer to a question that the store did not decide: no denial.
 fn undecided(error: &StoreError, replies: &mut Replies) {
-    if let StoreError::Unavailable(_) = error {
-        tracing::debug!(%error, "a request was not decided");
-        replies.error(&format!("UNAVAILABLE {error}"));
-    } else {
-        tracing::error!(%error, "the store refused what it was asked");
-        replies.error(&format!("ERR {error}"));
-    }
+    log_failure(error);
+    replies.error(&match error {
+        StoreError::Unavailable(_) => format!("UNAVAILABLE {error}"),
+        _ => format!("ERR {error}"),
+    });
 }
