@@ -38,6 +38,7 @@ mod schedule;
 mod set;
 mod settlement;
 mod single;
+mod standing;
 mod verdict;
 
 pub use address::{NetworkError, Networks, canonical, network};

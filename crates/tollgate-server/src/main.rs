@@ -1,6 +1,7 @@
 //! The `tollgate` program: a rate-limit server, and a workbench for its policies.
 
 mod cli;
+mod load;
 mod replay;
 mod serve;
 mod validate;

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use tollgate::{Config, DescriptorRules, KeySeed, LoadError, Policy};
 
-use crate::cli::{ValidateOptions, count, fail, print_out, rule_file, stderr_has_colour};
+use crate::cli::{ValidateOptions, count, fail, print_out, stderr_has_colour};
+use crate::load::rule_file;
 
 /// Checks all files; succeeds if none has a problem.
 pub(crate) fn run(options: &ValidateOptions) -> ExitCode {

@@ -108,7 +108,7 @@ pub use descriptors::{
     peek_descriptors,
 };
 #[cfg(feature = "policy")]
-pub use gate::{Ask, Gate};
+pub use gate::{Ask, Changes, Gate};
 #[cfg(feature = "policy")]
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]

@@ -31,7 +31,8 @@ use self::order::Order;
 use self::plan::Planner;
 use self::report::{Style, render_html, render_text, to_json};
 use self::source::Source;
-use crate::cli::{fail, load_policies, print_out};
+use crate::cli::{fail, print_out};
+use crate::load::policies;
 
 #[derive(Args, Debug)]
 pub(crate) struct ReplayOptions {
@@ -75,9 +76,9 @@ pub(crate) struct ReplayOptions {
 
 /// Replays the logs and prints the report.
 pub(crate) fn run(options: &ReplayOptions) -> ExitCode {
-    let (policy_file, config) = match load_policies(options.policy.as_deref()) {
+    let (policy_file, config) = match policies(options.policy.as_deref()) {
         Ok(loaded) => loaded,
-        Err(code) => return code,
+        Err(failure) => return failure.show(),
     };
     let fields = match FieldNames::parse(&options.fields) {
         Ok(fields) => fields,

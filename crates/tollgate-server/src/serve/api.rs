@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tollgate::http::HeaderOptions;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
+use super::book::Book;
 use super::grpc::json;
 use super::live::{self, Live};
 use super::metrics::Metrics;
@@ -35,7 +37,9 @@ const BATCH_MAX: usize = 1_000;
 pub(super) struct App {
     pub(super) gate: Gate<ServerStore>,
     /// The rules for descriptors, if the server decides by those.
-    pub(super) rules: Option<DescriptorRules>,
+    pub(super) rules: ArcSwapOption<DescriptorRules>,
+    /// Where all that is from, and how it changes.
+    pub(super) book: Book,
     /// What the gate's keys are hashed under.
     pub(super) seed: KeySeed,
     pub(super) clock: SystemClock,
@@ -51,8 +55,8 @@ impl App {
     /// Notes a decision, in the metrics and for the dashboard. A request may not have `passed` though this verdict allows it,
     /// if it was decided together with others.
     pub(super) fn decided(&self, verdict: &Verdict, passed: bool, request: &impl Attributes, took: Duration) {
-        self.metrics.decided(verdict, passed, took);
-        self.live.decided(self.gate.policies(), verdict, request, took);
+        self.metrics.counted(passed, took);
+        self.live.decided(verdict, request, took);
     }
 
     /// Notes a decision that no policy had a part in.
@@ -178,21 +182,21 @@ async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respon
 
 async fn reset(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
     #[derive(Serialize)]
-    struct Done<'n> {
-        reset: Vec<&'n str>,
+    struct Done {
+        reset: Vec<String>,
     }
 
     let question: ResetQuestion = match read(&app, body) {
         Ok(question) => question,
         Err(refusal) => return refusal,
     };
-    let policy = question.policy.as_ref().map(|name| app.gate.policies().index_of(name));
-    if policy == Some(None) {
+    let policy = question.policy.as_deref();
+    if policy.is_some_and(|name| app.gate.policies().index_of(name).is_none()) {
         let message = "there is no policy of this name; GET /v1/policies lists them";
         return refusal(StatusCode::NOT_FOUND, "UNKNOWN_POLICY", message);
     }
     let request = question.request.into_request();
-    let reset = match app.gate.reset_async(app.clock.now(), &request, policy.flatten()).await {
+    let reset = match app.gate.reset_async(app.clock.now(), &request, policy).await {
         Ok(reset) => reset,
         Err(error) => return undecided(&error),
     };
@@ -218,7 +222,7 @@ async fn status(State(app): Shared) -> Response {
 }
 
 async fn list_policies(State(app): Shared) -> Response {
-    json(StatusCode::OK, &serde_json::json!({ "policies": policies(app.gate.policies()) }))
+    json(StatusCode::OK, &serde_json::json!({ "policies": policies(&app.gate.policies()) }))
 }
 
 async fn ready(State(app): Shared) -> Response {
@@ -230,7 +234,7 @@ async fn ready(State(app): Shared) -> Response {
 }
 
 async fn metrics(State(app): Shared) -> Response {
-    let text = app.metrics.render(app.gate.store());
+    let text = app.metrics.render(&app.gate, &app.book);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

@@ -1,18 +1,20 @@
 //! What Prometheus reads. Labels come from the configuration only, never from a request.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tollgate::{Nanos, PolicySet, Verdict};
+use tollgate::{Gate, Nanos, PolicyStatistics};
 
+use super::book::Book;
 use super::resp::Tally;
 use super::store::ServerStore;
 
@@ -35,11 +37,6 @@ struct InstanceLabels {
     instance: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PolicyLabels {
-    policy: String,
-}
-
 /// All metrics, each found once and then only counted.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -48,8 +45,9 @@ pub(super) struct Metrics {
     denied: Counter,
     errors: Counter,
     duration: Histogram,
-    policy_hits: Vec<Counter>,
-    policy_denied: Vec<Counter>,
+    active_policies: Gauge,
+    policies: PolicyCounts,
+    reloads: ReloadMetrics,
     keys: Gauge,
     held: Gauge,
     overflowed: Gauge,
@@ -75,8 +73,95 @@ impl Collector for NoRedis {
     }
 }
 
+/// What each policy has said, as the gate has counted it up to now.
+#[derive(Clone, Debug, Default)]
+struct PolicyCounts(Arc<Mutex<Vec<PolicyStatistics>>>);
+
+impl PolicyCounts {
+    fn set(&self, policies: Vec<PolicyStatistics>) {
+        *self.lock() = policies;
+    }
+
+    /// Also after a panic elsewhere: it is set anew each time.
+    fn lock(&self) -> MutexGuard<'_, Vec<PolicyStatistics>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for PolicyCounts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let policies = self.lock();
+        let mut encode = |name, help, count: fn(&PolicyStatistics) -> u64| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            let own = policies.len().min(SERIES_MAX - 1);
+            for policy in &policies[..own] {
+                let label = [("policy", policy.name.as_str())];
+                family.encode_family(&label)?.encode_counter::<NoLabelSet, _, u64>(&count(policy), None)?;
+            }
+            if policies.len() > own {
+                let rest = policies[own..].iter().map(count).sum();
+                family
+                    .encode_family(&[("policy", "other")])?
+                    .encode_counter::<NoLabelSet, u64, u64>(&rest, None)?;
+            }
+            Ok(())
+        };
+        encode("rate_limiter_policy_hits", "Requests that a policy applied to", |policy| policy.matched)?;
+        encode("rate_limiter_policy_denied", "Requests that a policy did not admit", |policy| policy.denied)
+    }
+}
+
+/// How the policies were loaded again.
+#[derive(Debug)]
+struct ReloadMetrics {
+    succeeded: Counter,
+    failed: Counter,
+    last_succeeded: Gauge,
+    loaded_at: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    result: &'static str,
+}
+
+impl ReloadMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let reloads = Family::<ReloadLabels, Counter>::default();
+        registry.register(
+            "rate_limiter_reloads",
+            "Loads of the policies since the first, by result",
+            reloads.clone(),
+        );
+        let result = |result| reloads.get_or_create(&ReloadLabels { result }).clone();
+        let (last_succeeded, loaded_at) = (Gauge::default(), Gauge::default());
+        registry.register(
+            "rate_limiter_last_reload_successful",
+            "Whether the policy files were right when they were loaded last",
+            last_succeeded.clone(),
+        );
+        registry.register(
+            "rate_limiter_config_loaded_timestamp_seconds",
+            "When the policies in force were loaded",
+            loaded_at.clone(),
+        );
+        Self { succeeded: result("ok"), failed: result("failed"), last_succeeded, loaded_at }
+    }
+
+    fn set(&self, book: &Book) {
+        let (reloads, last) = (book.reloads(), book.last());
+        // Who reads at the same time may have been here first.
+        let catch_up = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
+        catch_up(&self.succeeded, reloads.succeeded);
+        catch_up(&self.failed, reloads.failed);
+        self.last_succeeded.set(i64::from(last.failure.is_none()));
+        let since = last.loaded_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.loaded_at.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    }
+}
+
 impl Metrics {
-    pub(super) fn new(policies: &PolicySet, store: &ServerStore) -> Self {
+    pub(super) fn new(store: &ServerStore) -> Self {
         let backend = store.backend();
         let mut registry = Registry::default();
         let requests = Family::<ResultLabels, Counter>::default();
@@ -106,26 +191,10 @@ impl Metrics {
         let failures = failures.get_or_create(&InstanceLabels { instance: backend }).clone();
         let active = Family::<InstanceLabels, Gauge>::default();
         registry.register("rate_limiter_active_policies", "Policies that are switched on", active.clone());
-        let enabled = policies.policies().filter(|policy| policy.is_enabled()).count();
-        active
-            .get_or_create(&InstanceLabels { instance: backend })
-            .set(i64::try_from(enabled).unwrap_or(i64::MAX));
-
-        let hits = Family::<PolicyLabels, Counter>::default();
-        registry.register("rate_limiter_policy_hits", "Requests that a policy applied to", hits.clone());
-        let denied = Family::<PolicyLabels, Counter>::default();
-        registry.register(
-            "rate_limiter_policy_denied",
-            "Requests that a policy did not admit",
-            denied.clone(),
-        );
-        let of_each = |family: &Family<PolicyLabels, Counter>| {
-            let label = |(index, policy): (usize, &tollgate::Policy)| {
-                let name = if index + 1 < SERIES_MAX { policy.name() } else { "other" };
-                family.get_or_create(&PolicyLabels { policy: name.to_owned() }).clone()
-            };
-            policies.policies().enumerate().map(label).collect()
-        };
+        let active_policies = active.get_or_create(&InstanceLabels { instance: backend }).clone();
+        let policies = PolicyCounts::default();
+        registry.register_collector(Box::new(policies.clone()));
+        let reloads = ReloadMetrics::new(&mut registry);
         let keys = Gauge::default();
         registry.register("rate_limiter_store_keys", "Keys that are remembered", keys.clone());
         let held = Gauge::default();
@@ -146,8 +215,9 @@ impl Metrics {
             denied: result("denied"),
             errors: result("error"),
             duration: durations.get_or_create(&BackendLabels { backend }).clone(),
-            policy_hits: of_each(&hits),
-            policy_denied: of_each(&denied),
+            active_policies,
+            policies,
+            reloads,
             keys,
             held,
             overflowed,
@@ -157,19 +227,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a decision. One that others were decided with may have been denied for their sake.
-    pub(super) fn decided(&self, verdict: &Verdict, allowed: bool, took: Duration) {
-        self.counted(allowed, took);
-        for (policy, admitted) in verdict.admissions() {
-            if let (Some(hits), Some(denied)) = (self.policy_hits.get(policy), self.policy_denied.get(policy))
-            {
-                hits.inc();
-                denied.inc_by(u64::from(!admitted));
-            }
-        }
-    }
-
-    /// Counts a decision that no policy had a part in.
+    /// Counts a decision. What each policy said of it the gate counts.
     pub(super) fn counted(&self, allowed: bool, took: Duration) {
         if allowed { &self.allowed } else { &self.denied }.inc();
         self.duration.observe(took.as_secs_f64());
@@ -201,17 +259,12 @@ impl Metrics {
         (self.allowed.get(), self.denied.get(), self.errors.get())
     }
 
-    /// How many requests each policy applied to, and how many it did not admit.
-    pub(super) fn policies(&self) -> Vec<(u64, u64)> {
-        self.policy_hits
-            .iter()
-            .zip(&self.policy_denied)
-            .map(|(hits, denied)| (hits.get(), denied.get()))
-            .collect()
-    }
-
     /// All metrics in the OpenMetrics text format.
-    pub(super) fn render(&self, store: &ServerStore) -> String {
+    pub(super) fn render(&self, gate: &Gate<ServerStore>, book: &Book) -> String {
+        let (store, status) = (gate.store(), gate.status());
+        self.active_policies.set(i64::try_from(status.active_policies).unwrap_or(i64::MAX));
+        self.policies.set(status.policies);
+        self.reloads.set(book);
         self.keys.set(i64::try_from(store.local().len()).unwrap_or(i64::MAX));
         self.held.set(i64::try_from(store.held()).unwrap_or(i64::MAX));
         self.overflowed.set(i64::try_from(store.local().overflowed()).unwrap_or(i64::MAX));

@@ -1,6 +1,7 @@
 //! `tollgate serve`: the gate behind HTTP, gRPC and the Redis protocol.
 //!
 //! * [`api`]: the routes of HTTP.
+//! * [`book`]: what it decides by, and how that changes; [`changes`]: what was changed while it ran.
 //! * [`grpc`]: Envoy's rate limit service.
 //! * [`live`]: the dashboard.
 //! * [`wire`]: the JSON of questions and answers.
@@ -9,6 +10,8 @@
 //! * [`store`]: memory, or a store that nodes share.
 
 mod api;
+mod book;
+mod changes;
 mod grpc;
 mod live;
 mod metrics;
@@ -22,20 +25,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tollgate::{ClockSource, Gate, MemoryOptions, SystemClock};
+use tollgate::{Clock, ClockSource, Gate, MemoryOptions, SystemClock};
 use tracing_subscriber::EnvFilter;
 
 use self::api::App;
+use self::book::{Book, Source, config_of};
+use self::changes::ChangesFile;
 use self::grpc::GrpcListener;
 use self::live::Live;
 use self::metrics::Metrics;
 use self::store::ServerStore;
 use crate::cli::{
-    GrpcAddress, Loaded, RespAddress, RespOptions, ServeOptions, count, fail, load, print_out, show,
-    stderr_has_colour,
+    GrpcAddress, Interval, RespAddress, RespOptions, ServeOptions, count, fail, print_out, stderr_has_colour,
 };
 
 /// How long requests under way may take once the server is told to stop.
@@ -54,9 +59,9 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
         .with_ansi(stderr_has_colour())
         .with_writer(std::io::stderr)
         .init();
-    let loaded = match load(options.policy.as_deref(), options.merge_domains) {
-        Ok(loaded) => loaded,
-        Err(code) => return code,
+    let source = match Source::load(options.policy.as_deref(), options.merge_domains) {
+        Ok(source) => source,
+        Err(failure) => return failure.show(),
     };
     let store_options = MemoryOptions {
         capacity: usize::try_from(options.capacity).unwrap_or(usize::MAX),
@@ -73,7 +78,7 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}")),
     };
-    let code = runtime.block_on(serve(options, loaded, store_options, clock));
+    let code = runtime.block_on(serve(options, source, store_options, clock));
     // Whatever still runs has had its time.
     runtime.shutdown_timeout(Duration::from_millis(500));
     code
@@ -81,23 +86,29 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
 
 async fn serve(
     options: &ServeOptions,
-    loaded: Loaded,
+    source: Source,
     memory: MemoryOptions,
     clock: SystemClock,
 ) -> ExitCode {
-    let (store, seed) = match ServerStore::open(&options.store, &loaded.config.store, memory, clock).await {
+    let (kept_in, restored) = match options.changes.as_deref().map(ChangesFile::open).transpose() {
+        Ok(kept) => kept.unzip(),
+        Err(failure) => return failure.show(),
+    };
+    let restored = restored.unwrap_or_default();
+    let opened =
+        ServerStore::open(&options.store, &source.loaded.config.store, memory, clock, restored.seed).await;
+    let (store, seed) = match opened {
         Ok(opened) => opened,
         Err(error) => return fail(error),
     };
-    let rules = match loaded.rules(options.merge_domains, seed) {
-        Ok(rules) => rules,
-        Err(wrong) => return show(&wrong),
+    let in_force = config_of(&store, &source.loaded, &restored.changes)
+        .and_then(|config| Ok((config, source.rules(seed)?)));
+    let (config, rules) = match in_force {
+        Ok(in_force) => in_force,
+        Err(failure) => return failure.show(),
     };
-    let Loaded { name: policy_name, config, .. } = loaded;
     let gate = Gate::with_seed(config, store, seed);
-    if let Some(unfit) = gate.store().unfit(gate.policies()) {
-        return fail(format_args!("{policy_name}: {unfit}"));
-    }
+    gate.restore_bans_at(clock.now(), restored.bans);
     let listener = match TcpListener::bind(options.listen).await {
         Ok(listener) => listener,
         Err(error) => {
@@ -114,9 +125,10 @@ async fn serve(
     };
     let resp_address = resp.as_ref().and_then(|face| face.address().ok());
     let app = Arc::new(App {
-        metrics: Metrics::new(gate.policies(), gate.store()),
+        metrics: Metrics::new(gate.store()),
         gate,
-        rules,
+        rules: ArcSwapOption::new(rules.map(Arc::new)),
+        book: Book::new(source, seed, restored.changes, kept_in),
         seed,
         clock,
         live: Live::new(),
@@ -134,7 +146,7 @@ async fn serve(
     };
     let grpc_address = grpc.as_ref().map(GrpcListener::address);
     let also = (grpc_address, resp_address);
-    announce(&format!("{policy_name} ({})", decided_by(&app)), &keeps, clock.source(), address, also);
+    announce(&format!("{} ({})", app.book.name(), decided_by(&app)), &keeps, clock.source(), address, also);
     for address in [address].into_iter().chain(resp_address) {
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: keep it private");
@@ -154,6 +166,11 @@ async fn serve(
     });
     let watched = Arc::clone(&app);
     tokio::spawn(async move { watched.live.run(&watched).await });
+    if let Interval::Every(every) = options.watch {
+        let watching = Arc::clone(&app);
+        tokio::spawn(async move { Book::watch(&watching, every).await });
+    }
+    reload_on_signal(&app);
     let stopped = app.draining.subscribe();
     let stopping = Arc::clone(&app);
     let server = axum::serve(listener, api::routes(Arc::clone(&app), options.grpc_headers.clone()))
@@ -191,7 +208,7 @@ async fn serve(
 
 /// What the server decides by, counted.
 fn decided_by(app: &App) -> String {
-    if let Some(rules) = &app.rules {
+    if let Some(rules) = &*app.rules.load() {
         return format!("{} for descriptors", count(rules.rules().len(), "rule"));
     }
     match app.gate.policies().policies().filter(|policy| policy.is_enabled()).count() {
@@ -238,6 +255,27 @@ fn more_descriptors() {
 
 #[cfg(not(unix))]
 fn more_descriptors() {}
+
+/// Loads the policies again whenever a SIGHUP comes.
+#[cfg(unix)]
+fn reload_on_signal(app: &Arc<App>) {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangups) => {
+            let app = Arc::clone(app);
+            tokio::spawn(async move {
+                while hangups.recv().await.is_some() {
+                    Book::reload_aside(&app, "SIGHUP").await;
+                }
+            });
+        }
+        Err(error) => tracing::warn!(%error, "SIGHUP will not load the policies again"),
+    }
+}
+
+#[cfg(not(unix))]
+fn reload_on_signal(_app: &Arc<App>) {}
 
 /// Waits for SIGTERM or Ctrl-C, then lets `/readyz` say so.
 async fn wait_for_stop(app: &App) {

@@ -170,7 +170,7 @@ impl<S: Remote> Guarded<S> {
 fn by_share<R>(groups: &[Group<'_>], share: Share, decide: impl FnOnce(&[Group<'_>]) -> R) -> R {
     let limits: Vec<Limit> = hits(groups).map(|hit| hit.limit.share(share)).collect();
     let own: Vec<Hit<'_>> =
-        hits(groups).zip(&limits).map(|(hit, limit)| Hit { limit, previous: None, ..*hit }).collect();
+        hits(groups).zip(&limits).map(|(hit, limit)| Hit { limit, formers: &[], ..*hit }).collect();
     decide(&grouped(groups.iter().map(shape), &own))
 }
 

@@ -26,7 +26,7 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The routes, for any server.
 pub(in crate::serve) fn routes(app: &Arc<App>, headers: Option<HeaderNames>) -> Router<Arc<App>> {
-    let limits = RateLimits { answers: Answers::new(app.gate.policies(), headers), app: Arc::clone(app) };
+    let limits = RateLimits { answers: Answers::new(headers), app: Arc::clone(app) };
     let limits = Arc::new(limits);
     Router::new()
         .route("/json", post(move |body: Bytes| should_rate_limit(Arc::clone(&limits), body)))
@@ -72,7 +72,8 @@ async fn health(State(app): State<Arc<App>>) -> Response {
 /// The rules in force, a line each.
 async fn rules(State(app): State<Arc<App>>) -> String {
     let mut text = String::new();
-    for (path, rule) in app.rules.iter().flat_map(tollgate::DescriptorRules::rules) {
+    let rules = app.rules.load();
+    for (path, rule) in rules.iter().flat_map(|rules| rules.rules()) {
         // Writing to a string cannot fail.
         let _ = match rule.rate() {
             Some((requests, unit)) => {

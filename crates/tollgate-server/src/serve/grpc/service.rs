@@ -58,8 +58,8 @@ impl RateLimits {
 
     async fn answer(&self, message: &RateLimitRequest, course: Course) -> Answered {
         checked(message).inspect_err(|_| self.app.metrics.undecided())?;
-        if let Some(rules) = &self.app.rules {
-            let answer = answer_by(rules, &self.app, message, course).await.map_err(|error| {
+        if let Some(rules) = self.app.rules.load_full() {
+            let answer = answer_by(&rules, &self.app, message, course).await.map_err(|error| {
                 self.app.metrics.undecided();
                 undecided(&error)
             })?;

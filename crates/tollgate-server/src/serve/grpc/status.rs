@@ -1,7 +1,7 @@
 //! From verdicts to statuses.
 
 use bytes::Bytes;
-use tollgate::{PolicySet, PolicyVerdict, Quota, Verdict};
+use tollgate::{PolicyVerdict, Quota, Verdict};
 
 use super::messages::{
     Code, CurrentLimit, Descriptor, DescriptorStatus, Duration, HeaderValue, RateLimitResponse, Unit,
@@ -18,16 +18,13 @@ const UNITS: [Unit; 7] =
 /// What answers are made with.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// The policies' names, in their order: each answer shares them.
-    names: Vec<Bytes>,
     /// The headers that Envoy is to add, if it is.
     headers: Option<HeaderNames>,
 }
 
 impl Answers {
-    pub(super) fn new(policies: &PolicySet, headers: Option<HeaderNames>) -> Self {
-        let name = |policy: &tollgate::Policy| Bytes::copy_from_slice(policy.name().as_bytes());
-        Self { names: policies.policies().map(name).collect(), headers }
+    pub(super) const fn new(headers: Option<HeaderNames>) -> Self {
+        Self { headers }
     }
 
     /// The answer to a request with these descriptors.
@@ -35,7 +32,7 @@ impl Answers {
         let statuses: Vec<DescriptorStatus> = descriptors
             .iter()
             .zip(verdicts)
-            .map(|(descriptor, verdict)| self.status(descriptor, verdict))
+            .map(|(descriptor, verdict)| status(descriptor, verdict))
             .collect();
         let overall_code = code(verdicts.iter().all(Verdict::is_allowed));
         self.with_headers(RateLimitResponse { overall_code, statuses, ..RateLimitResponse::default() })
@@ -48,42 +45,41 @@ impl Answers {
         }
         response
     }
+}
 
-    fn status(&self, descriptor: &Descriptor, verdict: &Verdict) -> DescriptorStatus {
-        let plain = |limit_remaining| DescriptorStatus {
-            code: code(verdict.is_allowed()),
-            limit_remaining,
-            ..DescriptorStatus::default()
-        };
-        let enforced = || verdict.policies().filter(|policy| !policy.shadow);
-        // An unlimited policy decides if all limits are full; there is still something to say then.
-        let is_limited = |policy: &PolicyVerdict<'_>| policy.limit() != u64::MAX;
-        let Some(policy) = verdict.deciding().filter(is_limited).or_else(|| enforced().find(is_limited))
-        else {
-            return plain(if enforced().next().is_some() { UNLIMITED } else { 0 });
-        };
-        let (requests_per_unit, unit) = if let Some(stated) = descriptor.limit {
-            (stated.requests_per_unit, stated.unit)
-        } else {
-            let (count, unit) = per_unit(policy.rule().and_then(tollgate::Limit::quota));
-            (count, unit.into())
-        };
-        DescriptorStatus {
-            current_limit: Some(CurrentLimit { requests_per_unit, unit, name: self.name(&policy) }),
-            duration_until_reset: Some(Duration {
-                // Rounded up: who asks a little late passes, who asks a little early does not.
-                seconds: i64::try_from(policy.reset_after().as_secs_ceil()).unwrap_or(i64::MAX),
-            }),
-            ..plain(clamped(policy.remaining()))
-        }
+fn status(descriptor: &Descriptor, verdict: &Verdict) -> DescriptorStatus {
+    let plain = |limit_remaining| DescriptorStatus {
+        code: code(verdict.is_allowed()),
+        limit_remaining,
+        ..DescriptorStatus::default()
+    };
+    let enforced = || verdict.policies().filter(|policy| !policy.shadow);
+    // An unlimited policy decides if all limits are full; there is still something to say then.
+    let is_limited = |policy: &PolicyVerdict<'_>| policy.limit() != u64::MAX;
+    let Some(policy) = verdict.deciding().filter(is_limited).or_else(|| enforced().find(is_limited)) else {
+        return plain(if enforced().next().is_some() { UNLIMITED } else { 0 });
+    };
+    let (requests_per_unit, unit) = if let Some(stated) = descriptor.limit {
+        (stated.requests_per_unit, stated.unit)
+    } else {
+        let (count, unit) = per_unit(policy.rule().and_then(tollgate::Limit::quota));
+        (count, unit.into())
+    };
+    DescriptorStatus {
+        current_limit: Some(CurrentLimit { requests_per_unit, unit, name: name(&policy) }),
+        duration_until_reset: Some(Duration {
+            // Rounded up: who asks a little late passes, who asks a little early does not.
+            seconds: i64::try_from(policy.reset_after().as_secs_ceil()).unwrap_or(i64::MAX),
+        }),
+        ..plain(clamped(policy.remaining()))
     }
+}
 
-    /// The policy's name, and that of its limit behind it if that has one.
-    fn name(&self, policy: &PolicyVerdict<'_>) -> Bytes {
-        match policy.tightest().and_then(|(limit, _)| limit.name()) {
-            Some(limit) => format!("{}/{limit}", policy.policy.name()).into(),
-            None => self.names.get(policy.index).cloned().unwrap_or_default(),
-        }
+/// The policy's name, and that of its limit behind it if that has one.
+fn name(policy: &PolicyVerdict<'_>) -> Bytes {
+    match policy.tightest().and_then(|(limit, _)| limit.name()) {
+        Some(limit) => format!("{}/{limit}", policy.policy.name()).into(),
+        None => Bytes::copy_from_slice(policy.policy.name().as_bytes()),
     }
 }
 

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
-use tollgate::{Attributes, PolicySet, Verdict};
+use tollgate::{Attributes, Verdict};
 
 use self::keys::TopKeys;
 use self::latency::Latency;
@@ -66,13 +66,7 @@ impl Live {
     }
 
     /// Notes a decision. Nobody waits for it: where several threads are at it, some go unnoticed.
-    pub(super) fn decided(
-        &self,
-        policies: &PolicySet,
-        verdict: &Verdict,
-        request: &impl Attributes,
-        took: Duration,
-    ) {
+    pub(super) fn decided(&self, verdict: &Verdict, request: &impl Attributes, took: Duration) {
         self.latency.add(took);
         let mut detail = match self.detail.try_lock() {
             Ok(detail) => detail,
@@ -81,6 +75,8 @@ impl Live {
         };
         let Some(deciding) = verdict.deciding() else { return };
         let Some(key) = verdict.key_of(deciding.index) else { return };
+        // Those by which it was decided, which may have been replaced meanwhile.
+        let policies = verdict.asked().policies();
         let describe = || policies.describe_key(deciding.index, request).unwrap_or_default();
         detail.busy.add(key, deciding.policy.name(), describe);
         if !verdict.is_allowed() {
