@@ -1,5 +1,7 @@
 //! The command line.
 
+mod listen;
+
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tollgate::{ClockSource, Consistency, Overflow};
 
+pub(crate) use self::listen::{ConnectionOptions, Face, ListenAddress, TlsOptions};
 use crate::replay::ReplayOptions;
 
 /// Rate limiting for services and for everything behind a proxy.
@@ -29,6 +32,8 @@ pub(crate) enum Command {
     Replay(Box<ReplayOptions>),
     /// Check policy files and show every problem
     Validate(ValidateOptions),
+    /// Ask a running server whether it is ready, as a container's health check does
+    Health(HealthOptions),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -62,7 +67,7 @@ pub(crate) struct ServeOptions {
 
     /// Where to listen for gRPC, as Envoy asks; port 0 takes a free one, `off` is for nobody
     #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_GRPC", default_value = "127.0.0.1:8081")]
-    pub(crate) grpc: GrpcAddress,
+    pub(crate) grpc: ListenAddress,
 
     /// Have Envoy add headers to answers: those of the limit that has the least left. Their names can be given, as in
     /// `--grpc-headers=X-Limit,X-Remaining,X-Reset` [default names: RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset]
@@ -91,6 +96,12 @@ pub(crate) struct ServeOptions {
     pub(crate) resp: RespOptions,
 
     #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+
+    #[command(flatten)]
+    pub(crate) connections: ConnectionOptions,
+
+    #[command(flatten)]
     pub(crate) store: StoreOptions,
 }
 
@@ -100,39 +111,16 @@ pub(crate) struct ServeOptions {
 pub(crate) struct RespOptions {
     /// Where to listen for clients of Redis: they send CL.THROTTLE, THROTTLE, GCRA, or TG.CHECK; port 0 takes a free one,
     /// and `off` switches it off
-    #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_RESP", default_value = "127.0.0.1:6380", value_parser = resp_address)]
-    pub(crate) resp: RespAddress,
+    #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_RESP", default_value = "127.0.0.1:6380")]
+    pub(crate) resp: ListenAddress,
 
     /// What clients of Redis have to say by AUTH before they may ask
     #[arg(long, value_name = "PASSWORD", env = "TOLLGATE_RESP_PASSWORD", hide_env_values = true)]
     pub(crate) resp_password: Option<String>,
 
-    /// How many clients of Redis may be connected at once
-    #[arg(long, value_name = "N", env = "TOLLGATE_MAX_CONNECTIONS", default_value_t = 10_000,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_connections: u32,
-
     /// How long a client of Redis may be silent before it is disconnected
     #[arg(long, value_name = "LENGTH", env = "TOLLGATE_RESP_IDLE", default_value = "5m", value_parser = length)]
     pub(crate) resp_idle: Duration,
-}
-
-/// Where the Redis protocol is spoken, if anywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RespAddress {
-    /// Nowhere.
-    Off,
-    /// Here.
-    At(SocketAddr),
-}
-
-fn resp_address(text: &str) -> Result<RespAddress, String> {
-    if text == "off" {
-        return Ok(RespAddress::Off);
-    }
-    text.parse()
-        .map(RespAddress::At)
-        .map_err(|_| "write an address and a port, as in 127.0.0.1:6380, or `off`".to_owned())
 }
 
 /// Where the state is, and what happens when it cannot be reached.
@@ -190,25 +178,6 @@ pub(crate) struct StoreOptions {
     /// With `--on-store-failure allow`: for how long, from the first failure on, as in 30s
     #[arg(long, value_name = "LENGTH", env = "TOLLGATE_GRACE", default_value = "30s", value_parser = length)]
     pub(crate) grace: Duration,
-}
-
-/// Where to listen for gRPC, if anywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GrpcAddress {
-    At(SocketAddr),
-    Off,
-}
-
-impl FromStr for GrpcAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        let wrong = |_| "write an address and a port, as in 127.0.0.1:8081, or `off`".to_owned();
-        text.parse().map(Self::At).map_err(wrong)
-    }
 }
 
 /// The names of the headers that say how much there is, how much is left, and when it is whole again.
@@ -347,6 +316,21 @@ pub(crate) struct ValidateOptions {
     /// Policy files, or directories whose .yaml, .yml and .toml files are checked
     #[arg(value_name = "FILE|DIR", required = true)]
     pub(crate) paths: Vec<PathBuf>,
+}
+
+/// They are those of `serve`, so that a server's environment serves here too.
+#[derive(Args, Debug)]
+pub(crate) struct HealthOptions {
+    /// Where the server listens for HTTP
+    #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// How long it may take to answer
+    #[arg(long, value_name = "LENGTH", env = "TOLLGATE_HEALTH_TIMEOUT", default_value = "3s", value_parser = length)]
+    pub(crate) timeout: Duration,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
 }
 
 /// Writes a completion script to standard output.

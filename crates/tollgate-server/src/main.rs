@@ -1,6 +1,7 @@
 //! The `tollgate` program: a rate-limit server, and a workbench for its policies.
 
 mod cli;
+mod health;
 mod load;
 mod replay;
 mod serve;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(&options),
         Command::Replay(options) => replay::run(&options),
         Command::Validate(options) => validate::run(&options),
+        Command::Health(options) => health::run(&options),
         Command::Completions { shell } => cli::completions(shell),
     }
 }

@@ -347,5 +347,5 @@ fn it_can_be_switched_off_and_what_is_wrong_is_said() {
     assert!(Server::start_command(command).announcement.contains("  RESP      off\n"));
     let wrong = run(&["serve", "--resp", "here"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(stderr(&wrong).contains("127.0.0.1:6380, or `off`"), "{}", stderr(&wrong));
+    assert!(stderr(&wrong).contains("127.0.0.1:8081, or `off`"), "{}", stderr(&wrong));
 }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -22,6 +22,7 @@ use super::book::Book;
 use super::grpc::json;
 use super::live::{self, Live};
 use super::metrics::Metrics;
+use super::net::Peer;
 use super::store::{ServerStore, log_failure};
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
 use crate::cli::HeaderNames;
@@ -180,7 +181,11 @@ async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respon
     }
 }
 
-async fn reset(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn reset(
+    State(app): Shared,
+    client: Extension<Arc<Peer>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     #[derive(Serialize)]
     struct Done {
         reset: Vec<String>,
@@ -200,7 +205,7 @@ async fn reset(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respo
         Ok(reset) => reset,
         Err(error) => return undecided(&error),
     };
-    tracing::info!(policies = ?reset, "reset a key");
+    tracing::info!(policies = ?reset, client = %client.0, "reset a key");
     json(StatusCode::OK, &Done { reset })
 }
 
@@ -275,7 +280,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
 }
 
 /// An answer to a question that could not be answered.
-fn refusal(status: StatusCode, code: &str, message: impl Display) -> Response {
+pub(super) fn refusal(status: StatusCode, code: &str, message: impl Display) -> Response {
     let body = serde_json::json!({ "error": { "code": code, "message": message.to_string() } });
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }

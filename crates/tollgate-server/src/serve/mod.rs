@@ -3,45 +3,48 @@
 //! * [`api`]: the routes of HTTP.
 //! * [`book`]: what it decides by, and how that changes; [`changes`]: what was changed while it ran.
 //! * [`grpc`]: Envoy's rate limit service.
+//! * [`http`]: how HTTP is served; [`net`]: connections of all kinds, and TLS; [`faces`]: which listeners there are.
 //! * [`live`]: the dashboard.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`metrics`]: what Prometheus reads.
+//! * [`notify`]: what systemd is told.
 //! * [`resp`]: the Redis protocol.
 //! * [`store`]: memory, or a store that nodes share.
 
 mod api;
 mod book;
 mod changes;
+mod faces;
 mod grpc;
+mod http;
 mod live;
 mod metrics;
+mod net;
+mod notify;
 mod resp;
 mod store;
 mod wire;
 
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tollgate::{Clock, ClockSource, Gate, MemoryOptions, SystemClock};
 use tracing_subscriber::EnvFilter;
 
 use self::api::App;
 use self::book::{Book, Source, config_of};
 use self::changes::ChangesFile;
-use self::grpc::GrpcListener;
+use self::faces::Faces;
+use self::grpc::GrpcFace;
 use self::live::Live;
 use self::metrics::Metrics;
 use self::store::ServerStore;
-use crate::cli::{
-    GrpcAddress, Interval, RespAddress, RespOptions, ServeOptions, count, fail, print_out, stderr_has_colour,
-};
+use crate::cli::{Interval, ServeOptions, count, fail, print_out, stderr_has_colour};
 
 /// How long requests under way may take once the server is told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
@@ -109,21 +112,10 @@ async fn serve(
     };
     let gate = Gate::with_seed(config, store, seed);
     gate.restore_bans_at(clock.now(), restored.bans);
-    let listener = match TcpListener::bind(options.listen).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            return fail(format_args!(
-                "cannot listen on {}: {error}; choose another address with --listen",
-                options.listen
-            ));
-        }
-    };
-    let address = listener.local_addr().unwrap_or(options.listen);
-    let resp = match redis_protocol(&options.resp).await {
-        Ok(resp) => resp,
+    let faces = match Faces::bind(options).await {
+        Ok(faces) => faces,
         Err(error) => return fail(error),
     };
-    let resp_address = resp.as_ref().and_then(|face| face.address().ok());
     let app = Arc::new(App {
         metrics: Metrics::new(gate.store()),
         gate,
@@ -140,30 +132,19 @@ async fn serve(
         ServerStore::Memory(_) => format!("memory, at most {}", count(memory.capacity, "key")),
         store @ ServerStore::Redis(_) => store.to_string(),
     };
-    let grpc = match grpc(options, &app).await {
-        Ok(grpc) => grpc,
-        Err(error) => return fail(error),
+    announce(&format!("{} ({})", app.book.name(), decided_by(&app)), &keeps, clock.source(), &faces);
+    faces.warn();
+    let Faces { http, grpc, resp, tls } = faces;
+    let grpc = match grpc {
+        Some(listener) => match GrpcFace::new(listener, &app, options.grpc_headers.clone()).await {
+            Ok(face) => Some(face),
+            Err(error) => return fail(error),
+        },
+        None => None,
     };
-    let grpc_address = grpc.as_ref().map(GrpcListener::address);
-    let also = (grpc_address, resp_address);
-    announce(&format!("{} ({})", app.book.name(), decided_by(&app)), &keeps, clock.source(), address, also);
-    for address in [address].into_iter().chain(resp_address) {
-        if !address.ip().is_loopback() {
-            tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: keep it private");
-        }
+    if let Some(tls) = tls {
+        tokio::spawn(tls.watch());
     }
-    if let Some(address) = grpc_address.filter(|address| !address.ip().is_loopback()) {
-        tracing::warn!(%address, "anyone who can reach this address can ask over gRPC: keep it private");
-    }
-    // It is told to stop when HTTP is.
-    let grpc = grpc.map(|listener| tokio::spawn(listener.serve()));
-
-    // Without TCP_NODELAY an answer can wait 40 ms for the client's acknowledgement.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
     let watched = Arc::clone(&app);
     tokio::spawn(async move { watched.live.run(&watched).await });
     if let Interval::Every(every) = options.watch {
@@ -173,25 +154,30 @@ async fn serve(
     reload_on_signal(&app);
     let stopped = app.draining.subscribe();
     let stopping = Arc::clone(&app);
-    let server = axum::serve(listener, api::routes(Arc::clone(&app), options.grpc_headers.clone()))
-        .with_graceful_shutdown(async move { wait_for_stop(&stopping).await });
-    let resp = async {
-        if let Some(face) = resp {
-            face.serve(Arc::clone(&app)).await;
-        }
-        Ok(())
-    };
+    tokio::spawn(async move { wait_for_stop(&stopping).await });
+    // Each on its own, so that none waits for another's turn.
+    let mut serving = JoinSet::new();
+    let routes = api::routes(Arc::clone(&app), options.grpc_headers.clone());
+    serving.spawn(http::serve(http, Arc::clone(&app), routes));
+    if let Some(face) = grpc {
+        serving.spawn(face.serve());
+    }
+    if let Some(listener) = resp {
+        // An empty variable is no password.
+        let password = options.resp.resp_password.clone().filter(|password| !password.is_empty());
+        let app = Arc::clone(&app);
+        serving.spawn(async move { resp::serve(listener, app, password.as_deref()).await });
+    }
+    notify::ready();
     let ended = async {
-        let result = tokio::try_join!(server.into_future(), resp);
-        // It ends well or not at all: then the time for draining ends it.
-        if let (Ok(_), Some(grpc)) = (&result, grpc) {
-            let _ = grpc.await;
+        while let Some(ended) = serving.join_next().await {
+            ended?;
         }
-        result
+        Ok::<_, JoinError>(())
     };
     let code = tokio::select! {
         result = ended => match result {
-            Ok(((), ())) => {
+            Ok(()) => {
                 tracing::info!("stopped");
                 ExitCode::SUCCESS
             }
@@ -215,29 +201,6 @@ fn decided_by(app: &App) -> String {
         1 => "1 policy".to_owned(),
         many => format!("{many} policies"),
     }
-}
-
-/// Envoy's face, listening where the options say; `None` if it is switched off.
-async fn grpc(options: &ServeOptions, app: &Arc<App>) -> Result<Option<GrpcListener>, String> {
-    let GrpcAddress::At(address) = options.grpc else { return Ok(None) };
-    GrpcListener::bind(address, app, options.grpc_headers.clone()).await.map(Some)
-}
-
-/// The face of the Redis protocol, listening where the options say; `None` if it is switched off.
-async fn redis_protocol(options: &RespOptions) -> Result<Option<resp::Face>, String> {
-    let RespAddress::At(address) = options.resp else { return Ok(None) };
-    let settings = resp::Options {
-        // An empty variable is no password.
-        password: options.resp_password.clone().filter(|password| !password.is_empty()),
-        max_connections: usize::try_from(options.max_connections).unwrap_or(usize::MAX),
-        idle: options.resp_idle,
-    };
-    resp::Face::bind(address, settings).await.map(Some).map_err(|error| {
-        format!(
-            "cannot listen on {address}: {error}; choose another address with --resp, or switch the Redis protocol off with \
-             --resp off"
-        )
-    })
 }
 
 /// Asks the system for as many descriptors as it grants: the usual 1,024 are for programs that wait by `select`, and fewer
@@ -298,6 +261,7 @@ async fn wait_for_stop(app: &App) {
         () = terminated => {}
     }
     tracing::info!("stopping: no new connections, {} s for requests under way", DRAIN_MAX.as_secs());
+    notify::stopping();
     app.draining.send_replace(true);
 }
 
@@ -310,18 +274,9 @@ async fn drain_ended(mut draining: watch::Receiver<bool>) {
 }
 
 /// Says what runs, and how to try it.
-fn announce(
-    policies: &str,
-    store: &str,
-    clock: ClockSource,
-    address: SocketAddr,
-    (grpc, resp): (Option<SocketAddr>, Option<SocketAddr>),
-) {
+fn announce(policies: &str, store: &str, clock: ClockSource, faces: &Faces) {
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    let at = |scheme: &str, address: Option<SocketAddr>| {
-        address.map_or_else(|| "off".to_owned(), |address| format!("{scheme}://{address}"))
-    };
-    let (grpc, resp) = (at("http", grpc), at("redis", resp));
+    let (http, grpc, resp) = faces.urls();
 
     let mut text = Vec::new();
     // Writing to memory cannot fail.
@@ -332,14 +287,14 @@ fn announce(
   policies  {policies}
   store     {store}
   clock     {clock}
-  HTTP      http://{address}
-  dashboard http://{address}/
+  HTTP      {http}
+  dashboard {http}/
   gRPC      {grpc}
   RESP      {resp}
-  metrics   http://{address}/metrics
+  metrics   {http}/metrics
 
 Try it:
-  curl -i http://{address}/v1/check -d '{{\"method\":\"POST\",\"path\":\"/api/auth/login\",\"ip\":\"203.0.113.7\"}}'
+  curl -i {http}/v1/check -d '{{\"method\":\"POST\",\"path\":\"/api/auth/login\",\"ip\":\"203.0.113.7\"}}'
 
 ",
         env!("CARGO_PKG_VERSION"),

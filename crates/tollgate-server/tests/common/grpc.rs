@@ -1,6 +1,7 @@
 //! A client of gRPC that knows nothing of the server but what it says of itself by server reflection: requests and answers are
 //! JSON, by the names that it tells.
 
+#![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::HashSet;
@@ -27,7 +28,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(url: &str) -> Self {
-        let channel = Endpoint::from_shared(url.to_owned()).unwrap().connect().await.unwrap();
+        Self::over(Endpoint::from_shared(url.to_owned()).unwrap().connect().await.unwrap()).await
+    }
+
+    pub(crate) async fn over(channel: Channel) -> Self {
         let mut pool = DescriptorPool::new();
         let mut files = Vec::new();
         let mut known = HashSet::new();

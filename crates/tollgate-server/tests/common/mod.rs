@@ -85,8 +85,7 @@ impl Server {
                 panic!("the server did not start: {announcement}{}", stderr(&output));
             }
         }
-        let url =
-            announcement.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        let url = announcement.split_whitespace().find(|word| word.starts_with("http")).unwrap().to_owned();
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(20)));
@@ -100,12 +99,18 @@ impl Server {
     }
 
     pub(crate) fn address(&self) -> &str {
-        self.url.strip_prefix("http://").unwrap()
+        self.url.split_once("://").unwrap().1
     }
 
     /// Where it speaks the Redis protocol.
     pub(crate) fn resp(&self) -> &str {
         self.announcement.split_whitespace().find_map(|word| word.strip_prefix("redis://")).unwrap()
+    }
+
+    /// The same, plain or under TLS.
+    pub(crate) fn resp_address(&self) -> &str {
+        let mut words = self.announcement.split_whitespace();
+        words.find_map(|word| word.strip_prefix("redis://").or(word.strip_prefix("rediss://"))).unwrap()
     }
 
     pub(crate) fn post(&self, path: &str, body: &str) -> Reply {

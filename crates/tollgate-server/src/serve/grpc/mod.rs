@@ -21,4 +21,4 @@ mod rules;
 mod service;
 mod status;
 
-pub(super) use self::listen::GrpcListener;
+pub(super) use self::listen::GrpcFace;

@@ -1,14 +1,10 @@
 //! From a path to a method.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::{Grpc, UnaryService};
@@ -27,6 +23,8 @@ use super::service::RateLimits;
 use super::status::Answers;
 use crate::cli::HeaderNames;
 use crate::serve::api::App;
+use crate::serve::net::Weighed;
+use crate::serve::net::http::within;
 
 /// The services whose health is told; the empty name is the server as a whole.
 const SERVICES: [&str; 3] = ["", ENVOY_SERVICE, KUADRANT_SERVICE];
@@ -38,7 +36,7 @@ const MESSAGE_BYTES_MAX: usize = 64 << 10;
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 
 /// A service that is rarely asked.
-type Boxed = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+type Boxed = BoxCloneSyncService<Request<Weighed>, Response<Body>, Infallible>;
 
 /// All services of the server.
 #[derive(Debug)]
@@ -89,18 +87,13 @@ impl Routes {
     }
 
     /// Answers a request, within bounded time.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let mut answer = pin!(self.route(request));
-        // Nearly all are answered at once: only the others need a timer.
-        if let Poll::Ready(response) = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
-            return response;
-        }
+    pub(super) async fn answer(&self, request: Request<Weighed>) -> Response<Body> {
         let late = || Status::deadline_exceeded(format!("not done within {} s", REQUEST_MAX.as_secs()));
-        tokio::time::timeout(REQUEST_MAX, answer).await.unwrap_or_else(|_| late().into_http())
+        within(REQUEST_MAX, self.route(request)).await.unwrap_or_else(|| late().into_http())
     }
 
     /// What is rarely asked is boxed, so that what is asked all the time is small to carry.
-    async fn route(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn route(&self, request: Request<Weighed>) -> Response<Body> {
         match request.uri().path() {
             "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit" => {
                 unary(request, |message| self.limits.should_rate_limit(message)).await
@@ -142,7 +135,7 @@ where
     }
 }
 
-async fn unary<F, A>(request: Request<Incoming>, method: F) -> Response<Body>
+async fn unary<F, A>(request: Request<Weighed>, method: F) -> Response<Body>
 where
     F: FnMut(RateLimitRequest) -> A,
     A: Future<Output = Result<tonic::Response<RateLimitResponse>, Status>>,
@@ -151,9 +144,9 @@ where
     Grpc::new(codec).max_decoding_message_size(MESSAGE_BYTES_MAX).unary(Method(method), request).await
 }
 
-async fn call<S>(mut service: S, request: Request<Incoming>) -> Response<Body>
+async fn call<S>(mut service: S, request: Request<Weighed>) -> Response<Body>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Weighed>, Response = Response<Body>, Error = Infallible>,
 {
     let Ok(response) = service.call(request).await;
     response

@@ -11,15 +11,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tollgate::{Clock, MemoryStore};
 
 use super::desk::{Desk, Tally};
 use super::parse::{COMMAND_MAX, Spans};
 use super::policy::Kind;
 use super::reply::{Protocol, Replies};
-use super::seats::{Seat, Told};
 use super::session::{Ask, Session, Step};
+use crate::serve::net::{Arrived, Opened, Seat, Stream, Told};
 
 /// How much is read at once.
 const READ_MAX: usize = 64 << 10;
@@ -47,22 +46,10 @@ thread_local! {
 }
 
 /// Serves a client until it leaves, or has to.
-pub(super) async fn serve(desk: &Desk, mut stream: TcpStream) {
-    // Without this an answer can wait 40 ms for the client's acknowledgement.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    let Some(seat) = desk.seats.take() else {
-        // In Redis's words. One who does not hear them is not waited for.
-        let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
-        let _ = stream.shutdown().await;
-        return;
-    };
-    let shown = |address: io::Result<std::net::SocketAddr>| {
-        address.map(|address| address.to_string()).unwrap_or_default()
-    };
-    let addresses = (shown(stream.peer_addr()), shown(stream.local_addr()));
-    let session = Session::new(seat.number, addresses, &desk.rules);
+pub(super) async fn serve(desk: &Desk, arrived: Arrived) {
+    let local = arrived.local().map(|address| address.to_string()).unwrap_or_default();
+    let Some(Opened { stream, seat, peer, .. }) = arrived.open().await else { return };
+    let session = Session::new(seat.number, (peer.address.to_string(), local), &desk.rules);
     let mut connection = Connection {
         desk,
         stream,
@@ -71,9 +58,8 @@ pub(super) async fn serve(desk: &Desk, mut stream: TcpStream) {
         input: Vec::new(),
         output: Vec::new(),
         sent: 0,
+        is_flushed: true,
         is_ending: false,
-        is_draining: false,
-        is_listening: true,
     };
     // An error of the connection is its end: there is nobody left to tell.
     if connection.run().await.is_ok() && connection.is_ending {
@@ -83,20 +69,18 @@ pub(super) async fn serve(desk: &Desk, mut stream: TcpStream) {
 
 struct Connection<'d> {
     desk: &'d Desk,
-    stream: TcpStream,
+    stream: Stream,
     session: Session,
-    seat: Seat<'d>,
+    seat: Seat,
     /// A command that is not all there.
     input: Vec<u8>,
     /// Answers, of which so many bytes were sent.
     output: Vec<u8>,
     sent: usize,
+    /// Whether all of them have left: under TLS what was sent may wait still.
+    is_flushed: bool,
     /// Whether the connection ends once the answers are sent.
     is_ending: bool,
-    /// Whether it ends as soon as nothing is under way.
-    is_draining: bool,
-    /// Whether it may still be told to end.
-    is_listening: bool,
 }
 
 impl Connection<'_> {
@@ -112,15 +96,8 @@ impl Connection<'_> {
     /// false that the connection ends.
     fn poll(&mut self, context: &mut Context<'_>, local: Option<&MemoryStore>) -> Poll<io::Result<bool>> {
         loop {
-            if self.is_listening
-                && let Poll::Ready(told) = Pin::new(&mut self.seat.told).poll(context)
-            {
-                self.is_listening = false;
-                match told {
-                    Ok(Told::Draining) => self.is_draining = true,
-                    Ok(Told::Idle) => return Poll::Ready(Ok(false)),
-                    Err(_) => {}
-                }
+            if let Poll::Ready(Told::Idle | Told::Late) = self.seat.poll_told(context) {
+                return Poll::Ready(Ok(false));
             }
             let is_sent = self.send(context)?;
             if self.is_ending {
@@ -141,10 +118,13 @@ impl Connection<'_> {
                     }
                 }
                 Poll::Pending => {
-                    if self.is_draining && self.input.is_empty() && is_sent {
-                        return Poll::Ready(Ok(false));
+                    // Nothing is under way. What came a moment ago was sent before the end, and is heard of at once.
+                    let is_quiet = self.input.is_empty() && self.output.is_empty() && self.is_flushed;
+                    if !self.seat.is_draining() || !is_quiet || self.stream.has_unread() {
+                        return Poll::Pending;
                     }
-                    return Poll::Pending;
+                    self.is_ending = true;
+                    return Poll::Ready(Ok(false));
                 }
             }
         }
@@ -246,22 +226,30 @@ impl Connection<'_> {
 
     /// Sends what was kept. True if all of it is sent.
     fn send(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
-        if self.output.is_empty() {
-            return Ok(true);
-        }
         while self.sent < self.output.len() {
             match Pin::new(&mut self.stream).poll_write(context, &self.output[self.sent..]) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(sent) => self.sent += sent?,
                 Poll::Pending => return Ok(false),
             }
+            self.is_flushed = false;
             self.seat.lives(self.input.len() + self.output.len(), self.owed());
         }
-        // The memory goes with it: an idle connection holds none.
-        self.output = Vec::new();
-        self.sent = 0;
-        self.seat.note(self.input.len(), 0);
-        Ok(true)
+        if !self.output.is_empty() {
+            // The memory goes with it: an idle connection holds none.
+            self.output = Vec::new();
+            self.sent = 0;
+        }
+        self.flush(context)
+    }
+
+    /// Sends what waits under TLS. True if nothing does.
+    fn flush(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        if !self.is_flushed {
+            self.is_flushed = Pin::new(&mut self.stream).poll_flush(context)?.is_ready();
+            self.seat.note(self.input.len() + self.output.len(), usize::from(!self.is_flushed));
+        }
+        Ok(self.is_flushed)
     }
 
     /// Sends answers from where they were made, as far as that goes, and keeps the rest.
@@ -274,6 +262,7 @@ impl Connection<'_> {
                 Poll::Ready(more) => sent += more?,
                 Poll::Pending => break,
             }
+            self.is_flushed = false;
         }
         self.output.extend_from_slice(&replies.0[sent..]);
         replies.0.clear();

@@ -1,7 +1,6 @@
 //! Where sessions' questions are answered: by the gate, its store, and what the server knows of itself.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -9,14 +8,13 @@ use tollgate::{
     Clock, Consistency, Decision, Group, Hit, LocalStore, MemoryStore, Sharing, Store, StoreError, Verdict,
 };
 
-use super::Options;
 use super::commands::{self, Numbers};
 use super::policy::{self, Kind, Question};
 use super::reply::{Protocol, Replies};
-use super::seats::Seats;
 use super::session::{Ask, Rules, Topic};
 use super::throttle::Throttle;
 use crate::serve::api::App;
+use crate::serve::net::Seats;
 use crate::serve::store::{ServerStore, log_failure};
 
 /// What all connections share.
@@ -24,7 +22,7 @@ use crate::serve::store::{ServerStore, log_failure};
 pub(super) struct Desk {
     pub(super) app: Arc<App>,
     pub(super) rules: Rules,
-    pub(super) seats: Seats,
+    pub(super) seats: Arc<Seats>,
 }
 
 /// How decisions went, to be counted together.
@@ -36,9 +34,9 @@ pub(crate) struct Tally {
 }
 
 impl Desk {
-    pub(super) fn new(app: Arc<App>, options: &Options) -> Self {
-        let rules = Rules::new(app.seed, options.password.as_deref());
-        Self { app, rules, seats: Seats::new(options.max_connections, options.idle) }
+    pub(super) fn new(app: Arc<App>, seats: Arc<Seats>, password: Option<&str>) -> Self {
+        let rules = Rules::new(app.seed, password);
+        Self { app, rules, seats }
     }
 
     /// The store, if it answers at once.
@@ -146,8 +144,8 @@ impl Desk {
         let (allowed, denied, errors) = app.metrics.totals();
         Numbers {
             uptime_s: app.started.elapsed().as_secs(),
-            connections: self.seats.taken.load(Ordering::Relaxed),
-            connections_max: self.seats.most,
+            connections: self.seats.taken(),
+            connections_max: self.seats.most(),
             allowed,
             denied,
             errors,

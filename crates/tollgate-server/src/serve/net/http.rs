@@ -1,0 +1,223 @@
+//! HTTP on a connection, both versions, with an end to everything that a client may let last.
+//!
+//! | what | how much |
+//! |---|---|
+//! | the head of a request | 10 s, 16 KiB, 100 headers in HTTP/1 |
+//! | a request until it is answered | as the face says, by [`within`] |
+//! | an answer of which a client takes nothing | 10 s |
+//! | silence between requests | as [`super::Limits`] say |
+//! | requests at once on a connection of HTTP/2 | as the face says |
+//! | what requests and answers hold | 24 MiB a listener; who holds more than 2 KiB of that is cut |
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::sync::watch;
+
+use super::body::{Owed, Turn, Weighed};
+use super::listener::{Arrived, Opened, Peer};
+use super::opening::{Opening, may_be_http2, opening};
+use super::seats::{Seat, Told};
+use super::watched::Watched;
+
+/// What a connection of HTTP/2 may send before it is read: one message of the greatest length for a request, and of all
+/// requests together so much.
+const STREAM_WINDOW_BYTES: u32 = (64 << 10) + 512;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// The longest list of headers, and how much of an answer may wait to be sent.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+const ANSWER_BYTES_MAX: usize = 16 << 10;
+/// The same for HTTP/1, where the buffer for sending is as large as that for reading.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const BUFFER_BYTES_MAX: usize = 32 << 10;
+/// A connection that says nothing for so long is asked whether it is there, and has so long to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may go on that was asked to end.
+const FAREWELL_MAX: Duration = Duration::from_secs(15);
+
+/// How HTTP is spoken on a listener.
+#[derive(Clone, Debug)]
+pub(in crate::serve) struct Http {
+    /// Nothing where only HTTP/2 is spoken.
+    one: Option<http1::Builder>,
+    two: http2::Builder<TokioExecutor>,
+    draining: watch::Receiver<bool>,
+}
+
+impl Http {
+    /// Both versions, with so many requests at once on a connection of HTTP/2.
+    pub(in crate::serve) fn new(streams: u32, draining: watch::Receiver<bool>) -> Self {
+        let mut one = http1::Builder::new();
+        // The heads of requests are waited for by those who look after all connections.
+        one.header_read_timeout(None).max_header_size(HEAD_BYTES_MAX).max_buf_size(BUFFER_BYTES_MAX);
+        let mut two = http2::Builder::new(TokioExecutor::new());
+        two.timer(TokioTimer::new())
+            .max_concurrent_streams(streams)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(HEADER_BYTES_MAX)
+            .max_send_buf_size(ANSWER_BYTES_MAX)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_ANSWER_MAX);
+        Self { one: Some(one), two, draining }
+    }
+
+    /// HTTP/2 only, for gRPC.
+    pub(in crate::serve) fn only_two(streams: u32, draining: watch::Receiver<bool>) -> Self {
+        let mut http = Self::new(streams, draining);
+        http.one = None;
+        // Nobody reads the date of an answer in gRPC.
+        http.two.auto_date_header(false);
+        http
+    }
+
+    /// Serves a client until it leaves, or has to.
+    pub(in crate::serve) async fn serve<A, F, B>(self: Arc<Self>, arrived: Arrived, answer: A)
+    where
+        A: Fn(Request<Weighed>, Arc<Peer>) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Some(opened) = arrived.open().await else { return };
+        let Opened { mut stream, mut seat, peer, is_http2 } = opened;
+        let (bytes, is_http2) = match opening(&mut stream, &mut seat).await {
+            Ok(Some(Opening { bytes, is_http2: begins })) => {
+                if (is_http2 || self.one.is_none()) && !may_be_http2(&bytes) {
+                    tracing::debug!(%peer, "this is no HTTP/2");
+                    return;
+                }
+                (bytes, begins)
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a connection broke");
+                return;
+            }
+        };
+        if is_http2 {
+            seat.life.end();
+        }
+        // On the heap, now that it is known to be needed.
+        Box::pin(self.speak(
+            Watched::new(stream, bytes, seat.share(), !is_http2),
+            seat,
+            peer,
+            is_http2,
+            answer,
+        ))
+        .await;
+    }
+
+    async fn speak<A, F, B>(
+        self: Arc<Self>,
+        io: Watched,
+        mut seat: Seat,
+        peer: Peer,
+        is_http2: bool,
+        answer: A,
+    ) where
+        A: Fn(Request<Weighed>, Arc<Peer>) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (share, peer, answer) = (seat.share(), Arc::new(peer), Arc::new(answer));
+        let draining = self.draining.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let turn = Arc::new(Turn::new(share.another(), head_bytes(&request)));
+            let closes = request.version() < Version::HTTP_2 && *draining.borrow();
+            let request = request.map(|body| Weighed::new(body, Arc::clone(&turn)));
+            let answered = answer(request, Arc::clone(&peer));
+            async move {
+                let mut response = answered.await;
+                if closes {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response.map(|body| Owed::new(body, turn)))
+            }
+        });
+        let io = TokioIo::new(io);
+        match (&self.one, is_http2) {
+            (Some(one), false) => drive(one.serve_connection(io, service), &mut seat).await,
+            _ => drive(self.two.serve_connection(io, service), &mut seat).await,
+        }
+    }
+}
+
+/// Runs a connection to its end.
+async fn drive<C: GracefulConnection>(connection: C, seat: &mut Seat)
+where
+    C::Error: std::fmt::Display,
+{
+    let mut connection = pin!(connection);
+    let life = Arc::clone(&seat.life);
+    let most = if seat.is_draining() {
+        // What it had begun before it was told so is taken up first.
+        if let Poll::Ready(ended) = poll_fn(|context| Poll::Ready(connection.as_mut().poll(context))).await {
+            return log(ended);
+        }
+        Duration::MAX
+    } else {
+        tokio::select! {
+            // What has come is taken up before the end is spoken of.
+            biased;
+            ended = connection.as_mut() => return log(ended),
+            () = life.over.notified() => return cut_off(),
+            told = seat.told() => match told {
+                // However long it takes: the whole server has an end of its own.
+                Told::Draining => Duration::MAX,
+                Told::Idle => FAREWELL_MAX,
+                Told::Late => {
+                    tracing::debug!("a client was cut off that took too long");
+                    return;
+                }
+            },
+        }
+    };
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        ended = tokio::time::timeout(most, connection) => log(ended.unwrap_or(Ok(()))),
+        () = life.over.notified() => cut_off(),
+    }
+}
+
+fn log<E: std::fmt::Display>(ended: Result<(), E>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+fn cut_off() {
+    tracing::debug!("a client was cut off that made the server hold too much");
+}
+
+/// What the head of a request takes.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    /// What every header takes beside its bytes.
+    const HEADER: usize = 64;
+    let headers: usize =
+        request.headers().iter().map(|(name, value)| HEADER + name.as_str().len() + value.len()).sum();
+    request.uri().path().len() + headers
+}
+
+/// What something comes to if that takes no longer than this. Nearly all that is asked is answered at once: only the rest needs
+/// a timer.
+pub(in crate::serve) async fn within<T>(most: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    if let Poll::Ready(done) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
+        return Some(done);
+    }
+    tokio::time::timeout(most, future).await.ok()
+}

@@ -1,0 +1,53 @@
+//! What a connection leaves word of, for those who look after all of them.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// What is known of a connection. Times are in seconds of the clock of [`super::seats::Seats`].
+#[derive(Debug)]
+pub(in crate::serve) struct Life {
+    /// When something last came or went.
+    pub(super) second: AtomicU32,
+    /// Since when the client says something that it must end, and one more; 0 while there is no such thing.
+    pub(super) begun: AtomicU32,
+    /// Whether there is something to be sent that the network does not take.
+    pub(super) is_owed: AtomicBool,
+    /// Requests that have not been answered to the end.
+    pub(super) busy: AtomicU32,
+    /// Answers of which the client has not let anything come yet, and when it last did of one.
+    pub(super) untaken: AtomicU32,
+    pub(super) taken: AtomicU32,
+    /// What its requests hold.
+    pub(super) held: AtomicUsize,
+    /// Told when it holds too much.
+    pub(super) over: Notify,
+}
+
+impl Life {
+    pub(super) fn new(now: u32) -> Self {
+        Self {
+            second: AtomicU32::new(now),
+            begun: AtomicU32::new(0),
+            is_owed: AtomicBool::new(false),
+            busy: AtomicU32::new(0),
+            untaken: AtomicU32::new(0),
+            taken: AtomicU32::new(now),
+            held: AtomicUsize::new(0),
+            over: Notify::new(),
+        }
+    }
+
+    /// The client has begun, unless it had before.
+    // Relaxed, here and elsewhere: one task writes, another looks now and then, and nothing else hangs on it.
+    pub(super) fn begin(&self, now: u32) {
+        if self.begun.load(Ordering::Relaxed) == 0 {
+            self.begun.store(now.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// It has ended what it had begun.
+    pub(super) fn end(&self) {
+        self.begun.store(0, Ordering::Relaxed);
+    }
+}
