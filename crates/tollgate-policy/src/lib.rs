@@ -30,6 +30,7 @@ mod descriptors;
 mod expression;
 mod header;
 mod key_part;
+mod limitador;
 mod path;
 mod plan;
 mod policy;
@@ -50,6 +51,7 @@ pub use descriptors::{Applied, Applies, Descriptor, DescriptorRules, MetadataVal
 pub use expression::{Expression, ExpressionError};
 pub use header::{CustomHeader, HeaderValues};
 pub use key_part::{KeyPart, UnknownKey};
+pub use limitador::{Entries, LimitadorCounter, LimitadorLimit, LimitadorLimits};
 pub use plan::{Asked, Plan};
 pub use policy::{BanRule, Policy, PolicyLimit, Variant};
 pub use problem::{Problem, Problems};

@@ -2,6 +2,7 @@
 
 mod decode;
 mod descriptors;
+mod limitador;
 mod limits;
 mod overrides;
 mod policies;
