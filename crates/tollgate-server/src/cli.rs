@@ -9,7 +9,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use tollgate::{ClockSource, Config, Consistency, DescriptorRules, KeySeed, LoadError, Overflow, Problems};
+use tollgate::{
+    ClockSource, Config, Consistency, DescriptorRules, KeySeed, LimitadorLimits, LoadError, Overflow,
+    Problems,
+};
 
 use crate::replay::ReplayOptions;
 
@@ -38,8 +41,8 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeOptions {
-    /// The policy file (YAML or TOML); or a file of envoyproxy/ratelimit's, or a directory of those; without one the built-in
-    /// example is used
+    /// The policy file (YAML or TOML); or a file of envoyproxy/ratelimit's, or a directory of those; or Limitador's limits
+    /// file; without one the built-in example is used
     #[arg(long, value_name = "FILE|DIR", env = "TOLLGATE_POLICY")]
     pub(crate) policy: Option<PathBuf>,
 
@@ -355,9 +358,17 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// The names and texts of files of rules for descriptors, if those were named in place of a policy file.
     pub(crate) rules: Vec<(String, String)>,
+    /// The text of a limits file of Limitador's, if one was named in place of a policy file.
+    pub(crate) limits: Option<String>,
 }
 
 impl Loaded {
+    /// The limits of Limitador's file, if there is one.
+    pub(crate) fn limits(&self, seed: KeySeed) -> Result<Option<LimitadorLimits>, Vec<Problems>> {
+        let parsed = self.limits.as_ref().map(|text| LimitadorLimits::parse(&self.name, text, seed));
+        parsed.transpose().map_err(|problems| vec![problems])
+    }
+
     /// The rules for descriptors, if there are any.
     pub(crate) fn rules(
         &self,
@@ -380,16 +391,20 @@ pub(crate) fn load(path: Option<&Path>, merges: bool) -> Result<Loaded, ExitCode
         Some(path) => rule_file(path).map(|text| vec![(path.display().to_string(), text)]),
         None => None,
     };
-    let (Some(rules), Some(path)) = (rules, path) else {
+    let limits = path.and_then(limits_file);
+    let (true, Some(path)) = (rules.is_some() || limits.is_some(), path) else {
         let (name, config) = load_policies(path)?;
-        return Ok(Loaded { name, config, rules: Vec::new() });
+        return Ok(Loaded { name, config, rules: Vec::new(), limits: None });
     };
     // No policies beside the rules.
     let mut config = Config::example();
     config.policies.clear();
-    let loaded = Loaded { name: path.display().to_string(), config, rules };
+    let rules = rules.unwrap_or_default();
+    let loaded = Loaded { name: path.display().to_string(), config, rules, limits };
     // Whatever the seed: what is wrong is to be said now.
-    loaded.rules(merges, KeySeed::new([0; 16])).map_err(|wrong| show(&wrong))?;
+    let seed = KeySeed::new([0; 16]);
+    loaded.rules(merges, seed).map_err(|wrong| show(&wrong))?;
+    loaded.limits(seed).map_err(|wrong| show(&wrong))?;
     Ok(loaded)
 }
 
@@ -404,9 +419,19 @@ pub(crate) fn show(wrong: &[Problems]) -> ExitCode {
 
 /// The text of a file, if it is one of rules for descriptors. What cannot be read is a matter of who reads policy files.
 pub(crate) fn rule_file(path: &Path) -> Option<String> {
+    small_file(path).filter(|text| DescriptorRules::are_in(text))
+}
+
+/// The text of a file, if it is a limits file of Limitador's.
+pub(crate) fn limits_file(path: &Path) -> Option<String> {
+    // The head of a table in TOML may look like a list.
+    let is_toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    small_file(path).filter(|text| !is_toml && LimitadorLimits::are_in(text))
+}
+
+fn small_file(path: &Path) -> Option<String> {
     let is_small = std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= RULE_BYTES_MAX);
-    let text = is_small.then(|| std::fs::read_to_string(path).ok()).flatten()?;
-    DescriptorRules::are_in(&text).then_some(text)
+    is_small.then(|| std::fs::read_to_string(path).ok()).flatten()
 }
 
 /// The largest file of rules.

@@ -54,6 +54,10 @@ pub async fn check_counters<S: Store>(
     counters: &[LimitadorCounter<'_>],
     cost: u32,
 ) -> Result<CountersAnswer, StoreError> {
+    // Nothing is taken then, and even what allows nothing at all is not overrun by it.
+    if cost == 0 {
+        return peek_counters(store, counters, cost).await;
+    }
     let hits = hits(counters, cost);
     if hits.is_empty() {
         return Ok(of_outcomes(true, &[]));
@@ -76,7 +80,11 @@ pub async fn peek_counters<S: Store>(
         return Ok(of_outcomes(true, &[]));
     }
     let answer = store.peek(&together(&hits)).await?;
-    Ok(of_outcomes(answer.allowed, &answer.outcomes))
+    let mut answer = of_outcomes(answer.allowed || cost == 0, &answer.outcomes);
+    for status in &mut answer.statuses {
+        status.is_within |= cost == 0;
+    }
+    Ok(answer)
 }
 
 /// Charges counters for what a request has cost already: each as far as there is anything left, whatever the others say.

@@ -75,6 +75,7 @@ async fn what_has_been_spent_is_charged_as_far_as_there_is_anything() {
 async fn zero_denies_and_nothing_limits_nothing() {
     let service = Service::new("[{ namespace: ns, max_value: 0, seconds: 10 }]");
     assert_eq!(service.check(1).await, (false, vec![0]));
+    assert_eq!(service.check(0).await, (true, vec![0]));
     assert_eq!(service.report(1).await, (false, vec![0]));
     let service = Service::new("[]");
     assert_eq!(service.check(u32::MAX).await, (true, vec![]));

@@ -18,6 +18,7 @@ use tollgate::http::HeaderOptions;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
 use super::grpc::json;
+use super::limitador::{self, Limitador};
 use super::live::{self, Live};
 use super::metrics::Metrics;
 use super::store::{ServerStore, log_failure};
@@ -36,6 +37,8 @@ pub(super) struct App {
     pub(super) gate: Gate<ServerStore>,
     /// The rules for descriptors, if the server decides by those.
     pub(super) rules: Option<DescriptorRules>,
+    /// Limitador's limits, if the server decides by those.
+    pub(super) limitador: Option<Limitador>,
     /// What the gate's keys are hashed under.
     pub(super) seed: KeySeed,
     pub(super) clock: SystemClock,
@@ -78,6 +81,7 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .route("/metrics", get(metrics))
         .merge(live::routes())
         .merge(json::routes(&app, grpc_headers))
+        .merge(limitador::routes(&app))
         .fallback(|| async {
             refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; the API starts at /v1")
         })
@@ -238,7 +242,10 @@ async fn metrics(State(app): Shared) -> Response {
 /// Reads a question, or says what is wrong with it and where.
 // The answer is made here and handed out at once: boxing it would only add a step.
 #[allow(clippy::result_large_err)]
-fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
+pub(super) fn read<T: DeserializeOwned>(
+    app: &App,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Response> {
     let refused = |status, message: String| {
         app.metrics.undecided();
         let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "TOO_LARGE" } else { "BAD_REQUEST" };
@@ -258,7 +265,7 @@ fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> 
     })
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(mut bytes) => {
             bytes.push(b'\n');
@@ -271,7 +278,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
 }
 
 /// An answer to a question that could not be answered.
-fn refusal(status: StatusCode, code: &str, message: impl Display) -> Response {
+pub(super) fn refusal(status: StatusCode, code: &str, message: impl Display) -> Response {
     let body = serde_json::json!({ "error": { "code": code, "message": message.to_string() } });
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }

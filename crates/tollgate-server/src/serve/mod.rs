@@ -2,6 +2,7 @@
 //!
 //! * [`api`]: the routes of HTTP.
 //! * [`grpc`]: Envoy's rate limit service.
+//! * [`limitador`]: Limitador's limits, and its API over HTTP.
 //! * [`live`]: the dashboard.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`metrics`]: what Prometheus reads.
@@ -10,6 +11,7 @@
 
 mod api;
 mod grpc;
+mod limitador;
 mod live;
 mod metrics;
 mod resp;
@@ -30,6 +32,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::api::App;
 use self::grpc::GrpcListener;
+use self::limitador::Limitador;
 use self::live::Live;
 use self::metrics::Metrics;
 use self::store::ServerStore;
@@ -93,6 +96,10 @@ async fn serve(
         Ok(rules) => rules,
         Err(wrong) => return show(&wrong),
     };
+    let limits = match loaded.limits(seed) {
+        Ok(limits) => limits,
+        Err(wrong) => return show(&wrong),
+    };
     let Loaded { name: policy_name, config, .. } = loaded;
     let gate = Gate::with_seed(config, store, seed);
     if let Some(unfit) = gate.store().unfit(gate.policies()) {
@@ -117,6 +124,7 @@ async fn serve(
         metrics: Metrics::new(gate.policies(), gate.store()),
         gate,
         rules,
+        limitador: limits.map(Limitador::new),
         seed,
         clock,
         live: Live::new(),
@@ -193,6 +201,9 @@ async fn serve(
 fn decided_by(app: &App) -> String {
     if let Some(rules) = &app.rules {
         return format!("{} for descriptors", count(rules.rules().len(), "rule"));
+    }
+    if let Some(limitador) = &app.limitador {
+        return format!("{} of Limitador's", count(limitador.limits().limits().len(), "limit"));
     }
     match app.gate.policies().policies().filter(|policy| policy.is_enabled()).count() {
         1 => "1 policy".to_owned(),
