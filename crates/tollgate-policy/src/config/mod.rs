@@ -182,6 +182,13 @@ impl Config {
         }
     }
 
+    /// Whether a text in YAML is meant as a policy file: a map with `policies`.
+    pub fn is_in(text: &str) -> bool {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let Ok(Node { value: Value::Map(entries), .. }) = yaml::parse(text) else { return false };
+        entries.iter().any(|(name, _)| name.text == "policies")
+    }
+
     /// A single policy, named `default`, that limits every request that has these parts of a key.
     ///
     /// ```

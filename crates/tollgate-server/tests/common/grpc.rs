@@ -1,6 +1,7 @@
 //! A client of gRPC that knows nothing of the server but what it says of itself by server reflection: requests and answers are
 //! JSON, by the names that it tells.
 
+#![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::HashSet;
