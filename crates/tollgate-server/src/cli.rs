@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Replay(Box<ReplayOptions>),
     /// Check policy files and show every problem
     Validate(ValidateOptions),
+    /// Make a policy file of rules of envoyproxy/ratelimit, or of Limitador's limits
+    Import(ImportOptions),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -321,6 +323,34 @@ pub(crate) struct ValidateOptions {
     pub(crate) paths: Vec<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ImportOptions {
+    /// Files of envoyproxy/ratelimit's rules or of Limitador's limits (YAML); all of them become one policy file
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Where to write the policy file [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Whose files they are [default: whose each looks like]
+    #[arg(long, value_name = "WHOSE", value_enum)]
+    pub(crate) from: Option<ImportFrom>,
+
+    /// Let several files of envoyproxy/ratelimit's have rules for one domain
+    #[arg(long)]
+    pub(crate) merge_domains: bool,
+}
+
+/// Whose files are imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFrom {
+    /// Of envoyproxy/ratelimit
+    Envoy,
+    /// Of Limitador
+    Limitador,
+}
+
 /// Writes a completion script to standard output.
 pub(crate) fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
@@ -435,7 +465,7 @@ fn small_file(path: &Path) -> Option<String> {
 }
 
 /// The largest file of rules.
-const RULE_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const RULE_BYTES_MAX: u64 = 16 << 20;
 
 /// The YAML files of a directory, by name. All of them are rules for descriptors.
 fn rule_files(directory: &Path) -> Result<Vec<(String, String)>, ExitCode> {

@@ -1,6 +1,7 @@
 //! The `tollgate` program: a rate-limit server, and a workbench for its policies.
 
 mod cli;
+mod import;
 mod replay;
 mod serve;
 mod validate;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(options) => serve::run(&options),
         Command::Replay(options) => replay::run(&options),
+        Command::Import(options) => import::run(&options),
         Command::Validate(options) => validate::run(&options),
         Command::Completions { shell } => cli::completions(shell),
     }

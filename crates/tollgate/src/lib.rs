@@ -125,6 +125,9 @@ pub use tollgate_policy::{
     query_value,
 };
 
+#[cfg(feature = "expressions")]
+pub use tollgate_policy::{Import, ImportWarning, Origin};
+
 #[cfg(feature = "tower")]
 pub use async_gate::AsyncGate;
 #[cfg(feature = "actix")]

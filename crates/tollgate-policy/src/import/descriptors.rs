@@ -109,7 +109,10 @@ impl<'r> Domain<'r> {
             let path: Vec<&Rule> = path.iter().copied().chain([rule]).collect();
             let says = rule.rate().is_some() || rule.is_unlimited();
             let name = says.then(|| import.name(rule.name().unwrap_or(&label)));
-            self.keys.insert(&rule.key);
+            // What is the domain is there always.
+            if is_fit(&rule.key) {
+                self.keys.insert(&rule.key);
+            }
             let index = self.places.len();
             let (below, lower) = (Vec::new(), Vec::new());
             self.places.push(Place { rule, path: path.clone(), label: label.clone(), name, below, lower });

@@ -12,6 +12,7 @@ impl Import {
     pub fn add_limitador(&mut self, name: &str, text: &str, limits: &LimitadorLimits) {
         self.source(name);
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let short = name.rsplit(['/', '\\']).next().unwrap_or(name);
         let lines = Problems::new(name, text, Vec::new());
         for (index, limit) in limits.limits().iter().enumerate() {
             let (line, column) = lines.position(&Problem::new(limit.span.clone(), ""));
@@ -21,7 +22,7 @@ impl Import {
                     let by_number = || format!("{}-{}", limit.namespace(), index + 1);
                     draft.name =
                         self.name(&limit.name().or(limit.id()).map_or_else(by_number, str::to_owned));
-                    draft.description = format!("Limit {} of {name}", index + 1);
+                    draft.description = format!("Limit {} of {short}", index + 1);
                     self.items.push(Item::Policy(draft));
                 }
                 Err(message) => self.leave(&place, &message),

@@ -62,6 +62,7 @@ descriptors:
   - { key: a, value: zy, shadow_mode: true, rate_limit: { unit: week, requests_per_unit: 8 } }
   - { key: b, value: '*y', rate_limit: { unit: month, requests_per_unit: 9 } }
   - { key: b, value: 'x*x', rate_limit: { unit: year, requests_per_unit: 0 } }
+  - { key: domain, value: other }
 ";
 
 #[test]
