@@ -29,7 +29,10 @@ mod config;
 mod descriptors;
 mod expression;
 mod header;
+#[cfg(feature = "expressions")]
+mod import;
 mod key_part;
+mod limitador;
 mod path;
 mod plan;
 mod policy;
@@ -50,7 +53,10 @@ pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError, StoreCo
 pub use descriptors::{Applied, Applies, Descriptor, DescriptorRules, MetadataValue, Rule, Unit};
 pub use expression::{Expression, ExpressionError};
 pub use header::{CustomHeader, HeaderValues};
+#[cfg(feature = "expressions")]
+pub use import::{Import, ImportWarning, Origin};
 pub use key_part::{KeyPart, UnknownKey};
+pub use limitador::{Entries, LimitadorCounter, LimitadorLimit, LimitadorLimits};
 pub use plan::{Asked, Plan};
 pub use policy::{BanRule, Policy, PolicyLimit, Variant};
 pub use problem::{Problem, Problems};

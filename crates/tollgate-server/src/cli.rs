@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Replay(Box<ReplayOptions>),
     /// Check policy files and show every problem
     Validate(ValidateOptions),
+    /// Make a policy file of rules of envoyproxy/ratelimit, or of Limitador's limits
+    Import(ImportOptions),
     /// Ask a running server whether it is ready, as a container's health check does
     Health(HealthOptions),
     /// Print a completion script for a shell
@@ -43,8 +45,8 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeOptions {
-    /// The policy file (YAML or TOML); or a file of envoyproxy/ratelimit's, or a directory of those; without one the built-in
-    /// example is used
+    /// The policy file (YAML or TOML); or a file of envoyproxy/ratelimit's, or a directory of those; or Limitador's limits
+    /// file; without one the built-in example is used
     #[arg(long, value_name = "FILE|DIR", env = "TOLLGATE_POLICY")]
     pub(crate) policy: Option<PathBuf>,
 
@@ -331,6 +333,34 @@ pub(crate) struct HealthOptions {
 
     #[command(flatten)]
     pub(crate) tls: TlsOptions,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ImportOptions {
+    /// Files of envoyproxy/ratelimit's rules or of Limitador's limits (YAML); all of them become one policy file
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Where to write the policy file [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Whose files they are [default: whose each looks like]
+    #[arg(long, value_name = "WHOSE", value_enum)]
+    pub(crate) from: Option<ImportFrom>,
+
+    /// Let several files of envoyproxy/ratelimit's have rules for one domain
+    #[arg(long)]
+    pub(crate) merge_domains: bool,
+}
+
+/// Whose files are imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFrom {
+    /// Of envoyproxy/ratelimit
+    Envoy,
+    /// Of Limitador
+    Limitador,
 }
 
 /// Writes a completion script to standard output.

@@ -5,12 +5,12 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use tollgate::{Config, DescriptorRules, KeySeed, LoadError, Problems};
+use tollgate::{Config, DescriptorRules, KeySeed, LimitadorLimits, LoadError, Problems};
 
 use crate::cli::{count, fail, stderr_has_colour};
 
 /// The largest file of rules.
-const RULE_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const RULE_BYTES_MAX: u64 = 16 << 20;
 
 /// What a server decides by.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// The names and texts of files of rules for descriptors, if those were named in place of a policy file.
     pub(crate) rules: Vec<(String, String)>,
+    /// The text of a limits file of Limitador's, if one was named in place of a policy file.
+    pub(crate) limits: Option<String>,
 }
 
 /// Why files cannot be used.
@@ -80,22 +82,36 @@ impl Loaded {
     /// What a path names: a policy file, or files of rules for descriptors; without one, the example.
     pub(crate) fn from(path: Option<&Path>, merges: bool) -> Result<Self, Failure> {
         let rules = match path {
-            Some(path) if path.is_dir() => Some((path, rule_files(path)?)),
-            Some(path) => rule_file(path).map(|text| (path, vec![(path.display().to_string(), text)])),
+            Some(path) if path.is_dir() => Some(rule_files(path)?),
+            Some(path) => rule_file(path).map(|text| vec![(path.display().to_string(), text)]),
             None => None,
         };
-        let Some((path, rules)) = rules else {
+        let limits = path.and_then(limits_file);
+        let (true, Some(path)) = (rules.is_some() || limits.is_some(), path) else {
             let (name, config) = policies(path)?;
-            return Ok(Self { name, config, rules: Vec::new() });
+            return Ok(Self { name, config, rules: Vec::new(), limits: None });
         };
-        let name = path.display().to_string();
+        let (name, rules) = (path.display().to_string(), rules.unwrap_or_default());
         // No policies beside the rules.
         let mut config = Config::example();
         config.policies.clear();
-        let loaded = Self { name, config, rules };
+        let loaded = Self { name, config, rules, limits };
         // Whatever the seed: what is wrong is to be said now.
-        loaded.rules(merges, KeySeed::new([0; 16]))?;
+        let seed = KeySeed::new([0; 16]);
+        loaded.rules(merges, seed)?;
+        loaded.limits(seed)?;
         Ok(loaded)
+    }
+
+    /// Whether it is a policy file, and not one of another system's.
+    pub(crate) fn is_of_policies(&self) -> bool {
+        self.rules.is_empty() && self.limits.is_none()
+    }
+
+    /// The limits of Limitador's file, if there is one.
+    pub(crate) fn limits(&self, seed: KeySeed) -> Result<Option<LimitadorLimits>, Failure> {
+        let parsed = self.limits.as_ref().map(|text| LimitadorLimits::parse(&self.name, text, seed));
+        Ok(parsed.transpose()?)
     }
 
     /// The rules for descriptors, if there are any.
@@ -119,9 +135,19 @@ pub(crate) fn policies(path: Option<&Path>) -> Result<(String, Config), Failure>
 
 /// The text of a file, if it is one of rules for descriptors. What cannot be read is a matter of who reads policy files.
 pub(crate) fn rule_file(path: &Path) -> Option<String> {
+    small_file(path).filter(|text| DescriptorRules::are_in(text))
+}
+
+/// The text of a file, if it is a limits file of Limitador's.
+pub(crate) fn limits_file(path: &Path) -> Option<String> {
+    // The head of a table in TOML may look like a list.
+    let is_toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    small_file(path).filter(|text| !is_toml && LimitadorLimits::are_in(text))
+}
+
+fn small_file(path: &Path) -> Option<String> {
     let is_small = std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= RULE_BYTES_MAX);
-    let text = is_small.then(|| std::fs::read_to_string(path).ok()).flatten()?;
-    DescriptorRules::are_in(&text).then_some(text)
+    is_small.then(|| std::fs::read_to_string(path).ok()).flatten()
 }
 
 /// The YAML files of a directory, by name. All of them are rules for descriptors.

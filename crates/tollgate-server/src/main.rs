@@ -2,6 +2,7 @@
 
 mod cli;
 mod health;
+mod import;
 mod load;
 mod replay;
 mod serve;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(options) => serve::run(&options),
         Command::Replay(options) => replay::run(&options),
+        Command::Import(options) => import::run(&options),
         Command::Validate(options) => validate::run(&options),
         Command::Health(options) => health::run(&options),
         Command::Completions { shell } => cli::completions(shell),

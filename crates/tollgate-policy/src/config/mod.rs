@@ -2,6 +2,7 @@
 
 mod decode;
 mod descriptors;
+mod limitador;
 mod limits;
 mod overrides;
 mod policies;
@@ -207,6 +208,13 @@ impl Config {
             Some(config) if !decoder.has_problems() => Ok(config),
             _ => Err(failed(decoder.into_problems())),
         }
+    }
+
+    /// Whether a text in YAML is meant as a policy file: a map with `policies`.
+    pub fn is_in(text: &str) -> bool {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let Ok(Node { value: Value::Map(entries), .. }) = yaml::parse(text) else { return false };
+        entries.iter().any(|(name, _)| name.text == "policies")
     }
 
     /// A single policy, named `default`, that limits every request that has these parts of a key.

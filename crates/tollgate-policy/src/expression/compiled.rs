@@ -10,7 +10,7 @@ use super::{ExpressionError, Purpose};
 use crate::attribute::{Attribute, Attributes};
 
 /// The longest expression, in bytes.
-const BYTES_MAX: usize = 1_000;
+pub(super) const BYTES_MAX: usize = 1_000;
 /// How deep an expression may be nested.
 const DEPTH_MAX: usize = 48;
 /// Room for the parser, which calls itself for each level with much on the stack: twice what the deepest needs in a build for
@@ -23,7 +23,8 @@ const VALUE_BYTES_MAX: usize = 4_096;
 const FUNCTIONS: [&str; 8] = ["size", "contains", "startsWith", "endsWith", "int", "double", "string", "has"];
 
 /// The functions and operators of the language, without its optional values.
-static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
+pub(super) static LANGUAGE: LazyLock<Arc<Env>> =
+    LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
 
 /// The attributes that are variables.
 const PLAIN: [(&str, Attribute); 7] = [
@@ -62,14 +63,9 @@ pub(super) struct Compiled {
 
 impl Compiled {
     pub(super) fn new(text: &str) -> Result<Self, ExpressionError> {
-        if text.len() > BYTES_MAX {
-            return Err(ExpressionError::new(format!("an expression has at most {BYTES_MAX} bytes")));
-        }
         let mut compiled =
             Self { program: parsed(text)?, plain: Vec::new(), named: Vec::new(), asks_for_ip: false };
-        let mut uses = Uses { text, program: &compiled.program, found: Vec::new() };
-        uses.look(compiled.program.expression(), 0)?;
-        for (variable, name) in uses.found {
+        for (variable, name) in Uses::of(text, &compiled.program, Subject::Request)?.found {
             match name {
                 None if variable == IP => compiled.asks_for_ip = true,
                 None => {
@@ -181,7 +177,10 @@ impl Compiled {
     }
 }
 
-fn parsed(text: &str) -> Result<Program, ExpressionError> {
+pub(super) fn parsed(text: &str) -> Result<Program, ExpressionError> {
+    if text.len() > BYTES_MAX {
+        return Err(ExpressionError::new(format!("an expression has at most {BYTES_MAX} bytes")));
+    }
     let compile = || LANGUAGE.compile(text);
     let compiled = std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("tollgate-expression".to_owned());
@@ -205,7 +204,7 @@ fn parsed(text: &str) -> Result<Program, ExpressionError> {
 
 const SYNTAX: &str = "Syntax error: ";
 
-fn text_of(value: &Value) -> Option<String> {
+pub(super) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.to_string()),
         Value::Int(number) => Some(number.to_string()),
@@ -214,28 +213,74 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
+/// What an expression asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The attributes of a request.
+    Request,
+    /// The descriptors of a request, and the limit that the expression is a part of.
+    Descriptors,
+}
+
+/// The variables of expressions over descriptors: a list of maps, and the limit's name and id.
+pub(super) const DESCRIPTORS: &str = "descriptors";
+pub(super) const LIMIT: &str = "limit";
+/// What a limit says of itself.
+const OF_LIMIT: [&str; 2] = ["name", "id"];
+
+impl Subject {
+    /// Whether a variable is a map that is asked by names known when the expression is read.
+    fn is_named(self, variable: &str) -> bool {
+        match self {
+            Self::Request => NAMED.iter().any(|(known, _)| *known == variable),
+            Self::Descriptors => variable == LIMIT,
+        }
+    }
+}
+
 /// Collects what an expression asks for, and refuses what it must not do.
-struct Uses<'p> {
+pub(super) struct Uses<'p> {
     text: &'p str,
     program: &'p Program,
-    /// Variables, and names of those that have them.
-    found: Vec<(&'p str, Option<String>)>,
+    subject: Subject,
+    /// Variables, and names of those that have them; of descriptors that are asked one by one, the number.
+    pub(super) found: Vec<(&'p str, Option<String>)>,
+    /// The texts in it and the names of fields: what keys of maps may be, for who has to make some up.
+    pub(super) words: Vec<&'p str>,
 }
 
 impl<'p> Uses<'p> {
+    /// What an expression asks of its subject.
+    pub(super) fn of(text: &'p str, program: &'p Program, subject: Subject) -> Result<Self, ExpressionError> {
+        let mut uses = Self { text, program, subject, found: Vec::new(), words: Vec::new() };
+        uses.look(program.expression(), 0)?;
+        Ok(uses)
+    }
+
     fn look(&mut self, part: &'p IdedExpr, depth: usize) -> Result<(), ExpressionError> {
         if depth > DEPTH_MAX {
             return Err(self.error(part, format!("an expression is nested at most {DEPTH_MAX} deep")));
         }
         match &part.expr {
-            Expr::Literal(_) => Ok(()),
+            Expr::Literal(literal) => {
+                if let LiteralValue::String(text) = literal {
+                    self.words.push(text.inner());
+                }
+                Ok(())
+            }
             Expr::Ident(variable) => self.variable(part, variable),
             Expr::Select(select) => match &select.operand.expr {
-                Expr::Ident(variable) if is_named(variable) => {
-                    self.found.push((variable, Some(select.field.clone())));
-                    Ok(())
+                Expr::Ident(variable) if self.subject.is_named(variable) => {
+                    self.named(part, variable, &select.field)
                 }
-                _ => self.look(&select.operand, depth + 1),
+                Expr::Ident(variable) if self.is_list(variable) => {
+                    let field = &select.field;
+                    Err(self.error(part, format!("which descriptor is meant? write `{variable}[0].{field}`")))
+                }
+                _ => {
+                    self.words.push(&select.field);
+                    self.look(&select.operand, depth + 1)
+                }
             },
             Expr::Call(call) => self.call(part, call, depth),
             Expr::List(list) => list.elements.iter().try_for_each(|element| self.look(element, depth + 1)),
@@ -272,12 +317,17 @@ impl<'p> Uses<'p> {
             }
         };
         match (&map.expr, &name.expr) {
-            (Expr::Ident(variable), Expr::Literal(LiteralValue::String(name))) if is_named(variable) => {
-                self.found.push((variable, Some(name.inner().to_owned())));
-                Ok(())
+            (Expr::Ident(variable), Expr::Literal(LiteralValue::String(name)))
+                if self.subject.is_named(variable) =>
+            {
+                self.named(part, variable, name.inner())
             }
-            (Expr::Ident(variable), _) if is_named(variable) => {
+            (Expr::Ident(variable), _) if self.subject.is_named(variable) => {
                 Err(self.error(name, format!("the name of a {variable} is a text in quotes")))
+            }
+            (Expr::Ident(variable), Expr::Literal(LiteralValue::Int(number))) if self.is_list(variable) => {
+                self.found.push((variable, Some(number.inner().to_string())));
+                Ok(())
             }
             _ => {
                 self.look(map, depth + 1)?;
@@ -286,8 +336,35 @@ impl<'p> Uses<'p> {
         }
     }
 
+    /// A value of a map, by its name.
+    fn named(&mut self, part: &IdedExpr, variable: &'p str, name: &str) -> Result<(), ExpressionError> {
+        if self.subject == Subject::Descriptors && !OF_LIMIT.contains(&name) {
+            let all = quoted(OF_LIMIT.into_iter());
+            return Err(self.error(part, format!("a limit has no `{name}` to be asked; it has {all}")));
+        }
+        self.found.push((variable, Some(name.to_owned())));
+        Ok(())
+    }
+
+    fn is_list(&self, variable: &str) -> bool {
+        self.subject == Subject::Descriptors && variable == DESCRIPTORS
+    }
+
     fn variable(&mut self, part: &IdedExpr, variable: &'p str) -> Result<(), ExpressionError> {
-        if is_named(variable) {
+        if self.subject == Subject::Descriptors {
+            return match variable {
+                DESCRIPTORS => {
+                    self.found.push((variable, None));
+                    Ok(())
+                }
+                LIMIT => Err(self.error(part, "write `limit.name` or `limit.id`")),
+                _ => Err(self.error(
+                    part,
+                    format!("there is no `{variable}` by itself; write `descriptors[0][\"{variable}\"]`"),
+                )),
+            };
+        }
+        if self.subject.is_named(variable) {
             let message = format!("which {variable} is meant? write `{variable}[\"name\"]`");
             return Err(self.error(part, message));
         }
@@ -305,10 +382,6 @@ impl<'p> Uses<'p> {
         let characters = start.map(|(start, _)| self.text.chars().take(start as usize).count().max(1));
         ExpressionError::at(characters, message)
     }
-}
-
-fn is_named(variable: &str) -> bool {
-    NAMED.iter().any(|(known, _)| *known == variable)
 }
 
 fn quoted<'w>(words: impl Iterator<Item = &'w str>) -> String {

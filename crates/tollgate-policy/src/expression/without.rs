@@ -34,3 +34,36 @@ impl Compiled {
         match *self {}
     }
 }
+
+pub(super) enum CompiledOver {}
+
+impl CompiledOver {
+    pub(super) fn new(text: &str, _purpose: Purpose) -> Result<Self, ExpressionError> {
+        match Compiled::new(text)? {}
+    }
+
+    pub(super) fn condition(&self, _context: &Context<'_>) -> Option<bool> {
+        match *self {}
+    }
+
+    pub(super) fn text(&self, _context: &Context<'_>) -> Option<String> {
+        match *self {}
+    }
+
+    pub(super) fn looks_at(&self) -> Option<&[usize]> {
+        match *self {}
+    }
+}
+
+/// What no expression is computed in.
+pub(crate) struct Context<'c>(std::marker::PhantomData<&'c ()>);
+
+impl Context<'_> {
+    pub(crate) fn of_descriptors(_descriptors: &[&[(&str, &str)]]) -> Self {
+        Self(std::marker::PhantomData)
+    }
+
+    pub(crate) fn of_limit(&self, _name: Option<&str>, _id: Option<&str>) -> Context<'_> {
+        Context(std::marker::PhantomData)
+    }
+}

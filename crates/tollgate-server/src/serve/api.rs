@@ -20,6 +20,7 @@ use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, Sy
 
 use super::book::Book;
 use super::grpc::json;
+use super::limitador::{self, Limitador};
 use super::live::{self, Live};
 use super::metrics::Metrics;
 use super::net::Peer;
@@ -41,6 +42,8 @@ pub(super) struct App {
     pub(super) rules: ArcSwapOption<DescriptorRules>,
     /// Where all that is from, and how it changes.
     pub(super) book: Book,
+    /// Limitador's limits, if the server decides by those.
+    pub(super) limitador: ArcSwapOption<Limitador>,
     /// What the gate's keys are hashed under.
     pub(super) seed: KeySeed,
     pub(super) clock: SystemClock,
@@ -83,6 +86,7 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .route("/metrics", get(metrics))
         .merge(live::routes())
         .merge(json::routes(&app, grpc_headers))
+        .merge(limitador::routes(&app))
         .fallback(|| async {
             refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; the API starts at /v1")
         })
@@ -247,7 +251,10 @@ async fn metrics(State(app): Shared) -> Response {
 /// Reads a question, or says what is wrong with it and where.
 // The answer is made here and handed out at once: boxing it would only add a step.
 #[allow(clippy::result_large_err)]
-fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
+pub(super) fn read<T: DeserializeOwned>(
+    app: &App,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Response> {
     let refused = |status, message: String| {
         app.metrics.undecided();
         let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "TOO_LARGE" } else { "BAD_REQUEST" };
@@ -267,7 +274,7 @@ fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> 
     })
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(mut bytes) => {
             bytes.push(b'\n');

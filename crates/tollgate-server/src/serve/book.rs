@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tollgate::{Clock, Config, DescriptorRules, KeySeed, Policy};
+use tollgate::{Clock, Config, DescriptorRules, KeySeed, LimitadorLimits, Policy};
 
 use super::api::App;
 use super::changes::{Changes, ChangesFile};
+use super::limitador::Limitador;
 use super::store::ServerStore;
 use crate::load::{Failure, Loaded};
 
@@ -49,6 +50,11 @@ impl Source {
     pub(super) fn rules(&self, seed: KeySeed) -> Result<Option<DescriptorRules>, Failure> {
         self.loaded.rules(self.merges, seed)
     }
+
+    /// Limitador's limits, if there are any.
+    pub(super) fn limits(&self, seed: KeySeed) -> Result<Option<LimitadorLimits>, Failure> {
+        self.loaded.limits(seed)
+    }
 }
 
 /// What is in force.
@@ -72,7 +78,7 @@ pub(super) struct LastReload {
 pub(super) enum Refused {
     /// There is no such policy.
     Unknown,
-    /// The server decides by rules for descriptors, which only their files say.
+    /// The server decides by the files of another system, which say all there is to say.
     ByRules,
     /// What would be in force then cannot be.
     Wrong(Failure),
@@ -145,6 +151,13 @@ impl Book {
             if loaded.config.store != page.loaded.config.store {
                 return Err(Failure::Other(format!(
                     "{}: what it says of the store is not what the server was started with; restart it for that",
+                    loaded.name
+                )));
+            }
+            let kind = |loaded: &Loaded| (loaded.is_of_policies(), loaded.limits.is_some());
+            if kind(&loaded) != kind(&page.loaded) {
+                return Err(Failure::Other(format!(
+                    "{}: it is a file of another kind than the server was started with; restart it for that",
                     loaded.name
                 )));
             }
@@ -227,7 +240,7 @@ impl Book {
         change: impl FnOnce(&Config, &mut Changes) -> bool,
     ) -> Result<tollgate::Changes, Refused> {
         let mut page = lock(&self.page);
-        if !page.loaded.rules.is_empty() {
+        if !page.loaded.is_of_policies() {
             return Err(Refused::ByRules);
         }
         let mut changes = page.changes.clone();
@@ -254,7 +267,10 @@ impl Book {
     ) -> Result<tollgate::Changes, Failure> {
         let config = config_of(app.gate.store(), loaded, changes)?;
         let rules = loaded.rules(self.merges, self.seed)?;
+        let limits = loaded.limits(self.seed)?;
         app.rules.store(rules.map(Arc::new));
+        let former = app.limitador.load_full();
+        app.limitador.store(limits.map(|limits| Arc::new(Limitador::following(former.as_deref(), limits))));
         Ok(app.gate.reload_at(app.clock.now(), config))
     }
 

@@ -4,6 +4,7 @@
 //! * [`book`]: what it decides by, and how that changes; [`changes`]: what was changed while it ran.
 //! * [`grpc`]: Envoy's rate limit service.
 //! * [`http`]: how HTTP is served; [`net`]: connections of all kinds, and TLS; [`faces`]: which listeners there are.
+//! * [`limitador`]: Limitador's limits, and its API over HTTP.
 //! * [`live`]: the dashboard.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`metrics`]: what Prometheus reads.
@@ -17,6 +18,7 @@ mod changes;
 mod faces;
 mod grpc;
 mod http;
+mod limitador;
 mod live;
 mod metrics;
 mod net;
@@ -41,6 +43,7 @@ use self::book::{Book, Source, config_of};
 use self::changes::ChangesFile;
 use self::faces::Faces;
 use self::grpc::GrpcFace;
+use self::limitador::Limitador;
 use self::live::Live;
 use self::metrics::Metrics;
 use self::store::ServerStore;
@@ -105,8 +108,8 @@ async fn serve(
         Err(error) => return fail(error),
     };
     let in_force = config_of(&store, &source.loaded, &restored.changes)
-        .and_then(|config| Ok((config, source.rules(seed)?)));
-    let (config, rules) = match in_force {
+        .and_then(|config| Ok((config, source.rules(seed)?, source.limits(seed)?)));
+    let (config, rules, limits) = match in_force {
         Ok(in_force) => in_force,
         Err(failure) => return failure.show(),
     };
@@ -120,6 +123,7 @@ async fn serve(
         metrics: Metrics::new(gate.store()),
         gate,
         rules: ArcSwapOption::new(rules.map(Arc::new)),
+        limitador: ArcSwapOption::new(limits.map(|limits| Arc::new(Limitador::new(limits)))),
         book: Book::new(source, seed, restored.changes, kept_in),
         seed,
         clock,
@@ -196,6 +200,9 @@ async fn serve(
 fn decided_by(app: &App) -> String {
     if let Some(rules) = &*app.rules.load() {
         return format!("{} for descriptors", count(rules.rules().len(), "rule"));
+    }
+    if let Some(limitador) = &*app.limitador.load() {
+        return format!("{} of Limitador's", count(limitador.limits().limits().len(), "limit"));
     }
     match app.gate.policies().policies().filter(|policy| policy.is_enabled()).count() {
         1 => "1 policy".to_owned(),

@@ -256,5 +256,9 @@ fn of_status(status: &DescriptorStatus) -> Value {
 }
 
 fn code_name(code: i32) -> &'static str {
-    if code == i32::from(Code::OverLimit) { "OVER_LIMIT" } else { "OK" }
+    match Code::try_from(code) {
+        Ok(Code::OverLimit) => "OVER_LIMIT",
+        Ok(Code::Unknown) => "UNKNOWN",
+        _ => "OK",
+    }
 }

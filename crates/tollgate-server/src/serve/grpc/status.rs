@@ -27,6 +27,11 @@ impl Answers {
         Self { headers }
     }
 
+    /// The names of the headers that Envoy is to add, if it is.
+    pub(super) const fn headers(&self) -> Option<&HeaderNames> {
+        self.headers.as_ref()
+    }
+
     /// The answer to a request with these descriptors.
     pub(super) fn response(&self, descriptors: &[Descriptor], verdicts: &[Verdict]) -> RateLimitResponse {
         let statuses: Vec<DescriptorStatus> = descriptors
@@ -88,13 +93,13 @@ pub(super) const fn code(allowed: bool) -> i32 {
 }
 
 /// A count as the message can hold it.
-fn clamped(count: u64) -> u32 {
+pub(super) fn clamped(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// A rate by one of the units. A period between them is told by the next longer unit, and one beyond a year by the year, as
 /// many as the rate gives there, rounded down: 100 in 10 s are 600 a minute. Nothing at all is nothing a second.
-fn per_unit(quota: Option<Quota>) -> (u32, Unit) {
+pub(super) fn per_unit(quota: Option<Quota>) -> (u32, Unit) {
     let Some(quota) = quota else { return (0, Unit::Second) };
     let nanos = |unit: Unit| unit.length().map_or(1, tollgate::Nanos::as_nanos);
     let period = quota.period().as_nanos();
