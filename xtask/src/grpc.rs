@@ -117,6 +117,8 @@ impl Server {
                 "127.0.0.1:0",
                 "--resp",
                 "off",
+                "--admin",
+                "off",
                 "--log",
                 "error",
                 "--policy",

@@ -119,7 +119,17 @@ fn tollgate() -> Result<(Server, u16), ChoreError> {
     let program = root().join(target).join("release/tollgate");
     let shown = program.display().to_string();
     let mut child = Command::new(program)
-        .args(["serve", "--listen", "127.0.0.1:0", "--grpc", "off", "--resp", "127.0.0.1:0"])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--grpc",
+            "off",
+            "--admin",
+            "off",
+            "--resp",
+            "127.0.0.1:0",
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| ChoreError::Io(shown.clone(), error))?;

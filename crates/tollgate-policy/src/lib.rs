@@ -27,6 +27,7 @@ mod attribute;
 mod condition;
 mod config;
 mod descriptors;
+mod explain;
 mod expression;
 mod header;
 #[cfg(feature = "expressions")]
@@ -51,6 +52,7 @@ pub use attribute::{
 pub use condition::{Condition, Like};
 pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError, StoreConfig};
 pub use descriptors::{Applied, Applies, Descriptor, DescriptorRules, MetadataValue, Rule, Unit};
+pub use explain::Reason;
 pub use expression::{Expression, ExpressionError};
 pub use header::{CustomHeader, HeaderValues};
 #[cfg(feature = "expressions")]

@@ -255,6 +255,20 @@ impl PolicySet {
     /// A policy applies if it is active, the request matches it, the request has all that the policy counts by, and no
     /// other policy that applies replaces it. `cost` stands in for what the policies say that a request costs.
     pub fn plan(&self, request: &(impl Attributes + ?Sized), now: Timestamp, cost: Option<u32>) -> Plan<'_> {
+        let mut plan = self.matching(request, now, cost);
+        if self.has_replacements {
+            plan.drop_replaced();
+        }
+        plan
+    }
+
+    /// The same with the policies that others replace.
+    pub(crate) fn matching(
+        &self,
+        request: &(impl Attributes + ?Sized),
+        now: Timestamp,
+        cost: Option<u32>,
+    ) -> Plan<'_> {
         let path = self.path_of(request);
         let mut plan = Plan::new(self);
         if self.paths.is_empty() && self.everywhere.by_value.is_empty() {
@@ -271,9 +285,6 @@ impl PolicySet {
             for candidate in candidates {
                 self.apply(&mut plan, candidate, request, &path, now, cost);
             }
-        }
-        if self.has_replacements {
-            plan.drop_replaced();
         }
         plan
     }
@@ -410,6 +421,17 @@ impl PolicySet {
         Some(parts.collect::<Option<Vec<_>>>()?.join(" · "))
     }
 
+    /// The first part of a policy's key that a request lacks.
+    pub(crate) fn lacking(
+        &self,
+        policy: &Policy,
+        request: &(impl Attributes + ?Sized),
+        path: &str,
+    ) -> Option<String> {
+        let lacking = policy.key.iter().find(|part| self.describe_part(part, request, path).is_none());
+        lacking.map(ToString::to_string)
+    }
+
     fn describe_part(
         &self,
         part: &KeyPart,
@@ -524,21 +546,38 @@ impl Candidates {
     }
 }
 
+/// Whether an attribute has one of these values.
+fn is_one_of(
+    request: &(impl Attributes + ?Sized),
+    path: &str,
+    attribute: &Attribute,
+    values: &[String],
+) -> bool {
+    value(request, attribute, path).is_some_and(|value| values.iter().any(|one| one.as_bytes() == &*value))
+}
+
+impl Condition {
+    /// Whether a request meets it.
+    pub(crate) fn holds(&self, request: &(impl Attributes + ?Sized), path: &str) -> bool {
+        match self {
+            Self::Is { attribute, values } => is_one_of(request, path, attribute, values),
+            Self::Like { attribute, patterns } => value(request, attribute, path)
+                .is_some_and(|value| patterns.iter().any(|like| like.matches(cut(&value)))),
+            Self::From(networks) => request.ip().is_some_and(|ip| networks.contains(ip)),
+            Self::When(expression) => expression.holds(request, path),
+        }
+    }
+}
+
 impl Policy {
     /// Whether the request meets the conditions that are not the path's.
     fn matches(&self, request: &(impl Attributes + ?Sized), path: &str) -> bool {
-        let is_one_of = |attribute: &Attribute, values: &[String]| {
-            value(request, attribute, path)
-                .is_some_and(|value| values.iter().any(|one| one.as_bytes() == &*value))
-        };
-        (self.methods.is_empty() || is_one_of(&Attribute::Method, &self.methods))
-            && self.conditions.iter().all(|condition| match condition {
-                Condition::Is { attribute, values } => is_one_of(attribute, values),
-                Condition::Like { attribute, patterns } => value(request, attribute, path)
-                    .is_some_and(|value| patterns.iter().any(|like| like.matches(cut(&value)))),
-                Condition::From(networks) => request.ip().is_some_and(|ip| networks.contains(ip)),
-                Condition::When(expression) => expression.holds(request, path),
-            })
+        self.takes_method(request, path)
+            && self.conditions.iter().all(|condition| condition.holds(request, path))
+    }
+
+    pub(crate) fn takes_method(&self, request: &(impl Attributes + ?Sized), path: &str) -> bool {
+        self.methods.is_empty() || is_one_of(request, path, &Attribute::Method, &self.methods)
     }
 
     /// Which set of limits a request gets.

@@ -2,7 +2,7 @@
 
 mod listen;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tollgate::{ClockSource, Consistency, Overflow};
 
-pub(crate) use self::listen::{ConnectionOptions, Face, ListenAddress, TlsOptions};
+pub(crate) use self::listen::{AdminOptions, ConnectionOptions, Face, ListenAddress, TlsOptions};
 use crate::replay::ReplayOptions;
 
 /// Rate limiting for services and for everything behind a proxy.
@@ -58,11 +58,6 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "LENGTH", env = "TOLLGATE_WATCH", default_value = "1s")]
     pub(crate) watch: Interval,
 
-    /// Where to keep what is changed while the server runs (policies and bans set by the administration), so that it holds after
-    /// a restart. The file is a secret [default: nowhere]
-    #[arg(long, value_name = "FILE", env = "TOLLGATE_CHANGES")]
-    pub(crate) changes: Option<PathBuf>,
-
     /// Where to listen for HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
@@ -102,6 +97,9 @@ pub(crate) struct ServeOptions {
 
     #[command(flatten)]
     pub(crate) connections: ConnectionOptions,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminOptions,
 
     #[command(flatten)]
     pub(crate) store: StoreOptions,
@@ -252,6 +250,16 @@ pub(crate) enum FailureChoice {
 pub(crate) enum Interval {
     Never,
     Every(Duration),
+}
+
+/// As it is written.
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Never => f.write_str("off"),
+            Self::Every(every) => write!(f, "{every:?}"),
+        }
+    }
 }
 
 impl FromStr for Interval {

@@ -120,7 +120,7 @@ pub use tollgate_policy::{
     Applied, Applies, Asked, Attribute, Attributes, BanRule, Condition, Config, CustomHeader, Descriptor,
     DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Entries, Expression, ExpressionError, Format, HeaderValues,
     KeyPart, Like, LimitadorCounter, LimitadorLimit, LimitadorLimits, LoadError, MetadataValue, NetworkError,
-    Networks, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Request, Rule,
+    Networks, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Reason, Request, Rule,
     Settlement, StoreConfig, Unit, UnknownKey, Variant, Verdict, bearer_token, cookie_value, host_name,
     query_value,
 };

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tollgate::http::HeaderOptions;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
+use super::audit::Audit;
 use super::book::Book;
 use super::grpc::json;
 use super::limitador::{self, Limitador};
@@ -29,7 +30,7 @@ use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, p
 use crate::cli::HeaderNames;
 
 /// The largest question, and the largest batch of them.
-const QUESTION_BYTES_MAX: usize = 64 << 10;
+pub(super) const QUESTION_BYTES_MAX: usize = 64 << 10;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// The most questions in a batch.
 const BATCH_MAX: usize = 1_000;
@@ -49,6 +50,7 @@ pub(super) struct App {
     pub(super) clock: SystemClock,
     pub(super) metrics: Metrics,
     pub(super) live: Live,
+    pub(super) audit: Audit,
     pub(super) started: Instant,
     pub(super) capacity: usize,
     /// Whether the server is about to stop.
@@ -61,6 +63,7 @@ impl App {
     pub(super) fn decided(&self, verdict: &Verdict, passed: bool, request: &impl Attributes, took: Duration) {
         self.metrics.counted(passed, took);
         self.live.decided(verdict, request, took);
+        self.audit.decided(verdict, request);
     }
 
     /// Notes a decision that no policy had a part in.
@@ -164,7 +167,7 @@ async fn decide(app: &App, question: Question) -> Result<Verdict, StoreError> {
 }
 
 /// The answer to a question that the store did not decide: no denial.
-fn undecided(error: &StoreError) -> Response {
+pub(super) fn undecided(error: &StoreError) -> Response {
     log_failure(error);
     match error {
         StoreError::Unavailable(_) => refusal(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", error),
@@ -243,30 +246,33 @@ async fn ready(State(app): Shared) -> Response {
 }
 
 async fn metrics(State(app): Shared) -> Response {
-    let text = app.metrics.render(&app.gate, &app.book);
+    let text = app.metrics.render(&app);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// Reads a question, or says what is wrong with it and where.
+/// Reads a question, or says what is wrong with it and where, and counts it as not decided.
 // The answer is made here and handed out at once: boxing it would only add a step.
 #[allow(clippy::result_large_err)]
 pub(super) fn read<T: DeserializeOwned>(
     app: &App,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<T, Response> {
+    parsed(body).inspect_err(|_| app.metrics.undecided())
+}
+
+/// Reads what a body holds, or says what is wrong with it and where.
+#[allow(clippy::result_large_err)]
+pub(super) fn parsed<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
     let refused = |status, message: String| {
-        app.metrics.undecided();
         let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "TOO_LARGE" } else { "BAD_REQUEST" };
         refusal(status, code, message)
     };
     let body = body.map_err(|rejection| refused(rejection.status(), rejection.body_text()))?;
     // Without this, a list would do for an object, its items for the fields in order.
     if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        return Err(refused(
-            StatusCode::BAD_REQUEST,
-            "the body must be a JSON object: it starts with `{`".to_owned(),
-        ));
+        let message = "the body must be a JSON object: it starts with `{`".to_owned();
+        return Err(refused(StatusCode::BAD_REQUEST, message));
     }
     // The parser says the line and the column.
     serde_json::from_slice(&body).map_err(|error| {

@@ -12,8 +12,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tollgate::{Gate, Nanos, PolicyStatistics};
+use tollgate::{Nanos, PolicyStatistics};
 
+use super::api::App;
 use super::book::Book;
 use super::resp::Tally;
 use super::store::ServerStore;
@@ -48,6 +49,7 @@ pub(super) struct Metrics {
     active_policies: Gauge,
     policies: PolicyCounts,
     reloads: ReloadMetrics,
+    audit_lost: Counter,
     keys: Gauge,
     held: Gauge,
     overflowed: Gauge,
@@ -150,14 +152,17 @@ impl ReloadMetrics {
 
     fn set(&self, book: &Book) {
         let (reloads, last) = (book.reloads(), book.last());
-        // Who reads at the same time may have been here first.
-        let catch_up = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
         catch_up(&self.succeeded, reloads.succeeded);
         catch_up(&self.failed, reloads.failed);
         self.last_succeeded.set(i64::from(last.failure.is_none()));
         let since = last.loaded_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.loaded_at.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
     }
+}
+
+/// Makes a counter say what was counted elsewhere. Who reads at the same time may have been here first.
+fn catch_up(counter: &Counter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
 }
 
 impl Metrics {
@@ -195,6 +200,12 @@ impl Metrics {
         let policies = PolicyCounts::default();
         registry.register_collector(Box::new(policies.clone()));
         let reloads = ReloadMetrics::new(&mut registry);
+        let audit_lost = Counter::default();
+        registry.register(
+            "rate_limiter_audit_lost",
+            "Lines that the audit log lacks, as its file was too slow",
+            audit_lost.clone(),
+        );
         let keys = Gauge::default();
         registry.register("rate_limiter_store_keys", "Keys that are remembered", keys.clone());
         let held = Gauge::default();
@@ -218,6 +229,7 @@ impl Metrics {
             active_policies,
             policies,
             reloads,
+            audit_lost,
             keys,
             held,
             overflowed,
@@ -260,11 +272,12 @@ impl Metrics {
     }
 
     /// All metrics in the OpenMetrics text format.
-    pub(super) fn render(&self, gate: &Gate<ServerStore>, book: &Book) -> String {
-        let (store, status) = (gate.store(), gate.status());
+    pub(super) fn render(&self, app: &App) -> String {
+        let (store, status) = (app.gate.store(), app.gate.status());
         self.active_policies.set(i64::try_from(status.active_policies).unwrap_or(i64::MAX));
         self.policies.set(status.policies);
-        self.reloads.set(book);
+        self.reloads.set(&app.book);
+        catch_up(&self.audit_lost, app.audit.lost());
         self.keys.set(i64::try_from(store.local().len()).unwrap_or(i64::MAX));
         self.held.set(i64::try_from(store.held()).unwrap_or(i64::MAX));
         self.overflowed.set(i64::try_from(store.local().overflowed()).unwrap_or(i64::MAX));

@@ -1,5 +1,6 @@
 //! `tollgate serve`: the gate behind HTTP, gRPC and the Redis protocol.
 //!
+//! * [`admin`]: the administration; [`audit`]: what is noted of it, and of decisions.
 //! * [`api`]: the routes of HTTP.
 //! * [`book`]: what it decides by, and how that changes; [`changes`]: what was changed while it ran.
 //! * [`grpc`]: Envoy's rate limit service.
@@ -12,7 +13,9 @@
 //! * [`resp`]: the Redis protocol.
 //! * [`store`]: memory, or a store that nodes share.
 
+mod admin;
 mod api;
+mod audit;
 mod book;
 mod changes;
 mod faces;
@@ -35,10 +38,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tollgate::{Clock, ClockSource, Gate, MemoryOptions, SystemClock};
+use tollgate::{Clock, Gate, MemoryOptions, SystemClock};
 use tracing_subscriber::EnvFilter;
 
+use self::admin::Admin;
 use self::api::App;
+use self::audit::Audit;
 use self::book::{Book, Source, config_of};
 use self::changes::ChangesFile;
 use self::faces::Faces;
@@ -48,6 +53,7 @@ use self::live::Live;
 use self::metrics::Metrics;
 use self::store::ServerStore;
 use crate::cli::{Interval, ServeOptions, count, fail, print_out, stderr_has_colour};
+use crate::load::Failure;
 
 /// How long requests under way may take once the server is told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
@@ -96,77 +102,43 @@ async fn serve(
     memory: MemoryOptions,
     clock: SystemClock,
 ) -> ExitCode {
-    let (kept_in, restored) = match options.changes.as_deref().map(ChangesFile::open).transpose() {
-        Ok(kept) => kept.unzip(),
+    let app = match open(options, source, memory, clock).await {
+        Ok(app) => Arc::new(app),
         Err(failure) => return failure.show(),
     };
-    let restored = restored.unwrap_or_default();
-    let opened =
-        ServerStore::open(&options.store, &source.loaded.config.store, memory, clock, restored.seed).await;
-    let (store, seed) = match opened {
-        Ok(opened) => opened,
-        Err(error) => return fail(error),
-    };
-    let in_force = config_of(&store, &source.loaded, &restored.changes)
-        .and_then(|config| Ok((config, source.rules(seed)?, source.limits(seed)?)));
-    let (config, rules, limits) = match in_force {
-        Ok(in_force) => in_force,
-        Err(failure) => return failure.show(),
-    };
-    let gate = Gate::with_seed(config, store, seed);
-    gate.restore_bans_at(clock.now(), restored.bans);
     let faces = match Faces::bind(options).await {
         Ok(faces) => faces,
         Err(error) => return fail(error),
     };
-    let app = Arc::new(App {
-        metrics: Metrics::new(gate.store()),
-        gate,
-        rules: ArcSwapOption::new(rules.map(Arc::new)),
-        limitador: ArcSwapOption::new(limits.map(|limits| Arc::new(Limitador::new(limits)))),
-        book: Book::new(source, seed, restored.changes, kept_in),
-        seed,
-        clock,
-        live: Live::new(),
-        started: Instant::now(),
-        capacity: memory.capacity,
-        draining: watch::channel(false).0,
-    });
-    let keeps = match app.gate.store() {
-        ServerStore::Memory(_) => format!("memory, at most {}", count(memory.capacity, "key")),
-        store @ ServerStore::Redis(_) => store.to_string(),
-    };
-    announce(&format!("{} ({})", app.book.name(), decided_by(&app)), &keeps, clock.source(), &faces);
+    let mut serving = JoinSet::new();
+    announce(&app, &faces);
     faces.warn();
-    let Faces { http, grpc, resp, tls } = faces;
-    let grpc = match grpc {
-        Some(listener) => match GrpcFace::new(listener, &app, options.grpc_headers.clone()).await {
-            Ok(face) => Some(face),
-            Err(error) => return fail(error),
-        },
-        None => None,
+    let admin = faces.admin.as_ref().map(|listener| {
+        let is_mutual = faces.is_mutual(listener);
+        Admin::new(Arc::clone(&app), options, listener.address(), is_mutual)
+    });
+    let admin = match admin.transpose() {
+        Ok(admin) => admin.zip(faces.admin),
+        Err(error) => return fail(error),
     };
-    if let Some(tls) = tls {
+    if let Some(listener) = faces.grpc {
+        match GrpcFace::new(listener, &app, options.grpc_headers.clone()).await {
+            Ok(face) => serving.spawn(face.serve()),
+            Err(error) => return fail(error),
+        };
+    }
+    if let Some(tls) = faces.tls {
         tokio::spawn(tls.watch());
     }
-    let watched = Arc::clone(&app);
-    tokio::spawn(async move { watched.live.run(&watched).await });
-    if let Interval::Every(every) = options.watch {
-        let watching = Arc::clone(&app);
-        tokio::spawn(async move { Book::watch(&watching, every).await });
-    }
-    reload_on_signal(&app);
+    look_after(&app, options.watch);
     let stopped = app.draining.subscribe();
-    let stopping = Arc::clone(&app);
-    tokio::spawn(async move { wait_for_stop(&stopping).await });
     // Each on its own, so that none waits for another's turn.
-    let mut serving = JoinSet::new();
     let routes = api::routes(Arc::clone(&app), options.grpc_headers.clone());
-    serving.spawn(http::serve(http, Arc::clone(&app), routes));
-    if let Some(face) = grpc {
-        serving.spawn(face.serve());
+    serving.spawn(http::serve(faces.http, Arc::clone(&app), routes));
+    if let Some((admin, listener)) = admin {
+        serving.spawn(http::serve(listener, Arc::clone(&app), admin::routes(admin)));
     }
-    if let Some(listener) = resp {
+    if let Some(listener) = faces.resp {
         // An empty variable is no password.
         let password = options.resp.resp_password.clone().filter(|password| !password.is_empty());
         let app = Arc::clone(&app);
@@ -193,7 +165,57 @@ async fn serve(
         }
     };
     app.gate.store().hand_back().await;
+    app.audit.close();
     code
+}
+
+/// What all faces share.
+async fn open(
+    options: &ServeOptions,
+    source: Source,
+    memory: MemoryOptions,
+    clock: SystemClock,
+) -> Result<App, Failure> {
+    let kept = options.admin.changes.as_deref().map(ChangesFile::open).transpose()?;
+    let (kept_in, restored) = kept.unzip();
+    let restored = restored.unwrap_or_default();
+    let audit = Audit::open(options.admin.audit_log.as_deref(), options.admin.audit_sample);
+    let audit = audit.map_err(Failure::Other)?;
+    let store = &source.loaded.config.store;
+    let (store, seed) = ServerStore::open(&options.store, store, memory, clock, restored.seed)
+        .await
+        .map_err(Failure::Other)?;
+    let config = config_of(&store, &source.loaded, &restored.changes)?;
+    let (rules, limits) = (source.rules(seed)?, source.limits(seed)?);
+    let gate = Gate::with_seed(config, store, seed);
+    gate.restore_bans_at(clock.now(), restored.bans);
+    Ok(App {
+        metrics: Metrics::new(gate.store()),
+        gate,
+        rules: ArcSwapOption::new(rules.map(Arc::new)),
+        limitador: ArcSwapOption::new(limits.map(|limits| Arc::new(Limitador::new(limits)))),
+        book: Book::new(source, seed, restored.changes, kept_in),
+        seed,
+        clock,
+        live: Live::new(),
+        audit,
+        started: Instant::now(),
+        capacity: memory.capacity,
+        draining: watch::channel(false).0,
+    })
+}
+
+/// Starts what goes on beside the faces.
+fn look_after(app: &Arc<App>, watch: Interval) {
+    let watched = Arc::clone(app);
+    tokio::spawn(async move { watched.live.run(&watched).await });
+    if let Interval::Every(every) = watch {
+        let watching = Arc::clone(app);
+        tokio::spawn(async move { Book::watch(&watching, every).await });
+    }
+    reload_on_signal(app);
+    let stopping = Arc::clone(app);
+    tokio::spawn(async move { wait_for_stop(&stopping).await });
 }
 
 /// What the server decides by, counted.
@@ -236,6 +258,7 @@ fn reload_on_signal(app: &Arc<App>) {
             let app = Arc::clone(app);
             tokio::spawn(async move {
                 while hangups.recv().await.is_some() {
+                    app.audit.reopen();
                     Book::reload_aside(&app, "SIGHUP").await;
                 }
             });
@@ -281,9 +304,15 @@ async fn drain_ended(mut draining: watch::Receiver<bool>) {
 }
 
 /// Says what runs, and how to try it.
-fn announce(policies: &str, store: &str, clock: ClockSource, faces: &Faces) {
+fn announce(app: &App, faces: &Faces) {
+    let policies = format!("{} ({})", app.book.name(), decided_by(app));
+    let store = match app.gate.store() {
+        ServerStore::Memory(_) => format!("memory, at most {}", count(app.capacity, "key")),
+        store @ ServerStore::Redis(_) => store.to_string(),
+    };
+    let clock = app.clock.source();
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    let (http, grpc, resp) = faces.urls();
+    let [http, grpc, resp, admin] = faces.urls();
 
     let mut text = Vec::new();
     // Writing to memory cannot fail.
@@ -298,6 +327,7 @@ fn announce(policies: &str, store: &str, clock: ClockSource, faces: &Faces) {
   dashboard {http}/
   gRPC      {grpc}
   RESP      {resp}
+  admin     {admin}
   metrics   {http}/metrics
 
 Try it:

@@ -100,7 +100,7 @@ struct Numbers<'v> {
 }
 
 #[derive(Debug, Serialize)]
-struct PolicyAnswer<'v> {
+pub(super) struct PolicyAnswer<'v> {
     #[serde(flatten)]
     numbers: Numbers<'v>,
     admitted: bool,
@@ -129,7 +129,7 @@ impl<'v> Answer<'v> {
         Self {
             allowed: verdict.is_allowed(),
             deciding: verdict.deciding().map(numbers),
-            policies: verdict.policies().map(policy_answer).collect(),
+            policies: policy_answers(verdict).collect(),
             denial: (!verdict.is_allowed()).then(|| response_body(verdict)),
         }
     }
@@ -143,6 +143,11 @@ fn numbers(policy: PolicyVerdict<'_>) -> Numbers<'_> {
         reset_after_ms: millis(policy.reset_after()),
         retry_after_ms: retry_millis(policy.retry_after),
     }
+}
+
+/// What each policy says that applies.
+pub(super) fn policy_answers(verdict: &Verdict) -> impl Iterator<Item = PolicyAnswer<'_>> {
+    verdict.policies().map(policy_answer)
 }
 
 fn policy_answer(policy: PolicyVerdict<'_>) -> PolicyAnswer<'_> {
@@ -174,7 +179,7 @@ fn millis(length: Nanos) -> u64 {
     length.as_nanos().div_ceil(1_000_000)
 }
 
-fn retry_millis(retry: Retry) -> Option<u64> {
+pub(super) fn retry_millis(retry: Retry) -> Option<u64> {
     retry.nanos().map(millis)
 }
 

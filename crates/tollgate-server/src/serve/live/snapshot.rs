@@ -86,10 +86,26 @@ struct StoreNow {
     overflowed: u64,
 }
 
+/// The keys that ask the most, and those that are denied the most.
+#[derive(Serialize)]
+pub(in crate::serve) struct HotKeys {
+    busy: Vec<KeyNow>,
+    denied: Vec<KeyNow>,
+}
+
+impl HotKeys {
+    pub(super) fn new(busy: &TopKeys, denied: &TopKeys, most: usize) -> Self {
+        let top = |keys: &TopKeys| keys.top(most).into_iter().map(KeyNow::from).collect();
+        Self { busy: top(busy), denied: top(denied) }
+    }
+}
+
 #[derive(Serialize)]
 struct KeyNow {
     policy: String,
     key: String,
+    /// The hash of it.
+    key_hash: String,
     count: u64,
 }
 
@@ -168,7 +184,7 @@ impl Sampler {
         let mut shown = self.policies_now(&policies);
         let more_policies = shown.len().saturating_sub(POLICIES_MAX);
         shown.truncate(POLICIES_MAX);
-        let keys = |keys: &TopKeys| keys.top(KEYS_MAX).into_iter().map(KeyNow::from).collect();
+        let keys = HotKeys::new(busy, denied, KEYS_MAX);
         let full = Full {
             point,
             version: env!("CARGO_PKG_VERSION"),
@@ -178,8 +194,8 @@ impl Sampler {
             more_policies,
             bans: app.gate.ban_count(),
             store: store(app),
-            busy_keys: keys(busy),
-            denied_keys: keys(denied),
+            busy_keys: keys.busy,
+            denied_keys: keys.denied,
             recent,
         };
         // Texts and numbers can always be written.
@@ -234,6 +250,11 @@ fn store(app: &App) -> StoreNow {
 
 impl From<Counted> for KeyNow {
     fn from(counted: Counted) -> Self {
-        Self { policy: counted.policy, key: counted.name, count: counted.count }
+        Self {
+            key_hash: format!("{:032x}", counted.key.0),
+            policy: counted.policy,
+            key: counted.name,
+            count: counted.count,
+        }
     }
 }
