@@ -92,12 +92,9 @@ async fn serve(
         Ok(opened) => opened,
         Err(error) => return fail(error),
     };
-    let rules = match loaded.rules(options.merge_domains, seed) {
-        Ok(rules) => rules,
-        Err(wrong) => return show(&wrong),
-    };
-    let limits = match loaded.limits(seed) {
-        Ok(limits) => limits,
+    let rules = loaded.rules(options.merge_domains, seed);
+    let (rules, limits) = match rules.and_then(|rules| Ok((rules, loaded.limits(seed)?))) {
+        Ok(read) => read,
         Err(wrong) => return show(&wrong),
     };
     let Loaded { name: policy_name, config, .. } = loaded;
@@ -132,10 +129,7 @@ async fn serve(
         capacity: memory.capacity,
         draining: watch::channel(false).0,
     });
-    let keeps = match app.gate.store() {
-        ServerStore::Memory(_) => format!("memory, at most {}", count(memory.capacity, "key")),
-        store @ ServerStore::Redis(_) => store.to_string(),
-    };
+    let keeps = keeps(&app);
     let grpc = match grpc(options, &app).await {
         Ok(grpc) => grpc,
         Err(error) => return fail(error),
@@ -195,6 +189,14 @@ async fn serve(
     };
     app.gate.store().hand_back().await;
     code
+}
+
+/// Where the server keeps its state, in words.
+fn keeps(app: &App) -> String {
+    match app.gate.store() {
+        ServerStore::Memory(_) => format!("memory, at most {}", count(app.capacity, "key")),
+        store @ ServerStore::Redis(_) => store.to_string(),
+    }
 }
 
 /// What the server decides by, counted.
