@@ -160,6 +160,23 @@ fn what_cannot_be_said_is_told_twice() {
 }
 
 #[test]
+fn rules_of_one_domain_may_be_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = "domain: edge\ndescriptors: [{ key: more, rate_limit: { unit: year, requests_per_unit: 1 } }]";
+    let files = [written(dir.path(), "a.yaml", RULES), written(dir.path(), "b.yaml", more)];
+    let output = run(&["import", "--merge-domains", "--from", "envoy", &files[0], &files[1]]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let made = written(dir.path(), "policy.yaml", &stdout(&output));
+    assert!(stdout(&run(&["validate", &made])).contains("fine (11 policies"));
+    // Also the rules of the one file stand back where an entry leads on in the other.
+    let server = start(&made);
+    let both = vec![descriptor(&[("more", "x"), ("tenant", "y")]); 9];
+    assert!(decided(&server, &both).iter().all(|code| code == "OK"));
+    let one = vec![descriptor(&[("more", "x")]); 2];
+    assert_eq!(decided(&server, &one), ["OK", "OVER_LIMIT"]);
+}
+
+#[test]
 fn what_is_no_such_file_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str, text: &str| written(dir.path(), name, text);

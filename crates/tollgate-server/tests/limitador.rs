@@ -5,6 +5,8 @@
 mod common;
 #[path = "common/grpc.rs"]
 mod grpc;
+#[path = "../../tollgate-store/tests/servers/mod.rs"]
+mod servers;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use common::{Reply, Server, run, stderr, stdout};
 use grpc::{Client, ENVOY, KUADRANT};
 use serde_json::{Value, json};
+use servers::Redis;
 use tonic::Code;
 
 /// As the guides have it, and more.
@@ -344,4 +347,57 @@ async fn hits_of_descriptors_count_and_do_not_go_back() {
     let many = vec![ANNA; 129];
     let refused = client.call(ENVOY, "ShouldRateLimit", &message("shop", &many, 1)).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[test]
+fn nodes_that_share_a_store_count_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let redis = Redis::start(&[]);
+    for consistency in ["strict", "lease"] {
+        let (url, prefix) = (redis.url(), format!("{consistency}:"));
+        let options = ["--store", &url, "--store-deadline", "1s", "--store-prefix", &prefix, "--nodes", "2"];
+        let node = |number| {
+            start(
+                dir.path(),
+                LIMITS,
+                &[&options[..], &["--consistency", consistency, "--node", number]].concat(),
+            )
+        };
+        let (one, other) = (node("0"), node("1"));
+        let passed = (0..8)
+            .map(|turn| if turn % 2 == 0 { &one } else { &other })
+            .filter(|node| post(node, "/check_and_report", &get("anna", 1)).0 == 200)
+            .count();
+        assert_eq!(passed, 3, "{consistency}");
+        assert_eq!(post(&one, "/report", &get("bob", 2)).0, 200);
+        assert_eq!(post(&other, "/check", &get("bob", 2)).0, 429, "{consistency}");
+        // Each node shows what it has seen, and how much is left wherever it was spent.
+        let counters = one.get("/counters/shop").json();
+        let anna = counters.as_array().unwrap().iter();
+        let mut anna = anna.filter(|counter| counter["set_variables"]["descriptors[0]['user']"] == "anna");
+        assert_eq!(anna.next().unwrap()["remaining"], 0, "{consistency}");
+        assert!(anna.next().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_an_error_and_no_denial() {
+    let dir = tempfile::tempdir().unwrap();
+    let redis = Redis::start(&[]);
+    let url = redis.url();
+    let options = ["--store", url.as_str(), "--store-deadline", "1s", "--on-store-failure", "deny"];
+    let server = start(dir.path(), LIMITS, &options);
+    let client = Client::connect(&server.grpc()).await;
+    assert_eq!(post(&server, "/check_and_report", &get("anna", 1)).0, 200);
+    drop(redis);
+    for path in ["/check", "/report", "/check_and_report"] {
+        assert_eq!(post(&server, path, &get("anna", 1)), (500, vec![]), "{path}");
+    }
+    assert_eq!(server.get("/counters/shop").status, 500);
+    assert_eq!(server.get("/limits/shop").status, 200);
+    for (service, method) in [(ENVOY, "ShouldRateLimit"), (KUADRANT, "CheckRateLimit"), (KUADRANT, "Report")]
+    {
+        let error = client.call(service, method, &message("shop", &[ANNA], 1)).await.unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable, "{method}");
+    }
 }

@@ -39,7 +39,7 @@ fn help_reads_well() {
     let mut shown = String::new();
     let commands = ["serve", "replay", "validate", "import"].map(|command| vec![command, "--help"]);
     for arguments in std::iter::once(vec!["--help"]).chain(commands) {
-        let output = run(arguments);
+        let output = run(&arguments);
         assert!(output.status.success());
         let _ = writeln!(shown, "$ tollgate {}\n{}", arguments.join(" "), stdout(&output));
     }

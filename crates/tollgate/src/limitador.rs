@@ -1,7 +1,7 @@
 //! Deciding what clients of Limitador ask, by its limits.
 
 use smallvec::SmallVec;
-use tollgate_core::{Grant, Group, Hit, Nanos, Outcome};
+use tollgate_core::{Group, Hit, Nanos, Outcome};
 use tollgate_policy::LimitadorCounter;
 use tollgate_store::{Store, StoreError};
 
@@ -27,8 +27,6 @@ pub struct CounterStatus {
     pub remaining: u64,
     /// How long until the window ends; zero if none has begun.
     pub reset_after: Nanos,
-    /// What was taken, if anything was.
-    taken: Option<Grant>,
 }
 
 /// Asks a store for the counters that were [found](tollgate_policy::LimitadorLimits::find) for a request, at this cost: all of
@@ -96,38 +94,32 @@ pub async fn report_counters<S: Store>(
     counters: &[LimitadorCounter<'_>],
     cost: u32,
 ) -> Result<CountersAnswer, StoreError> {
-    let all = hits(counters, cost);
-    let each: SmallVec<[Group<'_>; 8]> = all.iter().map(alone).collect();
-    if each.is_empty() {
-        return Ok(of_outcomes(true, &[]));
+    if cost == 0 {
+        return peek_counters(store, counters, cost).await;
     }
-    let answer = store.acquire(&each).await?;
-    let mut result = of_outcomes(true, &answer.outcomes);
-    result.allowed = result.statuses.iter().all(|status| status.is_within);
-    // What was not there in full is taken as far as it is. Others may be quicker, so this may need more than one try.
-    for _ in 0..CHARGES_MAX {
-        let overrun: SmallVec<[(usize, Hit<'_>); 8]> = result
-            .statuses
-            .iter()
-            .enumerate()
-            .filter(|(_, status)| status.taken.is_none() && !status.is_within && status.remaining > 0)
-            .filter_map(|(index, status)| {
-                let left = u32::try_from(status.remaining).unwrap_or(u32::MAX);
-                Some((index, all.get(index)?.with_cost(left.min(cost))))
-            })
-            .collect();
-        if overrun.is_empty() {
-            break;
-        }
-        let rests: SmallVec<[Group<'_>; 8]> = overrun.iter().map(|(_, hit)| alone(hit)).collect();
-        let charged = store.acquire(&rests).await?;
-        for ((index, _), outcome) in overrun.iter().zip(&charged.outcomes) {
-            if let Some(known) = result.statuses.get_mut(*index) {
-                *known = CounterStatus { is_within: known.is_within, ..status(outcome) };
+    let mut statuses = Vec::with_capacity(counters.len());
+    for hit in hits(counters, cost) {
+        // Each by itself, so that none denies another, and so that a store that is away is known to whoever reports.
+        let mut charged = charge(store, hit).await?;
+        let is_within = charged.is_within;
+        // What is not there in full is taken as far as it is. Others may be quicker, so this may need more than one try.
+        for _ in 0..CHARGES_MAX {
+            if charged.is_within || charged.remaining == 0 {
+                break;
             }
+            let left = u32::try_from(charged.remaining).unwrap_or(u32::MAX);
+            charged = charge(store, hit.with_cost(left.min(cost))).await?;
         }
+        statuses.push(CounterStatus { is_within, ..charged });
     }
-    Ok(result)
+    Ok(CountersAnswer { allowed: statuses.iter().all(|status| status.is_within), statuses })
+}
+
+/// Charges one counter, if it has as much.
+async fn charge<S: Store>(store: &S, hit: Hit<'_>) -> Result<CounterStatus, StoreError> {
+    let answer = store.acquire(&[Group::all(&[hit])]).await?;
+    let nothing = || StoreError::Unavailable("the store gave no answer".to_owned());
+    answer.outcomes.first().map(status).ok_or_else(nothing)
 }
 
 fn hits<'c>(counters: &'c [LimitadorCounter<'_>], cost: u32) -> SmallVec<[Hit<'c>; 8]> {
@@ -142,11 +134,6 @@ fn together<'h>(hits: &'h [Hit<'h>]) -> SmallVec<[Group<'h>; 8]> {
     hits.iter().map(|hit| Group::all(std::slice::from_ref(hit))).collect()
 }
 
-/// A hit that denies nothing to the others.
-fn alone<'h>(hit: &'h Hit<'h>) -> Group<'h> {
-    Group { shadow: true, ..Group::all(std::slice::from_ref(hit)) }
-}
-
 fn of_outcomes(allowed: bool, outcomes: &[Outcome]) -> CountersAnswer {
     CountersAnswer { allowed, statuses: outcomes.iter().map(status).collect() }
 }
@@ -156,6 +143,5 @@ fn status(outcome: &Outcome) -> CounterStatus {
         is_within: outcome.decision.allowed,
         remaining: outcome.decision.remaining,
         reset_after: outcome.decision.reset_after,
-        taken: outcome.grant,
     }
 }

@@ -13,6 +13,13 @@ use crate::problem::{Problem, Problems};
 /// The settings of a limit.
 const LIMIT: [&str; 7] = ["namespace", "max_value", "seconds", "conditions", "variables", "name", "id"];
 
+/// What none does without, and what to write.
+const NEEDED: [(&str, &str); 3] = [
+    ("namespace", "write `namespace: …`, as requests name it"),
+    ("max_value", "Limitador would take 0, which denies everything: write `max_value: 0` if that is meant"),
+    ("seconds", "write how long its window lasts, such as `seconds: 60`"),
+];
+
 /// The longest window: what no quota goes beyond.
 const SECONDS_MAX: i128 = MAX_PERIOD.as_nanos() as i128 / 1_000_000_000;
 
@@ -57,9 +64,13 @@ fn read(text: &str, seed: KeySeed) -> Result<LimitadorLimits, Vec<Problem>> {
 fn limit(decoder: &mut Decoder, node: &Node) -> Option<LimitadorLimit> {
     let mut fields = decoder.fields(node, "a limit: a map with `namespace:`, `max_value:` and `seconds:`")?;
     let start = fields.span.clone();
-    let namespace = fields.take("namespace");
-    let max_value = fields.take("max_value");
-    let seconds = fields.take("seconds");
+    let [namespace, max_value, seconds] = NEEDED.map(|(name, hint)| {
+        let node = fields.take(name);
+        if node.is_none() {
+            decoder.hinted(&start, format!("the limit has no `{name}`"), hint);
+        }
+        node
+    });
     let [conditions, variables] =
         [("conditions", Purpose::Condition), ("variables", Purpose::Key)].map(|(name, purpose)| {
             fields.take(name).map_or(Some(Vec::new()), |node| expressions(decoder, node, purpose))
@@ -67,52 +78,22 @@ fn limit(decoder: &mut Decoder, node: &Node) -> Option<LimitadorLimit> {
     let [name, id] = ["name", "id"].map(|name| fields.take(name).map(|node| decoder.word(node)));
     decoder.finish(fields, &LIMIT);
 
-    let namespace = match namespace {
-        Some(node) => decoder.word(node).filter(|name| {
-            if name.is_empty() {
-                decoder.problem(&node.span, "a namespace has a name");
-            }
-            !name.is_empty()
-        }),
-        None => {
-            decoder.hinted(
-                &start,
-                "the limit has no `namespace`",
-                "write `namespace: …`, as requests name it",
-            );
-            None
+    let namespace = namespace.and_then(|node| {
+        let name = decoder.word(node)?;
+        if name.is_empty() {
+            decoder.problem(&node.span, "a namespace has a name");
         }
-    };
-    let max_value = match max_value {
-        Some(node) => decoder.number(node, 0, MAX_COUNT.into()),
-        None => {
-            decoder.hinted(
-                &start,
-                "the limit has no `max_value`",
-                "Limitador would take 0, which denies everything: write `max_value: 0` if that is meant",
-            );
-            None
+        Some(name)
+    });
+    let max_value = max_value.and_then(|node| decoder.number(node, 0, MAX_COUNT.into()));
+    let seconds = seconds.and_then(|node| {
+        if node.value == Value::Integer(0) {
+            let hint = "to deny everything, write `max_value: 0`";
+            decoder.hinted(&node.span, "a window lasts at least a second", hint);
+            return None;
         }
-    };
-    let seconds = match seconds {
-        Some(Node { value: Value::Integer(0), span }) => {
-            decoder.hinted(
-                span,
-                "a window lasts at least a second",
-                "to deny everything, write `max_value: 0`",
-            );
-            None
-        }
-        Some(node) => decoder.number(node, 1, SECONDS_MAX),
-        None => {
-            decoder.hinted(
-                &start,
-                "the limit has no `seconds`",
-                "write how long its window lasts, such as `seconds: 60`",
-            );
-            None
-        }
-    };
+        decoder.number(node, 1, SECONDS_MAX)
+    });
     let (conditions, variables) = (conditions?, variables?);
     let [max_value, seconds] = [max_value?, seconds?].map(|number| u64::try_from(number).ok());
     let mut limit = LimitadorLimit::new(namespace?, max_value?, seconds?, node.span.clone())?;

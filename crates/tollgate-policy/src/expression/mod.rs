@@ -4,6 +4,8 @@
 mod compiled;
 #[cfg(feature = "expressions")]
 mod over;
+#[cfg(feature = "expressions")]
+mod uses;
 #[cfg(not(feature = "expressions"))]
 mod without;
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use cel::{ExecutionError, Program, Value};
 
-use super::compiled::{DESCRIPTORS, LANGUAGE, LIMIT, Subject, Uses, parsed, text_of};
+use super::compiled::{LANGUAGE, parsed, text_of};
+use super::uses::{DESCRIPTORS, LIMIT, Subject, Uses};
 use super::{ExpressionError, Purpose};
 
 pub(super) struct CompiledOver {

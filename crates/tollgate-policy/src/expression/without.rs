@@ -64,6 +64,6 @@ impl Context<'_> {
     }
 
     pub(crate) fn of_limit(&self, _name: Option<&str>, _id: Option<&str>) -> Context<'_> {
-        Context(std::marker::PhantomData)
+        Context(self.0)
     }
 }

@@ -1,5 +1,7 @@
 //! Expressions over descriptors, turned into expressions over attributes.
 
+use std::fmt::Write;
+
 /// An expression of a limit's, over the attributes of what was its first descriptor.
 ///
 /// # Errors
@@ -56,16 +58,13 @@ pub(super) fn is_equality(text: &str) -> Option<(String, String)> {
     let text = text.trim();
     let equals =
         |rest: &'_ str| rest.trim_start().strip_prefix("==").map(|rest| rest.trim_start().to_owned());
-    let found = match attribute(text) {
-        Some((name, rest)) => {
-            let rest = equals(rest)?;
-            let (value, rest) = plain(&rest)?;
-            rest.is_empty().then(|| (name, value))
-        }
-        None => {
-            let (value, rest) = plain(text)?;
-            Some((is_attribute(&equals(rest)?)?, value))
-        }
+    let found = if let Some((name, rest)) = attribute(text) {
+        let rest = equals(rest)?;
+        let (value, rest) = plain(&rest)?;
+        rest.is_empty().then_some((name, value))
+    } else {
+        let (value, rest) = plain(text)?;
+        Some((is_attribute(&equals(rest)?)?, value))
     };
     // An empty value is none to a policy.
     found.filter(|(_, value)| !value.is_empty())
@@ -77,7 +76,8 @@ pub(super) fn in_cel(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => literal.extend(['\\', c]),
-            c if c.is_control() => literal.push_str(&format!("\\U{:08x}", u32::from(c))),
+            // Writing to a string cannot fail.
+            c if c.is_control() => drop(write!(literal, "\\U{:08x}", u32::from(c))),
             c => literal.push(c),
         }
     }

@@ -54,7 +54,7 @@ impl Import {
     fn add_rule(&mut self, domain: &Domain<'_>, index: usize) {
         let place = &domain.places[index];
         let label = place.label.clone();
-        if let Some(reason) = domain.cannot_be_said(place) {
+        if let Some(reason) = place.cannot_be_said() {
             if place.name.is_some() {
                 self.leave(&label, &reason);
             }
@@ -68,7 +68,7 @@ impl Import {
         if let Some(name) = &place.name {
             let mut draft = Draft { name: name.clone(), ..base.clone() };
             draft.description = format!("The rule {label} of envoyproxy/ratelimit");
-            draft.key = domain.key(place);
+            draft.key = place.key();
             if replaces {
                 draft.replaces.clone_from(&first);
             }
@@ -85,11 +85,37 @@ impl Import {
         if !hidden.is_empty() {
             let mut draft = Draft { name: self.name(&format!("{label}/before")), ..base };
             draft.description = format!("{label} comes before other rules for the same key");
-            draft.when.extend(domain.presence(place));
+            draft.when.extend(place.presence());
             draft.settings = vec![("limit", "unlimited".to_owned())];
             draft.replaces = hidden;
             self.items.push(Item::Policy(draft));
         }
+    }
+}
+
+impl Place<'_> {
+    /// Why no policy can be like a rule, if none can.
+    fn cannot_be_said(&self) -> Option<String> {
+        let keys: Vec<&str> = self.path.iter().map(|rule| rule.key.as_str()).collect();
+        if let Some(key) = keys.iter().find(|key| !is_fit(key)) {
+            return Some(format!("no policy can ask for an entry `{key}`"));
+        }
+        let repeated = keys.iter().enumerate().find(|(at, key)| keys[..*at].contains(key));
+        repeated.map(|(_, key)| format!("a policy cannot ask for two entries of the same key, `{key}`"))
+    }
+
+    /// The entries that have to be there, whatever their values.
+    fn presence(&self) -> Vec<String> {
+        let any = self.path.iter().filter(|rule| rule.value.is_none());
+        any.map(|rule| format!("{} in attribute", in_cel(&rule.key))).collect()
+    }
+
+    /// What a rule counts by.
+    fn key(&self) -> Vec<String> {
+        let counted = |rule: &&&Rule| rule.value.is_none() || (rule.is_wildcard() && !rule.shares_threshold);
+        let limited = self.rule.rate().is_some();
+        let counted = self.path.iter().filter(counted).filter(|rule| limited || rule.value.is_none());
+        counted.map(|rule| format!("attribute:{}", rule.key)).collect()
     }
 }
 
@@ -133,19 +159,9 @@ impl<'r> Domain<'r> {
         level_places.into_iter().chain(deeper).collect()
     }
 
-    /// Why no policy can be like a rule, if none can.
-    fn cannot_be_said(&self, place: &Place<'_>) -> Option<String> {
-        let keys: Vec<&str> = place.path.iter().map(|rule| rule.key.as_str()).collect();
-        if let Some(key) = keys.iter().find(|key| !is_fit(key)) {
-            return Some(format!("no policy can ask for an entry `{key}`"));
-        }
-        let repeated = keys.iter().enumerate().find(|(at, key)| keys[..*at].contains(key));
-        repeated.map(|(_, key)| format!("a policy cannot ask for two entries of the same key, `{key}`"))
-    }
-
     /// The policies of the rules that a rule comes before: of those that end where it does, and of those that lead on.
     fn after(&self, place: &Place<'_>) -> (Vec<String>, Vec<String>) {
-        let said = |place: &&usize| self.cannot_be_said(&self.places[**place]).is_none();
+        let said = |place: &&usize| self.places[**place].cannot_be_said().is_none();
         let name = |place: &usize| self.places[*place].name.clone();
         let first = place.lower.iter().filter(said).filter_map(name).collect();
         let below = place.lower.iter().flat_map(|lower| &self.places[*lower].below);
@@ -163,20 +179,6 @@ impl<'r> Domain<'r> {
             }
         }
         draft
-    }
-
-    /// The entries that have to be there, whatever their values.
-    fn presence(&self, place: &Place<'_>) -> Vec<String> {
-        let any = place.path.iter().filter(|rule| rule.value.is_none());
-        any.map(|rule| format!("{} in attribute", in_cel(&rule.key))).collect()
-    }
-
-    /// What a rule counts by.
-    fn key(&self, place: &Place<'_>) -> Vec<String> {
-        let counted = |rule: &&&Rule| rule.value.is_none() || (rule.is_wildcard() && !rule.shares_threshold);
-        let limited = place.rule.rate().is_some();
-        let counted = place.path.iter().filter(counted).filter(|rule| limited || rule.value.is_none());
-        counted.map(|rule| format!("attribute:{}", rule.key)).collect()
     }
 
     /// Adds that a descriptor has no entries but those that lead to a rule.

@@ -1,6 +1,6 @@
 //! A policy on its way to the file.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// A policy as it will be written.
 #[derive(Clone, Debug, Default)]
@@ -23,13 +23,11 @@ pub(super) struct Draft {
 impl Draft {
     /// The condition that an attribute has a value. `None` if an attribute has another already: both at once never hold.
     pub(super) fn with_value(&mut self, attribute: String, value: &str) -> Option<()> {
-        match self.values.iter().find(|(known, _)| *known == attribute) {
-            Some((_, known)) => (known == value).then_some(()),
-            None => {
-                self.values.push((attribute, value.to_owned()));
-                Some(())
-            }
+        if let Some((_, known)) = self.values.iter().find(|(known, _)| *known == attribute) {
+            return (known == value).then_some(());
         }
+        self.values.push((attribute, value.to_owned()));
+        Some(())
     }
 
     /// The expressions as one.
@@ -92,7 +90,8 @@ pub(super) fn quoted(text: &str) -> String {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             c if is_seen(c) => quoted.push(c),
-            c => quoted.push_str(&format!("\\U{:08X}", u32::from(c))),
+            // Writing to a string cannot fail.
+            c => drop(write!(quoted, "\\U{:08X}", u32::from(c))),
         }
     }
     quoted.push('"');

@@ -21,6 +21,7 @@ pub struct LimitadorLimit {
     limit: Limit,
     limit_id: LimitId,
     /// Where it stands in its file, in bytes.
+    #[cfg_attr(not(feature = "expressions"), expect(dead_code, reason = "who imports limits tells it"))]
     pub(crate) span: Range<usize>,
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn answer_by_limits(
             descriptor.entries.iter().map(|entry| (str_of(&entry.key), str_of(&entry.value))).collect()
         })
         .collect();
-    let descriptors: SmallVec<[&[(&str, &str)]; 2]> = all.iter().map(|entries| entries.as_slice()).collect();
+    let descriptors: SmallVec<[&[(&str, &str)]; 2]> = all.iter().map(SmallVec::as_slice).collect();
     let started = Instant::now();
     let namespace = str_of(&message.domain);
     let asked = match course {
