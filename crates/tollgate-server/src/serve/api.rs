@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,9 +15,13 @@ use tokio::sync::watch;
 use tollgate::http::HeaderOptions;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
+use super::body::{Body, Unread};
+use super::exposition;
 use super::grpc::json;
 use super::live::{self, Live};
 use super::metrics::Metrics;
+use super::openapi;
+use super::ready::Readiness;
 use super::store::{ServerStore, log_failure};
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
 use crate::cli::HeaderNames;
@@ -76,6 +78,7 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .merge(openapi::at("/v1/openapi.json", openapi::HTTP_API))
         .merge(live::routes())
         .merge(json::routes(&app, grpc_headers))
         .fallback(|| async {
@@ -87,7 +90,7 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .with_state(app)
 }
 
-async fn check(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn check(State(app): Shared, body: Result<Body, Unread>) -> Response {
     let question: Question = match read(&app, body) {
         Ok(question) => question,
         Err(refusal) => return refusal,
@@ -103,7 +106,7 @@ async fn check(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respo
     response
 }
 
-async fn check_batch(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn check_batch(State(app): Shared, body: Result<Body, Unread>) -> Response {
     #[derive(Serialize)]
     struct Results<'v> {
         results: Vec<Answer<'v>>,
@@ -163,7 +166,7 @@ fn undecided(error: &StoreError) -> Response {
     }
 }
 
-async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn peek(State(app): Shared, body: Result<Body, Unread>) -> Response {
     match read::<Question>(&app, body) {
         Ok(question) => {
             let cost = question.cost;
@@ -176,7 +179,7 @@ async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respon
     }
 }
 
-async fn reset(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn reset(State(app): Shared, body: Result<Body, Unread>) -> Response {
     #[derive(Serialize)]
     struct Done<'n> {
         reset: Vec<&'n str>,
@@ -221,41 +224,33 @@ async fn list_policies(State(app): Shared) -> Response {
     json(StatusCode::OK, &serde_json::json!({ "policies": policies(app.gate.policies()) }))
 }
 
-async fn ready(State(app): Shared) -> Response {
-    if *app.draining.borrow() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
-    } else {
-        "ready\n".into_response()
-    }
+async fn ready(State(app): Shared) -> Readiness {
+    Readiness::of(&app).await
 }
 
-async fn metrics(State(app): Shared) -> Response {
-    let text = app.metrics.render(app.gate.store());
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+async fn metrics(State(app): Shared, headers: HeaderMap) -> Response {
+    exposition::respond(&headers, app.metrics.render(app.gate.store()))
 }
 
 /// Reads a question, or says what is wrong with it and where.
 // The answer is made here and handed out at once: boxing it would only add a step.
 #[allow(clippy::result_large_err)]
-fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
-    let refused = |status, message: String| {
+fn read<T: DeserializeOwned>(app: &App, body: Result<Body, Unread>) -> Result<T, Response> {
+    let refused = |message: String| {
         app.metrics.undecided();
-        let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "TOO_LARGE" } else { "BAD_REQUEST" };
-        refusal(status, code, message)
+        refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
     };
-    let body = body.map_err(|rejection| refused(rejection.status(), rejection.body_text()))?;
+    let Body(body) = body.map_err(|unread| {
+        app.metrics.undecided();
+        refusal(unread.status, unread.code, unread.message)
+    })?;
     // Without this, a list would do for an object, its items for the fields in order.
     if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        return Err(refused(
-            StatusCode::BAD_REQUEST,
-            "the body must be a JSON object: it starts with `{`".to_owned(),
-        ));
+        return Err(refused("the body must be a JSON object: it starts with `{`".to_owned()));
     }
     // The parser says the line and the column.
-    serde_json::from_slice(&body).map_err(|error| {
-        refused(StatusCode::BAD_REQUEST, format!("the body is not what was expected: {error}"))
-    })
+    serde_json::from_slice(&body)
+        .map_err(|error| refused(format!("the body is not what was expected: {error}")))
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response {

@@ -13,8 +13,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tollgate::{Nanos, PolicySet, Verdict};
 
+use super::descriptor_metrics::DescriptorMetrics;
 use super::resp::Tally;
 use super::store::ServerStore;
+use super::store_metrics::StoreMetrics;
+use super::{connections, process};
 
 /// The most series of one metric; policies beyond share the series `other`.
 const SERIES_MAX: usize = 1_000;
@@ -50,9 +53,9 @@ pub(super) struct Metrics {
     duration: Histogram,
     policy_hits: Vec<Counter>,
     policy_denied: Vec<Counter>,
-    keys: Gauge,
-    held: Gauge,
-    overflowed: Gauge,
+    store: StoreMetrics,
+    /// What rules for descriptors have had to decide.
+    pub(super) descriptors: DescriptorMetrics,
     /// Where there is a Redis to be asked.
     redis_available: Option<Gauge>,
     failures: Gauge,
@@ -81,8 +84,8 @@ impl Metrics {
         let mut registry = Registry::default();
         let requests = Family::<ResultLabels, Counter>::default();
         registry.register("rate_limiter_requests", "Requests decided, by result", requests.clone());
-        // From 100 ns, in steps of two: decisions in memory take about a microsecond.
-        let buckets = || Histogram::new((0..18).map(|step| 1e-7 * f64::from(1 << step)));
+        // From 100 ns to 0.8 s, in steps of two: decisions in memory take about a microsecond, those of a store at most its deadline.
+        let buckets = || Histogram::new((0..24).map(|step| 1e-7 * f64::from(1 << step)));
         let durations = Family::<BackendLabels, Histogram, fn() -> Histogram>::new_with_constructor(buckets);
         registry.register(
             "rate_limiter_request_duration_seconds",
@@ -126,20 +129,10 @@ impl Metrics {
             };
             policies.policies().enumerate().map(label).collect()
         };
-        let keys = Gauge::default();
-        registry.register("rate_limiter_store_keys", "Keys that are remembered", keys.clone());
-        let held = Gauge::default();
-        registry.register(
-            "rate_limiter_store_held",
-            "Keys for which this node holds units ahead, or owes some",
-            held.clone(),
-        );
-        let overflowed = Gauge::default();
-        registry.register(
-            "rate_limiter_store_overflowed",
-            "Hits for which the store had no room",
-            overflowed.clone(),
-        );
+        let store = StoreMetrics::new(&mut registry, store);
+        let descriptors = DescriptorMetrics::new(&mut registry);
+        connections::register(&mut registry);
+        process::register(&mut registry);
         let result = |result| requests.get_or_create(&ResultLabels { backend, result }).clone();
         Self {
             allowed: result("allowed"),
@@ -148,9 +141,8 @@ impl Metrics {
             duration: durations.get_or_create(&BackendLabels { backend }).clone(),
             policy_hits: of_each(&hits),
             policy_denied: of_each(&denied),
-            keys,
-            held,
-            overflowed,
+            store,
+            descriptors,
             redis_available,
             failures,
             registry,
@@ -212,9 +204,7 @@ impl Metrics {
 
     /// All metrics in the OpenMetrics text format.
     pub(super) fn render(&self, store: &ServerStore) -> String {
-        self.keys.set(i64::try_from(store.local().len()).unwrap_or(i64::MAX));
-        self.held.set(i64::try_from(store.held()).unwrap_or(i64::MAX));
-        self.overflowed.set(i64::try_from(store.local().overflowed()).unwrap_or(i64::MAX));
+        self.store.read(store);
         self.failures.set(i64::try_from(store.consecutive_failures()).unwrap_or(i64::MAX));
         if let (Some(gauge), Some(available)) = (&self.redis_available, store.is_available()) {
             gauge.set(i64::from(available));

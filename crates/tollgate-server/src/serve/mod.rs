@@ -1,19 +1,32 @@
 //! `tollgate serve`: the gate behind HTTP, gRPC and the Redis protocol.
 //!
 //! * [`api`]: the routes of HTTP.
+//! * [`body`]: the bodies of requests; [`decode`]: JSON as it is meant.
+//! * [`openapi`]: what there is to be asked, for programs.
+//! * [`ready`]: whether requests should be sent here.
 //! * [`grpc`]: Envoy's rate limit service.
 //! * [`live`]: the dashboard.
 //! * [`wire`]: the JSON of questions and answers.
-//! * [`metrics`]: what Prometheus reads.
+//! * [`metrics`]: what Prometheus reads, and [`exposition`] in which form; of it [`process`] says what the program takes,
+//!   [`connections`] who is connected, [`store_metrics`] how the store fares, [`descriptor_metrics`] what rules for descriptors decide.
 //! * [`resp`]: the Redis protocol.
 //! * [`store`]: memory, or a store that nodes share.
 
 mod api;
+mod body;
+mod connections;
+mod decode;
+mod descriptor_metrics;
+mod exposition;
 mod grpc;
 mod live;
 mod metrics;
+mod openapi;
+mod process;
+mod ready;
 mod resp;
 mod store;
+mod store_metrics;
 mod wire;
 
 use std::io::{IsTerminal, Write};
@@ -29,6 +42,7 @@ use tollgate::{ClockSource, Gate, MemoryOptions, SystemClock};
 use tracing_subscriber::EnvFilter;
 
 use self::api::App;
+use self::connections::Counted;
 use self::grpc::GrpcListener;
 use self::live::Live;
 use self::metrics::Metrics;
@@ -152,6 +166,7 @@ async fn serve(
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
     });
+    let listener = Counted::new(listener, &connections::HTTP);
     let watched = Arc::clone(&app);
     tokio::spawn(async move { watched.live.run(&watched).await });
     let stopped = app.draining.subscribe();

@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 use super::routes::Routes;
 use crate::cli::HeaderNames;
 use crate::serve::api::App;
+use crate::serve::connections;
 
 /// The most connections at once. A proxy holds a few, each of which carries many requests.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -110,11 +111,12 @@ impl GrpcListener {
             });
             let connection = builder.serve_connection(TokioIo::new(Greeted::new(stream)), service);
             let connection = graceful.watch(connection);
+            let open = connections::GRPC.open();
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection broke");
                 }
-                drop(place);
+                drop((place, open));
             });
         }
         drop(listener);

@@ -80,8 +80,11 @@ impl Face {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        let desk = Arc::clone(&desk);
-                        connections.spawn(async move { connection::serve(&desk, stream).await });
+                        let (desk, open) = (Arc::clone(&desk), super::connections::RESP.open());
+                        connections.spawn(async move {
+                            connection::serve(&desk, stream).await;
+                            drop(open);
+                        });
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
