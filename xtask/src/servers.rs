@@ -6,13 +6,15 @@ use std::process::{Command, Stdio};
 use crate::chores::{ChoreError, Done, root};
 
 /// The programs, and Debian's packages of them.
-const NEEDED: [(&str, &str); 5] = [
+const NEEDED: [(&str, &str); 6] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),
     ("openssl", "openssl"),
     // In which the dashboard is looked at.
     ("chromium", "chromium"),
+    // Which knows whether metrics and alerts are right.
+    ("promtool", "prometheus"),
 ];
 
 /// Where programs are put that no package of Debian has, from the project's root.
@@ -56,6 +58,29 @@ pub(crate) fn envoy() -> Done {
     }
     Err(ChoreError::Missing(format!(
         "Envoy is missing: put it in the path, or run `{command}` in {}, then this again",
+        root().display()
+    )))
+}
+
+/// Sees to it that there is a Schemathesis, which tries what the OpenAPI document says: in an environment of Python of its own.
+pub(crate) fn schemathesis() -> Done {
+    let directory = root().join(FETCHED).join("schemathesis");
+    let found = || is_there("schemathesis") || is_there(directory.join("bin/schemathesis"));
+    if found() {
+        return Ok(());
+    }
+    let place = format!("{FETCHED}/schemathesis");
+    let install = ["install", "schemathesis"];
+    let command = format!("python3 -m venv {place} && {place}/bin/pip {}", install.join(" "));
+    println!("the tests need Schemathesis: {command}");
+    // Where that may not be done, it is said below.
+    let _ = Command::new("python3").args(["-m", "venv", &place]).current_dir(root()).status();
+    let _ = Command::new(directory.join("bin/pip")).args(install).current_dir(root()).status();
+    if found() {
+        return Ok(());
+    }
+    Err(ChoreError::Missing(format!(
+        "Schemathesis is missing: put it in the path, or run `{command}` in {}, then this again",
         root().display()
     )))
 }

@@ -21,6 +21,8 @@ pub struct DescriptorAnswer {
 pub struct DescriptorStatus {
     /// Whether its rule is over the limit, and does not only watch.
     pub is_over: bool,
+    /// The same of rules that only watch too.
+    pub is_exceeded: bool,
     /// How many requests there may still be; the most that there is room for if nothing limits it, and zero where no rule
     /// applies.
     pub remaining: u32,
@@ -91,7 +93,11 @@ pub async fn charge_descriptors<S: Store>(
     }
     let charged = ask(store, found, &rest, Course::Charge).await?;
     let statuses = answer.statuses.iter().zip(charged.statuses);
-    let statuses = statuses.map(|(first, then)| DescriptorStatus { is_over: first.is_over, ..then });
+    let statuses = statuses.map(|(first, then)| DescriptorStatus {
+        is_over: first.is_over,
+        is_exceeded: first.is_exceeded,
+        ..then
+    });
     Ok(DescriptorAnswer { allowed: answer.allowed, statuses: statuses.collect() })
 }
 
@@ -159,6 +165,7 @@ async fn ask<S: Store>(
     }
     let nothing = |applies: &Applies<'_>| DescriptorStatus {
         is_over: false,
+        is_exceeded: false,
         remaining: if matches!(applies, Applies::Unlimited(_)) { u32::MAX } else { 0 },
         reset_after: Nanos::ZERO,
         taken: None,
@@ -180,6 +187,7 @@ async fn ask<S: Store>(
 fn status(applied: &Applied<'_>, outcome: &Outcome) -> DescriptorStatus {
     DescriptorStatus {
         is_over: !outcome.decision.allowed && !applied.is_shadow(),
+        is_exceeded: !outcome.decision.allowed,
         remaining: u32::try_from(outcome.decision.remaining).unwrap_or(u32::MAX),
         reset_after: outcome.decision.reset_after,
         taken: outcome.grant.map(|grant| (grant, outcome.source)),

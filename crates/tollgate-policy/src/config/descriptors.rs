@@ -122,7 +122,8 @@ fn descriptor(decoder: &mut Decoder, mut fields: Fields<'_>) -> Option<Rule> {
         (false, true) => Mode::Quota,
         (false, false) => Mode::Enforced,
     };
-    rule.has_value_in_metrics = [flag("detailed_metric"), flag("value_to_metric")].contains(&true);
+    rule.is_detailed = flag("detailed_metric");
+    rule.has_value_in_metrics = flag("value_to_metric");
     let share_threshold = fields.take("share_threshold");
     rule.shares_threshold = share_threshold.and_then(|node| decoder.flag(node)).unwrap_or(false);
     if let Some(node) = share_threshold.filter(|_| rule.shares_threshold && !rule.is_wildcard()) {

@@ -5,6 +5,7 @@
 //! rule says, is as envoyproxy/ratelimit has it, whose files are read as they are.
 
 mod rule;
+mod series;
 #[cfg(test)]
 mod tests;
 

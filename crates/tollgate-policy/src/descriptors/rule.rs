@@ -18,6 +18,9 @@ pub struct Rule {
     pub(crate) mode: Mode,
     /// Whether all values that are like a pattern are counted together.
     pub(crate) shares_threshold: bool,
+    /// Whether metrics tell the values of all entries apart that lead here.
+    pub(crate) is_detailed: bool,
+    /// Whether they tell its own values apart.
     pub(crate) has_value_in_metrics: bool,
     /// The names of limits that are left out where this one applies.
     pub(crate) replaces: Vec<String>,
@@ -65,11 +68,6 @@ impl Rule {
     /// Whether it denies only if all rules of which this holds do.
     pub const fn is_quota(&self) -> bool {
         matches!(self.mode, Mode::Quota)
-    }
-
-    /// Whether metrics tell its values apart.
-    pub const fn has_value_in_metrics(&self) -> bool {
-        self.has_value_in_metrics
     }
 
     /// What is handed back to who asks.

@@ -6,8 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -19,12 +17,16 @@ use tollgate::http::HeaderOptions;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
 use super::audit::Audit;
+use super::body::{Body, Unread};
 use super::book::Book;
+use super::exposition;
 use super::grpc::json;
 use super::limitador::{self, Limitador};
 use super::live::{self, Live};
 use super::metrics::Metrics;
 use super::net::Peer;
+use super::openapi;
+use super::ready::Readiness;
 use super::store::{ServerStore, log_failure};
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
 use crate::cli::HeaderNames;
@@ -87,6 +89,7 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .merge(openapi::at("/v1/openapi.json", openapi::HTTP_API))
         .merge(live::routes())
         .merge(json::routes(&app, grpc_headers))
         .merge(limitador::routes(&app))
@@ -99,7 +102,7 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .with_state(app)
 }
 
-async fn check(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn check(State(app): Shared, body: Result<Body, Unread>) -> Response {
     let question: Question = match read(&app, body) {
         Ok(question) => question,
         Err(refusal) => return refusal,
@@ -115,7 +118,7 @@ async fn check(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respo
     response
 }
 
-async fn check_batch(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn check_batch(State(app): Shared, body: Result<Body, Unread>) -> Response {
     #[derive(Serialize)]
     struct Results<'v> {
         results: Vec<Answer<'v>>,
@@ -175,7 +178,7 @@ pub(super) fn undecided(error: &StoreError) -> Response {
     }
 }
 
-async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn peek(State(app): Shared, body: Result<Body, Unread>) -> Response {
     match read::<Question>(&app, body) {
         Ok(question) => {
             let cost = question.cost;
@@ -188,11 +191,7 @@ async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respon
     }
 }
 
-async fn reset(
-    State(app): Shared,
-    client: Extension<Arc<Peer>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+async fn reset(State(app): Shared, client: Extension<Arc<Peer>>, body: Result<Body, Unread>) -> Response {
     #[derive(Serialize)]
     struct Done {
         reset: Vec<String>,
@@ -237,47 +236,33 @@ async fn list_policies(State(app): Shared) -> Response {
     json(StatusCode::OK, &serde_json::json!({ "policies": policies(&app.gate.policies()) }))
 }
 
-async fn ready(State(app): Shared) -> Response {
-    if *app.draining.borrow() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
-    } else {
-        "ready\n".into_response()
-    }
+async fn ready(State(app): Shared) -> Readiness {
+    Readiness::of(&app).await
 }
 
-async fn metrics(State(app): Shared) -> Response {
-    let text = app.metrics.render(&app);
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+async fn metrics(State(app): Shared, headers: HeaderMap) -> Response {
+    exposition::respond(&headers, app.metrics.render(&app))
 }
 
 /// Reads a question, or says what is wrong with it and where, and counts it as not decided.
 // The answer is made here and handed out at once: boxing it would only add a step.
 #[allow(clippy::result_large_err)]
-pub(super) fn read<T: DeserializeOwned>(
-    app: &App,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<T, Response> {
+pub(super) fn read<T: DeserializeOwned>(app: &App, body: Result<Body, Unread>) -> Result<T, Response> {
     parsed(body).inspect_err(|_| app.metrics.undecided())
 }
 
 /// Reads what a body holds, or says what is wrong with it and where.
 #[allow(clippy::result_large_err)]
-pub(super) fn parsed<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
-    let refused = |status, message: String| {
-        let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "TOO_LARGE" } else { "BAD_REQUEST" };
-        refusal(status, code, message)
-    };
-    let body = body.map_err(|rejection| refused(rejection.status(), rejection.body_text()))?;
+pub(super) fn parsed<T: DeserializeOwned>(body: Result<Body, Unread>) -> Result<T, Response> {
+    let refused = |message: String| refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
+    let Body(body) = body.map_err(|unread| refusal(unread.status, unread.code, unread.message))?;
     // Without this, a list would do for an object, its items for the fields in order.
     if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        let message = "the body must be a JSON object: it starts with `{`".to_owned();
-        return Err(refused(StatusCode::BAD_REQUEST, message));
+        return Err(refused("the body must be a JSON object: it starts with `{`".to_owned()));
     }
     // The parser says the line and the column.
-    serde_json::from_slice(&body).map_err(|error| {
-        refused(StatusCode::BAD_REQUEST, format!("the body is not what was expected: {error}"))
-    })
+    serde_json::from_slice(&body)
+        .map_err(|error| refused(format!("the body is not what was expected: {error}")))
 }
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {

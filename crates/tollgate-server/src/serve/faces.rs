@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::net::{Limits, Listener, Protocol, Settings, Tls, TlsFiles};
-use super::resp;
+use super::{connections, resp};
 use crate::cli::{Face, ListenAddress, ServeOptions, TlsOptions};
 
 /// How many connections each listener holds, if nobody says otherwise. Those of HTTP cost memory for buffers even while they
@@ -125,6 +125,7 @@ fn settings(options: &ServeOptions, tls: Option<&Arc<Tls>>, face: Face) -> Setti
     match face {
         Face::Http => Settings {
             name: "HTTP",
+            counts: &connections::HTTP,
             option: "--listen",
             off: None,
             limits: limits(HTTP_CONNECTIONS, HTTP_IDLE),
@@ -134,6 +135,7 @@ fn settings(options: &ServeOptions, tls: Option<&Arc<Tls>>, face: Face) -> Setti
         },
         Face::Grpc => Settings {
             name: "gRPC",
+            counts: &connections::GRPC,
             option: "--grpc",
             off: Some("--grpc off"),
             limits: limits(GRPC_CONNECTIONS, HTTP_IDLE),
@@ -143,6 +145,7 @@ fn settings(options: &ServeOptions, tls: Option<&Arc<Tls>>, face: Face) -> Setti
         },
         Face::Resp => Settings {
             name: "the Redis protocol",
+            counts: &connections::RESP,
             option: "--resp",
             off: Some("--resp off"),
             limits: limits(RESP_CONNECTIONS, options.resp.resp_idle),
@@ -152,6 +155,7 @@ fn settings(options: &ServeOptions, tls: Option<&Arc<Tls>>, face: Face) -> Setti
         },
         Face::Admin => Settings {
             name: "administration",
+            counts: &connections::ADMIN,
             option: "--admin",
             off: Some("--admin off"),
             limits: Limits { most: ADMIN_CONNECTIONS, of_each: ADMIN_CONNECTIONS, idle: HTTP_IDLE },

@@ -16,8 +16,11 @@ use tollgate::{Nanos, PolicyStatistics};
 
 use super::api::App;
 use super::book::Book;
+use super::descriptor_metrics::DescriptorMetrics;
 use super::resp::Tally;
 use super::store::ServerStore;
+use super::store_metrics::StoreMetrics;
+use super::{connections, process};
 
 /// The most series of one metric; policies beyond share the series `other`.
 const SERIES_MAX: usize = 1_000;
@@ -50,9 +53,9 @@ pub(super) struct Metrics {
     policies: PolicyCounts,
     reloads: ReloadMetrics,
     audit_lost: Counter,
-    keys: Gauge,
-    held: Gauge,
-    overflowed: Gauge,
+    store: StoreMetrics,
+    /// What rules for descriptors have had to decide.
+    pub(super) descriptors: DescriptorMetrics,
     /// Where there is a Redis to be asked.
     redis_available: Option<Gauge>,
     failures: Gauge,
@@ -171,8 +174,8 @@ impl Metrics {
         let mut registry = Registry::default();
         let requests = Family::<ResultLabels, Counter>::default();
         registry.register("rate_limiter_requests", "Requests decided, by result", requests.clone());
-        // From 100 ns, in steps of two: decisions in memory take about a microsecond.
-        let buckets = || Histogram::new((0..18).map(|step| 1e-7 * f64::from(1 << step)));
+        // From 100 ns to 0.8 s, in steps of two: decisions in memory take about a microsecond, those of a store at most its deadline.
+        let buckets = || Histogram::new((0..24).map(|step| 1e-7 * f64::from(1 << step)));
         let durations = Family::<BackendLabels, Histogram, fn() -> Histogram>::new_with_constructor(buckets);
         registry.register(
             "rate_limiter_request_duration_seconds",
@@ -206,20 +209,10 @@ impl Metrics {
             "Lines that the audit log lacks, as its file was too slow",
             audit_lost.clone(),
         );
-        let keys = Gauge::default();
-        registry.register("rate_limiter_store_keys", "Keys that are remembered", keys.clone());
-        let held = Gauge::default();
-        registry.register(
-            "rate_limiter_store_held",
-            "Keys for which this node holds units ahead, or owes some",
-            held.clone(),
-        );
-        let overflowed = Gauge::default();
-        registry.register(
-            "rate_limiter_store_overflowed",
-            "Hits for which the store had no room",
-            overflowed.clone(),
-        );
+        let store = StoreMetrics::new(&mut registry, store);
+        let descriptors = DescriptorMetrics::new(&mut registry);
+        connections::register(&mut registry);
+        process::register(&mut registry);
         let result = |result| requests.get_or_create(&ResultLabels { backend, result }).clone();
         Self {
             allowed: result("allowed"),
@@ -230,9 +223,8 @@ impl Metrics {
             policies,
             reloads,
             audit_lost,
-            keys,
-            held,
-            overflowed,
+            store,
+            descriptors,
             redis_available,
             failures,
             registry,
@@ -278,9 +270,7 @@ impl Metrics {
         self.policies.set(status.policies);
         self.reloads.set(&app.book);
         catch_up(&self.audit_lost, app.audit.lost());
-        self.keys.set(i64::try_from(store.local().len()).unwrap_or(i64::MAX));
-        self.held.set(i64::try_from(store.held()).unwrap_or(i64::MAX));
-        self.overflowed.set(i64::try_from(store.local().overflowed()).unwrap_or(i64::MAX));
+        self.store.read(store);
         self.failures.set(i64::try_from(store.consecutive_failures()).unwrap_or(i64::MAX));
         if let (Some(gauge), Some(available)) = (&self.redis_available, store.is_available()) {
             gauge.set(i64::from(available));

@@ -3,21 +3,30 @@
 //! * [`admin`]: the administration; [`audit`]: what is noted of it, and of decisions.
 //! * [`api`]: the routes of HTTP.
 //! * [`book`]: what it decides by, and how that changes; [`changes`]: what was changed while it ran.
+//! * [`body`]: the bodies of requests; [`decode`]: JSON as it is meant.
+//! * [`openapi`]: what there is to be asked, for programs.
+//! * [`ready`]: whether requests should be sent here.
 //! * [`grpc`]: Envoy's rate limit service.
 //! * [`http`]: how HTTP is served; [`net`]: connections of all kinds, and TLS; [`faces`]: which listeners there are.
 //! * [`limitador`]: Limitador's limits, and its API over HTTP.
 //! * [`live`]: the dashboard.
 //! * [`wire`]: the JSON of questions and answers.
-//! * [`metrics`]: what Prometheus reads.
 //! * [`notify`]: what systemd is told.
+//! * [`metrics`]: what Prometheus reads, and [`exposition`] in which form; of it [`process`] says what the program takes,
+//!   [`connections`] who is connected, [`store_metrics`] how the store fares, [`descriptor_metrics`] what rules for descriptors decide.
 //! * [`resp`]: the Redis protocol.
 //! * [`store`]: memory, or a store that nodes share.
 
 mod admin;
 mod api;
 mod audit;
+mod body;
 mod book;
 mod changes;
+mod connections;
+mod decode;
+mod descriptor_metrics;
+mod exposition;
 mod faces;
 mod grpc;
 mod http;
@@ -26,8 +35,12 @@ mod live;
 mod metrics;
 mod net;
 mod notify;
+mod openapi;
+mod process;
+mod ready;
 mod resp;
 mod store;
+mod store_metrics;
 mod wire;
 
 use std::io::{IsTerminal, Write};

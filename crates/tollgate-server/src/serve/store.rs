@@ -127,6 +127,14 @@ impl ServerStore {
         }
     }
 
+    /// Who meets the failures of a store that can fail.
+    pub(super) fn guard(&self) -> Option<&Guarded<RedisStore>> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(store) => Some(store.store()),
+        }
+    }
+
     /// Whether the store can be asked, as far as is known; `None` if it is this process.
     pub(super) fn is_available(&self) -> Option<bool> {
         match self {

@@ -9,6 +9,8 @@ use tollgate::{
     Attribute, Condition, Nanos, Policy, PolicySet, PolicyVerdict, Request, Retry, Statistics, Verdict,
 };
 
+use super::decode;
+
 /// A request that somebody asks about.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +27,7 @@ pub(super) struct Question {
     claims: BTreeMap<String, String>,
     attributes: BTreeMap<String, String>,
     /// What the request costs, in place of what the policies say.
+    #[serde(deserialize_with = "decode::whole_or_null")]
     pub(super) cost: Option<u32>,
 }
 
@@ -32,6 +35,7 @@ pub(super) struct Question {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ResetQuestion {
+    #[serde(deserialize_with = "decode::object")]
     pub(super) request: Question,
     /// Only this policy's state.
     pub(super) policy: Option<String>,
@@ -41,6 +45,7 @@ pub(super) struct ResetQuestion {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Batch {
+    #[serde(deserialize_with = "decode::objects")]
     pub(super) requests: Vec<Question>,
 }
 

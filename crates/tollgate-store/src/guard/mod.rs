@@ -92,6 +92,27 @@ impl<S: Remote> Guarded<S> {
         self.breaker.failures()
     }
 
+    /// Asks the store behind for a sign of life, as a request would: what comes of it counts like any answer.
+    ///
+    /// # Errors
+    /// If there is none, or if the store is not asked at the moment.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.ask(self.remote.probe()).await
+    }
+
+    /// Who decides while the store behind cannot be asked, for limits with this choice of their own, if they have one. A grace that
+    /// is over is `Deny`.
+    pub fn decides_alone(&self, own: Option<OnFailure>) -> OnFailure {
+        self.choice(own, self.breaker.failing_for(Instant::now()))
+    }
+
+    fn choice(&self, own: Option<OnFailure>, lasted: Duration) -> OnFailure {
+        match own.unwrap_or(self.options.on_failure) {
+            OnFailure::Allow { grace } if lasted >= Duration::from(grace) => OnFailure::Deny,
+            choice => choice,
+        }
+    }
+
     /// Asks the store behind, if that is worth it. Where that is not, it is unavailable as if it had been asked.
     async fn ask<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         if self.breaker.phase() != Phase::Closed {
@@ -138,10 +159,7 @@ impl<S: Remote> Guarded<S> {
         decide: impl FnOnce(&MemoryStore, &[Group<'_>]) -> Answer,
     ) -> Result<Answer, StoreError> {
         let lasted = self.breaker.failing_for(Instant::now());
-        let choice = |group: &Group<'_>| match group.sharing.on_failure.unwrap_or(self.options.on_failure) {
-            OnFailure::Allow { grace } if lasted >= Duration::from(grace) => OnFailure::Deny,
-            choice => choice,
-        };
+        let choice = |group: &Group<'_>| self.choice(group.sharing.on_failure, lasted);
         // What only watches does not stand in the way.
         if groups.iter().any(|group| !group.shadow && choice(group) == OnFailure::Deny) {
             return Err(error);

@@ -135,6 +135,11 @@ impl<C: Clock> MemoryStore<C> {
         self.len() == 0
     }
 
+    /// How many keys can be remembered at once.
+    pub const fn capacity(&self) -> usize {
+        self.own.capacity()
+    }
+
     /// How many hits met the overflow rule since the store was made.
     pub fn overflowed(&self) -> u64 {
         // Relaxed: a statistic.

@@ -12,8 +12,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -26,6 +24,7 @@ use tollgate::{Clock, Format, KeyHash, Policy};
 use self::access::{Access, Who};
 use self::views::{BanView, ConfigView, PolicyInForce, Settings};
 use super::api::{App, QUESTION_BYTES_MAX, json, parsed, refusal, undecided};
+use super::body::{Body, Unread};
 use super::book::{Book, Refused};
 use super::wire::Question;
 use crate::cli::ServeOptions;
@@ -111,11 +110,11 @@ async fn set_policy(
     State(admin): Shared,
     Extension(who): Asker,
     Path(name): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    body: Result<Body, Unread>,
 ) -> Response {
-    let body = match body {
+    let Body(body) = match body {
         Ok(body) => body,
-        Err(rejection) => return refusal(rejection.status(), "TOO_LARGE", rejection.body_text()),
+        Err(unread) => return refusal(unread.status, unread.code, unread.message),
     };
     let Ok(text) = std::str::from_utf8(&body) else {
         return refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", "the body is not UTF-8 text");
@@ -176,7 +175,7 @@ struct BanQuestion {
     r#for: String,
 }
 
-async fn ban(State(admin): Shared, Extension(who): Asker, body: Result<Bytes, BytesRejection>) -> Response {
+async fn ban(State(admin): Shared, Extension(who): Asker, body: Result<Body, Unread>) -> Response {
     let question: BanQuestion = match parsed(body) {
         Ok(question) => question,
         Err(wrong) => return wrong,
@@ -224,7 +223,7 @@ async fn keys(State(admin): Shared) -> Response {
 }
 
 /// Says why a request passes or not; takes nothing.
-async fn explain(State(admin): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn explain(State(admin): Shared, body: Result<Body, Unread>) -> Response {
     let question: Question = match parsed(body) {
         Ok(question) => question,
         Err(wrong) => return wrong,

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +15,7 @@ use tollgate::{LimitadorLimit, StoreError};
 use super::record::Live;
 use super::{Asked, Limitador};
 use crate::serve::api::{App, json, read, refusal};
+use crate::serve::body::{Body, Unread};
 use crate::serve::store::log_failure;
 
 /// The largest request: as large as one over gRPC.
@@ -71,11 +70,7 @@ struct CheckAndReportInfo {
     response_headers: Option<String>,
 }
 
-async fn answer(
-    State(app): State<Arc<App>>,
-    body: Result<Bytes, BytesRejection>,
-    course: Course,
-) -> Response {
+async fn answer(State(app): State<Arc<App>>, body: Result<Body, Unread>, course: Course) -> Response {
     let info: CheckAndReportInfo = match read(&app, body) {
         Ok(info) => info,
         Err(refusal) => return refusal,

@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use super::seats::{Limits, Seat, Seats, Told};
 use super::stream::Stream;
 use super::tls::{Protocol, Tls, fingerprint};
+use crate::serve::connections::Face;
 
 /// How long to wait when no connection can be accepted, as when there are no descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
@@ -40,6 +41,8 @@ const UNSENT_MAX: usize = 16 << 10;
 pub(in crate::serve) struct Settings {
     /// What is spoken here, for people.
     pub(in crate::serve) name: &'static str,
+    /// Where connections are counted.
+    pub(in crate::serve) counts: &'static Face,
     /// The option by which the address is chosen, and the words for no address at all, if there are such.
     pub(in crate::serve) option: &'static str,
     pub(in crate::serve) off: Option<&'static str>,
@@ -134,7 +137,11 @@ impl Listener {
                 accepted = self.socket.accept() => match accepted {
                     Ok((stream, from)) => {
                         if let Some(arrived) = self.arrived(stream, from) {
-                            connections.spawn(serve(arrived));
+                            let (open, served) = (self.settings.counts.open(), serve(arrived));
+                            connections.spawn(async move {
+                                served.await;
+                                drop(open);
+                            });
                         }
                     }
                     Err(error) if is_of_the_connection(&error) => {}
