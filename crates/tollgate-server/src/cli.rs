@@ -14,6 +14,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tollgate::{ClockSource, Consistency, Overflow};
 
 pub(crate) use self::listen::{AdminOptions, ConnectionOptions, Face, ListenAddress, TlsOptions};
+use crate::client::{CheckOptions, ExplainOptions, TopOptions};
 use crate::replay::ReplayOptions;
 
 /// Rate limiting for services and for everything behind a proxy.
@@ -34,6 +35,12 @@ pub(crate) enum Command {
     Validate(ValidateOptions),
     /// Make a policy file of rules of envoyproxy/ratelimit, or of Limitador's limits
     Import(ImportOptions),
+    /// Ask a running server whether a request would pass (the exit code of a denial is 3)
+    Check(Box<CheckOptions>),
+    /// Ask a running server why a request passes, or why it does not (the exit code of a denial is 3)
+    Explain(Box<ExplainOptions>),
+    /// Watch a running server
+    Top(Box<TopOptions>),
     /// Ask a running server whether it is ready, as a container's health check does
     Health(HealthOptions),
     /// Print a completion script for a shell
@@ -278,7 +285,7 @@ impl FromStr for Interval {
 }
 
 /// A length of time, as policy files write it.
-fn length(text: &str) -> Result<Duration, tollgate::ParseQuotaError> {
+pub(crate) fn length(text: &str) -> Result<Duration, tollgate::ParseQuotaError> {
     tollgate::quota::parse_length(text).map(|length| Duration::from_nanos(length.as_nanos()))
 }
 

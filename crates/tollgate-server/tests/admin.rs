@@ -104,7 +104,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
         ("POST", "/v1/bans", "{}", 400, "missing field"),
         ("POST", "/v1/bans", r#"{"request":{"ip":"203.0.113.7"},"for":"soon"}"#, 400, "for"),
         ("POST", "/v1/bans", r#"{"request":{"ip":"203.0.113.7"},"for":"1h"}"#, 404, "no policy applies"),
-        ("POST", "/v1/bans", r#"{"request":{"ip":"x"},"for":"1h"}"#, 400, "ip"),
+        ("POST", "/v1/bans", r#"{"request":{"ip":"x"},"for":"1h"}"#, 400, "invalid IP address"),
         ("DELETE", "/v1/bans/xyz", "", 400, "32 hexadecimal digits"),
         ("DELETE", "/v1/bans/00000000000000000000000000000000", "", 404, "UNKNOWN_BAN"),
         ("POST", "/v1/explain", "[]", 400, "JSON object"),

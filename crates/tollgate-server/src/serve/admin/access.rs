@@ -187,7 +187,14 @@ mod tests {
     use super::*;
 
     fn options(token: Option<&str>) -> AdminOptions {
-        AdminOptions { admin_token: token.map(str::to_owned), ..AdminOptions::default() }
+        AdminOptions {
+            admin: crate::cli::ListenAddress::Off,
+            admin_token: token.map(str::to_owned),
+            admin_token_file: None,
+            changes: None,
+            audit_log: None,
+            audit_sample: 0.0,
+        }
     }
 
     const TOKEN: &str = "0123456789abcdef0123";

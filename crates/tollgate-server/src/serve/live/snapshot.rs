@@ -49,6 +49,9 @@ struct Full<'a> {
     policies: Vec<PolicyNow>,
     more_policies: usize,
     bans: usize,
+    /// What is wrong with the policy files, if they could not be loaded again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reload_failure: Option<String>,
     store: StoreNow,
     busy_keys: Vec<KeyNow>,
     denied_keys: Vec<KeyNow>,
@@ -193,6 +196,7 @@ impl Sampler {
             policies: shown,
             more_policies,
             bans: app.gate.ban_count(),
+            reload_failure: app.book.last().failure.map(|(_, why)| why),
             store: store(app),
             busy_keys: keys.busy,
             denied_keys: keys.denied,
