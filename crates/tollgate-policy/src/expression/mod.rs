@@ -17,11 +17,11 @@ use self::compiled::Compiled;
 #[cfg(feature = "expressions")]
 use self::over::CompiledOver;
 #[cfg(feature = "expressions")]
-pub(crate) use self::over::Context;
-#[cfg(not(feature = "expressions"))]
-pub(crate) use self::without::Context;
+pub(crate) use self::over::{Context, OfLimit};
 #[cfg(not(feature = "expressions"))]
 use self::without::{Compiled, CompiledOver};
+#[cfg(not(feature = "expressions"))]
+pub(crate) use self::without::{Context, OfLimit};
 use crate::attribute::Attributes;
 
 /// An expression over a request's attributes, in the Common Expression Language (CEL).
@@ -155,12 +155,12 @@ impl DescriptorExpression {
     }
 
     /// Whether it is true. What cannot be computed is not.
-    pub(crate) fn holds(&self, context: &Context<'_>) -> bool {
+    pub(crate) fn holds(&self, context: &OfLimit<'_>) -> bool {
         self.compiled.condition(context) == Some(true)
     }
 
     /// What it gives, as a text; `None` if it cannot be computed.
-    pub(crate) fn value(&self, context: &Context<'_>) -> Option<String> {
+    pub(crate) fn value(&self, context: &OfLimit<'_>) -> Option<String> {
         self.compiled.text(context)
     }
 

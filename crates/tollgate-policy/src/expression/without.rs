@@ -42,11 +42,11 @@ impl CompiledOver {
         match Compiled::new(text)? {}
     }
 
-    pub(super) fn condition(&self, _context: &Context<'_>) -> Option<bool> {
+    pub(super) fn condition(&self, _context: &OfLimit<'_>) -> Option<bool> {
         match *self {}
     }
 
-    pub(super) fn text(&self, _context: &Context<'_>) -> Option<String> {
+    pub(super) fn text(&self, _context: &OfLimit<'_>) -> Option<String> {
         match *self {}
     }
 
@@ -58,12 +58,15 @@ impl CompiledOver {
 /// What no expression is computed in.
 pub(crate) struct Context<'c>(std::marker::PhantomData<&'c ()>);
 
-impl Context<'_> {
-    pub(crate) fn of_descriptors(_descriptors: &[&[(&str, &str)]]) -> Self {
+/// The same for one limit.
+pub(crate) struct OfLimit<'c>(std::marker::PhantomData<&'c ()>);
+
+impl<'c> Context<'c> {
+    pub(crate) const fn of_descriptors(_descriptors: &'c [&'c [(&'c str, &'c str)]]) -> Self {
         Self(std::marker::PhantomData)
     }
 
-    pub(crate) fn of_limit(&self, _name: Option<&str>, _id: Option<&str>) -> Context<'_> {
-        Context(self.0)
+    pub(crate) const fn of_limit(&'c self, _name: Option<&'c str>, _id: Option<&'c str>) -> OfLimit<'c> {
+        OfLimit(self.0)
     }
 }

@@ -126,7 +126,7 @@ impl LimitadorLimit {
     }
 
     /// The values of its variables, if it applies.
-    pub(crate) fn values_in(&self, request: &Context<'_>) -> Option<Vec<String>> {
+    pub(crate) fn values_in<'c>(&'c self, request: &'c Context<'c>) -> Option<Vec<String>> {
         let context = request.of_limit(self.name(), self.id());
         if !self.conditions.iter().all(|condition| condition.holds(&context)) {
             return None;
