@@ -258,7 +258,7 @@ async fn slow_body(target: Arc<Target>, number: usize) -> std::io::Result<()> {
 /// Asks for much, again and again, and reads nothing.
 async fn deaf(target: Arc<Target>, number: usize) -> std::io::Result<()> {
     let mut stream = connect(&target.http, from(number)).await?;
-    let requests: Vec<_> = (0..1_000).map(|_| json!({ "user": "x" })).collect();
+    let requests: Vec<_> = (0..200).map(|_| json!({ "user": "x" })).collect();
     let batch = json!({ "requests": requests }).to_string();
     let head = format!("POST /v1/check/batch HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", batch.len());
     loop {
@@ -461,12 +461,12 @@ const ATTACKS: [(&str, usize, Attack); 12] = [
     ("slowloris", 1, attack!(slowloris)),
     ("slowloris after a request", 1, attack!(late_slowloris)),
     ("slow bodies", 5, attack!(slow_body)),
-    ("answers that are not read", 20, attack!(deaf)),
+    ("answers that are not read", 40, attack!(deaf)),
     ("header bombs", 100, attack!(header_bomb)),
     ("rapid reset", 100, attack!(rapid_reset)),
     ("CONTINUATION flood", 100, attack!(continuations)),
     ("header table bombs", 100, attack!(header_table_bomb)),
-    ("no window for answers", 10, attack!(no_window)),
+    ("no window for answers", 25, attack!(no_window)),
     ("many bodies at once", 10, attack!(many_bodies)),
     ("RESP bombs", 1, attack!(resp_bomb)),
     ("stalled handshakes", 1, attack!(stalled_handshake)),

@@ -26,28 +26,50 @@ pub(crate) async fn connect(address: &str, from: u8) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Asks over HTTP on a connection that may go on. True if the server says that it ends.
-pub(crate) async fn ask_http(stream: &mut TcpStream) -> io::Result<bool> {
+/// Sends a question over HTTP.
+pub(crate) async fn send_http(stream: &mut TcpStream) -> io::Result<()> {
     let length = BODY.len();
     let request = format!("POST /v1/check HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{BODY}");
-    stream.write_all(request.as_bytes()).await?;
-    let answer = read_until(stream, b"}\n").await?;
+    stream.write_all(request.as_bytes()).await
+}
+
+/// Hears the answer. True if the server says that the connection ends.
+pub(crate) async fn hear_http(stream: &mut TcpStream) -> io::Result<bool> {
+    let answer = read_until(stream, |answer| answer.ends_with(b"}\n")).await?;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     Ok(answer.to_lowercase().contains("connection: close"))
 }
 
-/// Asks by the Redis protocol.
-pub(crate) async fn ask_resp(stream: &mut TcpStream) -> io::Result<()> {
-    stream.write_all(b"CL.THROTTLE good 1000000 1000000 1\r\n").await?;
-    let answer = read_until(stream, b":0\r\n").await?;
+/// Asks over HTTP on a connection that goes on.
+pub(crate) async fn ask_http(stream: &mut TcpStream) -> io::Result<()> {
+    send_http(stream).await?;
+    hear_http(stream).await.map(drop)
+}
+
+/// Sends a question by the Redis protocol.
+pub(crate) async fn send_resp(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(b"CL.THROTTLE good 1000000 1000000 1\r\n").await
+}
+
+/// Hears the answer.
+pub(crate) async fn hear_resp(stream: &mut TcpStream) -> io::Result<()> {
+    // A line for the list, and one for each of its five numbers.
+    let is_whole = |answer: &[u8]| answer.iter().filter(|byte| **byte == b'\n').count() == 6;
+    let answer = read_until(stream, is_whole).await?;
     assert!(answer.starts_with("*5\r\n:0\r\n"), "{answer}");
     Ok(())
 }
 
-async fn read_until(stream: &mut TcpStream, end: &[u8]) -> io::Result<String> {
+/// Asks by the Redis protocol.
+pub(crate) async fn ask_resp(stream: &mut TcpStream) -> io::Result<()> {
+    send_resp(stream).await?;
+    hear_resp(stream).await
+}
+
+async fn read_until(stream: &mut TcpStream, is_whole: impl Fn(&[u8]) -> bool) -> io::Result<String> {
     let mut answer = Vec::new();
     let read = async {
-        while !answer.ends_with(end) {
+        while !is_whole(&answer) {
             if stream.read_buf(&mut answer).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
             }
