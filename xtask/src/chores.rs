@@ -57,6 +57,12 @@ pub(crate) fn test() -> Done {
     Ok(())
 }
 
+/// Attacks on the server, at length: all, or those whose name has this in it.
+pub(crate) fn attack(name: &str) -> Done {
+    let test = ["test", "--release", "--quiet", "--package", "tollgate-server", "--test", "attack"];
+    cargo(&[&test[..], &["--", "--ignored", "--nocapture", "at_length"]].concat(), &[("ATTACK", name)])
+}
+
 /// What a rate limit adds to an empty service, beside middleware of others.
 pub(crate) fn bench_middleware() -> Done {
     cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/middleware/Cargo.toml"], &[])

@@ -22,6 +22,8 @@ Chores:
   miri        The memory table and the clock under Miri
   ci          What a change must pass: format, lints, documentation, dependencies, and `test`
   chaos       Nodes on servers that break, and how they fare: half an hour; see `chaos --help`
+  attack [NAME]
+              Clients that mean harm, ten thousand at once, and what good ones notice of it
   bench       The benchmarks, as tables
   bench peers Tollgate's limiter and those of other crates; see `bench peers --help`
   bench middleware
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         ["models"] => chores::models(),
         ["miri"] => chores::interpret(),
         ["chaos", options @ ..] => chores::chaos(options),
+        ["attack"] => chores::attack(""),
+        ["attack", name] => chores::attack(name),
         ["bench"] => chores::bench(),
         ["bench", "peers", "--help" | "-h"] => {
             print!("{}", peers::USAGE);

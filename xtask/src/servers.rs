@@ -6,11 +6,14 @@ use std::process::{Command, Stdio};
 use crate::chores::{ChoreError, Done, root};
 
 /// The programs, and Debian's packages of them.
-const NEEDED: [(&str, &str); 6] = [
+const NEEDED: [(&str, &str); 8] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),
     ("openssl", "openssl"),
+    ("curl", "curl"),
+    // Which checks the unit under deploy/.
+    ("systemd-analyze", "systemd"),
     // In which the dashboard is looked at.
     ("chromium", "chromium"),
     // Which knows whether metrics and alerts are right.

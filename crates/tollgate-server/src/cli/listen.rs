@@ -88,7 +88,8 @@ pub(crate) struct TlsOptions {
 
     /// Where TLS is spoken, if there is a certificate; the others stay plain
     #[arg(
-        long,
+        id = "tls_on",
+        long = "tls-on",
         value_name = "LISTENERS",
         env = "TOLLGATE_TLS_ON",
         value_enum,

@@ -22,7 +22,7 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 /// among the extensions of requests.
 pub(super) async fn serve(listener: Listener, app: Arc<App>, routes: Router) {
     let draining = app.draining.subscribe();
-    let http = Arc::new(Http::new(STREAMS_MAX, draining.clone()));
+    let http = Arc::new(Http::new(STREAMS_MAX));
     let serve = |arrived| {
         let (routes, app) = (routes.clone(), Arc::clone(&app));
         let answer = move |mut request: Request<_>, peer: Arc<Peer>| {

@@ -37,7 +37,7 @@ impl GrpcFace {
     pub(in crate::serve) async fn serve(self) {
         let Self { listener, routes, app } = self;
         let draining = app.draining.subscribe();
-        let http = Arc::new(Http::only_two(STREAMS_MAX, draining.clone()));
+        let http = Arc::new(Http::only_two(STREAMS_MAX));
         let serve = |arrived| {
             let routes = Arc::clone(&routes);
             let answer = move |request: Request<_>, _| {

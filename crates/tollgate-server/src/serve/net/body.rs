@@ -9,8 +9,8 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use super::seats::Share;
 
-/// What an answer holds beside its bytes, and all that is known of one whose length is not.
-const ANSWER_BYTES: usize = 1 << 10;
+/// What a request holds beside its head and its bodies: a task, its state, and that of its stream.
+const TURN_BYTES: usize = 4 << 10;
 
 /// How much of an answer is handed on at once: what was handed on is not weighed any more.
 const PIECE_MAX: usize = 16 << 10;
@@ -25,8 +25,13 @@ impl Turn {
         let life = share.life();
         life.end();
         life.busy.fetch_add(1, Ordering::Relaxed);
-        share.add(head);
+        share.add(TURN_BYTES + head);
         Self(share)
+    }
+
+    /// Whether the connection ends after the answer.
+    pub(super) fn is_last(&self) -> bool {
+        self.0.life().is_last.load(Ordering::Relaxed)
     }
 }
 
@@ -94,7 +99,7 @@ impl<B: Body<Data = Bytes>> Owed<B> {
         let exact = body.size_hint().exact().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
         let is_empty = body.is_end_stream();
         if !is_empty {
-            turn.0.set(exact + ANSWER_BYTES);
+            turn.0.set(TURN_BYTES + exact);
             let (life, now) = (turn.0.life(), turn.0.now());
             if life.untaken.fetch_add(1, Ordering::Relaxed) == 0 {
                 life.taken.store(now, Ordering::Relaxed);

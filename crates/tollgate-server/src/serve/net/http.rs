@@ -7,12 +7,13 @@
 //! | an answer of which a client takes nothing | 10 s |
 //! | silence between requests | as [`super::Limits`] say |
 //! | requests at once on a connection of HTTP/2 | as the face says |
-//! | what requests and answers hold | 24 MiB a listener; who holds more than 2 KiB of that is cut |
+//! | what requests and answers hold | 24 MiB a listener; who holds more than 12 KiB of that is cut |
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -22,10 +23,9 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::sync::watch;
 
 use super::body::{Owed, Turn, Weighed};
-use super::listener::{Arrived, Opened, Peer};
+use super::listener::{Arrived, LAST_CALL, Opened, Peer};
 use super::opening::{Opening, may_be_http2, opening};
 use super::seats::{Seat, Told};
 use super::watched::Watched;
@@ -52,12 +52,11 @@ pub(in crate::serve) struct Http {
     /// Nothing where only HTTP/2 is spoken.
     one: Option<http1::Builder>,
     two: http2::Builder<TokioExecutor>,
-    draining: watch::Receiver<bool>,
 }
 
 impl Http {
     /// Both versions, with so many requests at once on a connection of HTTP/2.
-    pub(in crate::serve) fn new(streams: u32, draining: watch::Receiver<bool>) -> Self {
+    pub(in crate::serve) fn new(streams: u32) -> Self {
         let mut one = http1::Builder::new();
         // The heads of requests are waited for by those who look after all connections.
         one.header_read_timeout(None).max_header_size(HEAD_BYTES_MAX).max_buf_size(BUFFER_BYTES_MAX);
@@ -70,12 +69,12 @@ impl Http {
             .max_send_buf_size(ANSWER_BYTES_MAX)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_ANSWER_MAX);
-        Self { one: Some(one), two, draining }
+        Self { one: Some(one), two }
     }
 
     /// HTTP/2 only, for gRPC.
-    pub(in crate::serve) fn only_two(streams: u32, draining: watch::Receiver<bool>) -> Self {
-        let mut http = Self::new(streams, draining);
+    pub(in crate::serve) fn only_two(streams: u32) -> Self {
+        let mut http = Self::new(streams);
         http.one = None;
         // Nobody reads the date of an answer in gRPC.
         http.two.auto_date_header(false);
@@ -134,15 +133,14 @@ impl Http {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (share, peer, answer) = (seat.share(), Arc::new(peer), Arc::new(answer));
-        let draining = self.draining.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let turn = Arc::new(Turn::new(share.another(), head_bytes(&request)));
-            let closes = request.version() < Version::HTTP_2 && *draining.borrow();
+            let is_http1 = request.version() < Version::HTTP_2;
             let request = request.map(|body| Weighed::new(body, Arc::clone(&turn)));
             let answered = answer(request, Arc::clone(&peer));
             async move {
                 let mut response = answered.await;
-                if closes {
+                if is_http1 && turn.is_last() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| Owed::new(body, turn)))
@@ -150,42 +148,47 @@ impl Http {
         });
         let io = TokioIo::new(io);
         match (&self.one, is_http2) {
-            (Some(one), false) => drive(one.serve_connection(io, service), &mut seat).await,
-            _ => drive(self.two.serve_connection(io, service), &mut seat).await,
+            (Some(one), false) => drive(one.serve_connection(io, service), &mut seat, false).await,
+            _ => drive(self.two.serve_connection(io, service), &mut seat, true).await,
         }
     }
 }
 
 /// Runs a connection to its end.
-async fn drive<C: GracefulConnection>(connection: C, seat: &mut Seat)
+async fn drive<C: GracefulConnection>(connection: C, seat: &mut Seat, is_http2: bool)
 where
     C::Error: std::fmt::Display,
 {
     let mut connection = pin!(connection);
     let life = Arc::clone(&seat.life);
-    let most = if seat.is_draining() {
-        // What it had begun before it was told so is taken up first.
-        if let Poll::Ready(ended) = poll_fn(|context| Poll::Ready(connection.as_mut().poll(context))).await {
-            return log(ended);
-        }
-        Duration::MAX
+    let told = if seat.is_draining() {
+        Told::Draining
     } else {
         tokio::select! {
             // What has come is taken up before the end is spoken of.
             biased;
             ended = connection.as_mut() => return log(ended),
             () = life.over.notified() => return cut_off(),
-            told = seat.told() => match told {
-                // However long it takes: the whole server has an end of its own.
-                Told::Draining => Duration::MAX,
-                Told::Idle => FAREWELL_MAX,
-                Told::Late => {
-                    tracing::debug!("a client was cut off that took too long");
-                    return;
-                }
-            },
+            told = seat.told() => told,
         }
     };
+    let most = match told {
+        // However long it takes: the whole server has an end of its own.
+        Told::Draining => Duration::MAX,
+        Told::Idle => FAREWELL_MAX,
+        Told::Late => {
+            tracing::debug!("a client was cut off that took too long");
+            return;
+        }
+    };
+    if told == Told::Draining {
+        // HTTP/1 has no word for the end but in an answer: who asks before long still hears it.
+        life.is_last.store(true, Ordering::Relaxed);
+        let last_call = if is_http2 { Duration::ZERO } else { LAST_CALL };
+        if let Ok(ended) = tokio::time::timeout(last_call, connection.as_mut()).await {
+            return log(ended);
+        }
+    }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         ended = tokio::time::timeout(most, connection) => log(ended.unwrap_or(Ok(()))),

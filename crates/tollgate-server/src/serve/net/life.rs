@@ -18,6 +18,8 @@ pub(in crate::serve) struct Life {
     /// Answers of which the client has not let anything come yet, and when it last did of one.
     pub(super) untaken: AtomicU32,
     pub(super) taken: AtomicU32,
+    /// Whether the server stops: an answer says that it is the last.
+    pub(super) is_last: AtomicBool,
     /// What its requests hold.
     pub(super) held: AtomicUsize,
     /// Told when it holds too much.
@@ -33,6 +35,7 @@ impl Life {
             busy: AtomicU32::new(0),
             untaken: AtomicU32::new(0),
             taken: AtomicU32::new(now),
+            is_last: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             over: Notify::new(),
         }

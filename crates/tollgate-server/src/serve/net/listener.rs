@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -27,7 +28,10 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// How long clients are still let in, and listened to, once the server is told to stop: what was sent before that has come
 /// by then.
-const LAST_CALL: Duration = Duration::from_millis(250);
+pub(super) const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// How many are let in at most when the door is about to be closed.
+const AT_THE_DOOR_MAX: usize = 4_096;
 
 /// How long a client may take until a connection under TLS stands.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -153,6 +157,13 @@ impl Listener {
                 Some(ended) = connections.join_next() => failed(ended),
                 _ = sweep.tick() => self.seats.sweep(),
                 () = &mut last_call => break,
+            }
+        }
+        // Whoever stands at the door is let in before it is closed.
+        for _ in 0..AT_THE_DOOR_MAX {
+            let Some(Ok((stream, from))) = self.socket.accept().now_or_never() else { break };
+            if let Some(arrived) = self.arrived(stream, from) {
+                connections.spawn(serve(arrived));
             }
         }
         drop(self.socket);

@@ -17,8 +17,9 @@ use super::life::Life;
 /// What all connections of a listener together may hold: requests that are not all there, and answers that nobody fetches.
 const HELD_MAX: usize = 24 << 20;
 
-/// What each may hold however much the others do.
+/// What each may hold however much the others do: half a command, and a few requests of HTTP.
 const HELD_FREE: usize = 2 << 10;
+const SHARED_FREE: usize = 12 << 10;
 
 /// How long a client may leave answers where they are.
 const STUCK: Duration = Duration::from_secs(10);
@@ -332,7 +333,7 @@ impl Share {
         self.amount.fetch_add(more, Ordering::Relaxed);
         let held = self.life.held.fetch_add(more, Ordering::Relaxed) + more;
         let all = self.seats.held.fetch_add(more, Ordering::Relaxed) + more;
-        if held > HELD_FREE && all > HELD_MAX {
+        if held > SHARED_FREE && all > HELD_MAX {
             self.life.over.notify_one();
         }
     }
