@@ -207,7 +207,7 @@ fn fuzz(server: &Server, one: &Document, directory: &Path) {
         .arg("run")
         .arg(&file)
         .args(["--url", &server.url, "--exclude-path", ENDLESS, "--checks", "all", "--seed", "20261122"])
-        .args(["--max-examples", "60", "--phases", "examples,coverage,fuzzing", "--no-color"])
+        .args(["--max-examples", "40", "--phases", "examples,coverage,fuzzing", "--no-color"])
         .current_dir(directory)
         .stdin(Stdio::null())
         .output()

@@ -6,6 +6,7 @@
 //! * [`ready`]: whether requests should be sent here.
 //! * [`grpc`]: Envoy's rate limit service.
 //! * [`live`]: the dashboard.
+//! * [`logs`]: what is told to standard error.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`metrics`]: what Prometheus reads, and [`exposition`] in which form; of it [`process`] says what the program takes,
 //!   [`connections`] who is connected, [`store_metrics`] how the store fares, [`descriptor_metrics`] what rules for descriptors decide.
@@ -20,6 +21,7 @@ mod descriptor_metrics;
 mod exposition;
 mod grpc;
 mod live;
+mod logs;
 mod metrics;
 mod openapi;
 mod process;
@@ -39,7 +41,6 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tollgate::{ClockSource, Gate, MemoryOptions, SystemClock};
-use tracing_subscriber::EnvFilter;
 
 use self::api::App;
 use self::connections::Counted;
@@ -49,7 +50,6 @@ use self::metrics::Metrics;
 use self::store::ServerStore;
 use crate::cli::{
     GrpcAddress, Loaded, RespAddress, RespOptions, ServeOptions, count, fail, load, print_out, show,
-    stderr_has_colour,
 };
 
 /// How long requests under way may take once the server is told to stop.
@@ -57,17 +57,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(8);
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(options: &ServeOptions) -> ExitCode {
-    let filter = match EnvFilter::try_new(&options.log) {
-        Ok(filter) => filter,
-        Err(error) => {
-            return fail(format_args!("--log: {error}; write a level, or `info,tollgate::serve=debug`"));
-        }
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(stderr_has_colour())
-        .with_writer(std::io::stderr)
-        .init();
+    if let Err(error) = logs::start(&options.logs) {
+        return fail(error);
+    }
     let loaded = match load(options.policy.as_deref(), options.merge_domains) {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -147,15 +139,17 @@ async fn serve(
         Err(error) => return fail(error),
     };
     let grpc_address = grpc.as_ref().map(GrpcListener::address);
+    let told = told_to_stop();
     let also = (grpc_address, resp_address);
     announce(&format!("{policy_name} ({})", decided_by(&app)), &keeps, clock.source(), address, also);
+    tracing::info!(target: "tollgate::policy", file = %policy_name, by = %decided_by(&app), "loaded");
     for address in [address].into_iter().chain(resp_address) {
         if !address.ip().is_loopback() {
-            tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: keep it private");
+            tracing::warn!(target: "tollgate::serve", %address, "anyone who can reach this address can ask, and can reset keys: keep it private");
         }
     }
     if let Some(address) = grpc_address.filter(|address| !address.ip().is_loopback()) {
-        tracing::warn!(%address, "anyone who can reach this address can ask over gRPC: keep it private");
+        tracing::warn!(target: "tollgate::serve", %address, "anyone who can reach this address can ask over gRPC: keep it private");
     }
     // It is told to stop when HTTP is.
     let grpc = grpc.map(|listener| tokio::spawn(listener.serve()));
@@ -163,7 +157,7 @@ async fn serve(
     // Without TCP_NODELAY an answer can wait 40 ms for the client's acknowledgement.
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
+            tracing::debug!(target: "tollgate::http", %error, "cannot set TCP_NODELAY");
         }
     });
     let listener = Counted::new(listener, &connections::HTTP);
@@ -172,7 +166,7 @@ async fn serve(
     let stopped = app.draining.subscribe();
     let stopping = Arc::clone(&app);
     let server = axum::serve(listener, api::routes(Arc::clone(&app), options.grpc_headers.clone()))
-        .with_graceful_shutdown(async move { wait_for_stop(&stopping).await });
+        .with_graceful_shutdown(async move { wait_for_stop(told, &stopping).await });
     let resp = async {
         if let Some(face) = resp {
             face.serve(Arc::clone(&app)).await;
@@ -190,13 +184,13 @@ async fn serve(
     let code = tokio::select! {
         result = ended => match result {
             Ok(((), ())) => {
-                tracing::info!("stopped");
+                tracing::info!(target: "tollgate::serve", "stopped");
                 ExitCode::SUCCESS
             }
             Err(error) => fail(format_args!("the server failed: {error}")),
         },
         () = drain_ended(stopped) => {
-            tracing::warn!("some connections did not end in {} s, and were cut", DRAIN_MAX.as_secs());
+            tracing::warn!(target: "tollgate::serve", "some connections did not end in {} s, and were cut", DRAIN_MAX.as_secs());
             ExitCode::SUCCESS
         }
     };
@@ -247,34 +241,46 @@ fn more_descriptors() {
     let granted = getrlimit(Resource::Nofile);
     let all = Rlimit { current: granted.maximum, maximum: granted.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, all) {
-        tracing::debug!(%error, "no more descriptors than usual");
+        tracing::debug!(target: "tollgate::serve", %error, "no more descriptors than usual");
     }
 }
 
 #[cfg(not(unix))]
 fn more_descriptors() {}
 
-/// Waits for SIGTERM or Ctrl-C, then lets `/readyz` say so.
-async fn wait_for_stop(app: &App) {
-    let interrupted = async {
-        if tokio::signal::ctrl_c().await.is_err() {
+/// Waits for SIGTERM or Ctrl-C, from this call on: a signal that nobody waits for would end the program at once.
+#[cfg(unix)]
+fn told_to_stop() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (interrupted, terminated) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async {
+        let either = async {
+            let (mut interrupted, mut terminated) = (interrupted?, terminated?);
+            tokio::select! {
+                _ = interrupted.recv() => {}
+                _ = terminated.recv() => {}
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        // Without signals it runs until it is killed.
+        if either.await.is_err() {
             std::future::pending::<()>().await;
         }
-    };
-    #[cfg(unix)]
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending::<()>().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupted => {}
-        () = terminated => {}
     }
-    tracing::info!("stopping: no new connections, {} s for requests under way", DRAIN_MAX.as_secs());
+}
+
+#[cfg(not(unix))]
+async fn told_to_stop() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until the server is told to stop, then lets `/readyz` say so.
+async fn wait_for_stop(told: impl Future<Output = ()>, app: &App) {
+    told.await;
+    tracing::info!(target: "tollgate::serve", "stopping: no new connections, {} s for requests under way", DRAIN_MAX.as_secs());
     app.draining.send_replace(true);
 }
 

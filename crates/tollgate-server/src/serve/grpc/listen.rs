@@ -95,14 +95,14 @@ impl GrpcListener {
                 Ok((stream, _)) => stream,
                 Err(error) if is_of_the_connection(&error) => continue,
                 Err(error) => {
-                    tracing::error!(%error, "cannot accept connections for gRPC");
+                    tracing::error!(target: "tollgate::grpc", %error, "cannot accept connections for gRPC");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
             // Without it an answer can wait 40 ms for the client's acknowledgement.
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "cannot set TCP_NODELAY");
+                tracing::debug!(target: "tollgate::grpc", %error, "cannot set TCP_NODELAY");
             }
             let routes = Arc::clone(&routes);
             let service = service_fn(move |request| {
@@ -114,7 +114,7 @@ impl GrpcListener {
             let open = connections::GRPC.open();
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection broke");
+                    tracing::debug!(target: "tollgate::grpc", %error, "a connection broke");
                 }
                 drop((place, open));
             });

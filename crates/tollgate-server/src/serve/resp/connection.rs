@@ -50,7 +50,7 @@ thread_local! {
 pub(super) async fn serve(desk: &Desk, mut stream: TcpStream) {
     // Without this an answer can wait 40 ms for the client's acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
+        tracing::debug!(target: "tollgate::resp", %error, "cannot set TCP_NODELAY");
     }
     let Some(seat) = desk.seats.take() else {
         // In Redis's words. One who does not hear them is not waited for.
@@ -136,7 +136,7 @@ impl Connection<'_> {
                         return Poll::Ready(Ok(true));
                     }
                     if self.seat.is_too_much() {
-                        tracing::debug!("a client was cut off that made the server hold too much");
+                        tracing::debug!(target: "tollgate::resp", "a client was cut off that made the server hold too much");
                         return Poll::Ready(Ok(false));
                     }
                 }

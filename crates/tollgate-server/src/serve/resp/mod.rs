@@ -87,7 +87,7 @@ impl Face {
                         });
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
+                        tracing::warn!(target: "tollgate::resp", %error, "cannot accept a connection");
                         tokio::time::sleep(BREATH).await;
                     }
                 },
@@ -111,6 +111,6 @@ impl Face {
 /// A connection that fell over is a defect, and takes no other with it.
 fn failed(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection ended by a defect of this program");
+        tracing::error!(target: "tollgate::resp", %error, "a connection ended by a defect of this program");
     }
 }
