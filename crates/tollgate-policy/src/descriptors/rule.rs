@@ -18,10 +18,7 @@ pub struct Rule {
     pub(crate) mode: Mode,
     /// Whether all values that are like a pattern are counted together.
     pub(crate) shares_threshold: bool,
-    /// Whether metrics tell the values of all entries apart that lead here.
-    pub(crate) is_detailed: bool,
-    /// Whether they tell its own values apart.
-    pub(crate) has_value_in_metrics: bool,
+    pub(crate) told_apart: ToldApart,
     /// The names of limits that are left out where this one applies.
     pub(crate) replaces: Vec<String>,
     pub(crate) metadata: Option<MetadataValue>,
@@ -38,6 +35,18 @@ pub(crate) enum Mode {
     Shadow,
     /// It denies if all in this mode are over.
     Quota,
+}
+
+/// Which values metrics tell apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ToldApart {
+    /// Those that the rule asks for.
+    #[default]
+    Asked,
+    /// Its own, whatever they are.
+    Own,
+    /// Those of all entries that lead to it.
+    All,
 }
 
 impl Rule {

@@ -143,14 +143,7 @@ async fn serve(
     let also = (grpc_address, resp_address);
     announce(&format!("{policy_name} ({})", decided_by(&app)), &keeps, clock.source(), address, also);
     tracing::info!(target: "tollgate::policy", file = %policy_name, by = %decided_by(&app), "loaded");
-    for address in [address].into_iter().chain(resp_address) {
-        if !address.ip().is_loopback() {
-            tracing::warn!(target: "tollgate::serve", %address, "anyone who can reach this address can ask, and can reset keys: keep it private");
-        }
-    }
-    if let Some(address) = grpc_address.filter(|address| !address.ip().is_loopback()) {
-        tracing::warn!(target: "tollgate::serve", %address, "anyone who can reach this address can ask over gRPC: keep it private");
-    }
+    warn_of_strangers(address, also);
     // It is told to stop when HTTP is.
     let grpc = grpc.map(|listener| tokio::spawn(listener.serve()));
 
@@ -196,6 +189,18 @@ async fn serve(
     };
     app.gate.store().hand_back().await;
     code
+}
+
+/// Warns of addresses that others than this machine may reach.
+fn warn_of_strangers(http: SocketAddr, (grpc, resp): (Option<SocketAddr>, Option<SocketAddr>)) {
+    for address in [http].into_iter().chain(resp) {
+        if !address.ip().is_loopback() {
+            tracing::warn!(target: "tollgate::serve", %address, "anyone who can reach this address can ask, and can reset keys: keep it private");
+        }
+    }
+    if let Some(address) = grpc.filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!(target: "tollgate::serve", %address, "anyone who can reach this address can ask over gRPC: keep it private");
+    }
 }
 
 /// What the server decides by, counted.
