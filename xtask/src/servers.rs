@@ -32,9 +32,13 @@ pub(crate) fn ready() -> Done {
     }
     let command = format!("apt-get install --yes {}", packages.join(" "));
     println!("the tests need {}: {command}", packages.join(" and "));
-    // Where that may not be done, it is said below.
+    // Where that may not be done, it is said below. Tests start what they need: no service has to run (`RUNLEVEL`).
     for arguments in [&["update"][..], &[&["install", "--yes"], packages.as_slice()].concat()] {
-        let _ = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").status();
+        let _ = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("RUNLEVEL", "1")
+            .status();
     }
     match NEEDED.iter().find(|(program, _)| !is_there(program)) {
         None => Ok(()),

@@ -92,9 +92,8 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "SOURCE", env = "TOLLGATE_CLOCK", value_enum, default_value_t = ClockChoice::Auto)]
     pub(crate) clock: ClockChoice,
 
-    /// What to log: a level, or levels by part as in `info,tollgate::serve=debug`
-    #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = "info")]
-    pub(crate) log: String,
+    #[command(flatten)]
+    pub(crate) logs: LogOptions,
 
     #[command(flatten)]
     pub(crate) resp: RespOptions,
@@ -110,6 +109,28 @@ pub(crate) struct ServeOptions {
 
     #[command(flatten)]
     pub(crate) store: StoreOptions,
+}
+
+/// What is told to standard error.
+#[derive(Args, Debug)]
+pub(crate) struct LogOptions {
+    /// What to log: a level, or levels by part as in `info,tollgate::grpc=debug`; the parts are tollgate::serve, ::policy, ::store,
+    /// ::http, ::grpc, ::resp and ::audit
+    #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = "info")]
+    pub(crate) log: String,
+
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", env = "TOLLGATE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line for people
+    Text,
+    /// A line of JSON for programs
+    Json,
 }
 
 /// The Redis protocol.

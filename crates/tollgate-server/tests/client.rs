@@ -7,10 +7,10 @@ mod common;
 use common::{Server, run, stderr, stdout};
 use serde_json::Value;
 
-const POLICIES: &str = r#"policies:
+const POLICIES: &str = r"policies:
   - { name: login, match: { method: POST, path: /login }, key: ip, limit: 2/hour }
   - { name: tenants, match: { path: /t/** }, key: header:x-tenant, limit: 1/hour, shadow: true }
-"#;
+";
 
 fn server(dir: &std::path::Path) -> Server {
     let file = dir.join("policies.yaml");

@@ -37,7 +37,7 @@ fn hang_up(server: &Server) {
     assert!(status.success());
 }
 
-fn metric(server: &Server, name: &str) -> f64 {
+fn metric(server: &Server, name: &str) -> u64 {
     let text = server.get("/metrics").body;
     let line =
         text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}:\n{text}"));
@@ -57,25 +57,23 @@ fn a_changed_file_is_loaded_and_a_bad_one_is_not() {
     assert_eq!(remaining(&server), 5);
     // A file that is wrong changes nothing, and is counted.
     let failed = |server: &Server| metric(server, "rate_limiter_reloads_total{result=\"failed\"}");
-    for (number, wrong) in
-        ["policies: [{ nam: api }]", "", "policies: [", "\u{0}\u{1}"].into_iter().enumerate()
-    {
+    for (number, wrong) in (1..).zip(["policies: [{ nam: api }]", "", "policies: [", "\u{0}\u{1}"]) {
         std::fs::write(&file, wrong).unwrap();
-        until("the wrong file is noticed", || failed(&server) as usize == number + 1);
+        until("the wrong file is noticed", || failed(&server) == number);
         assert_eq!(remaining(&server), 5);
     }
-    assert_eq!(metric(&server, "rate_limiter_last_reload_successful"), 0.0);
+    assert_eq!(metric(&server, "rate_limiter_last_reload_successful"), 0);
     std::fs::remove_file(&file).unwrap();
-    until("the missing file is noticed", || failed(&server) == 5.0);
+    until("the missing file is noticed", || failed(&server) == 5);
     assert_eq!(remaining(&server), 5);
     // The next that is right is taken.
     std::fs::write(&file, limit(7)).unwrap();
     until("the limit is 7", || server.post("/v1/peek", QUESTION).json()["limit"] == 7);
     assert_eq!(remaining(&server), 5);
-    assert_eq!(metric(&server, "rate_limiter_last_reload_successful"), 1.0);
+    assert_eq!(metric(&server, "rate_limiter_last_reload_successful"), 1);
     // The store cannot be another one.
     std::fs::write(&file, format!("store: {{ url: \"redis://127.0.0.1:1\" }}\n{}", limit(50))).unwrap();
-    until("the other store is noticed", || failed(&server) == 6.0);
+    until("the other store is noticed", || failed(&server) == 6);
     assert_eq!(server.post("/v1/peek", QUESTION).json()["limit"], 7);
 }
 
@@ -140,7 +138,7 @@ fn a_directory_of_rules_is_watched() {
     assert_eq!(ask(&server, "other"), 4);
     // One that is wrong changes nothing of the others.
     std::fs::write(dir.path().join("wrong.yaml"), "domain: wrong\ndescriptors: [{ kee: user }]").unwrap();
-    until("the wrong file is noticed", || metric(&server, "rate_limiter_last_reload_successful") == 0.0);
+    until("the wrong file is noticed", || metric(&server, "rate_limiter_last_reload_successful") == 0);
     assert_eq!(ask(&server, "edge"), 17);
 }
 
@@ -173,7 +171,7 @@ fn reloads_under_load_drop_nothing_and_reset_nothing() {
                 let reloads = ["ok", "failed"].map(|result| {
                     metric(&server, &format!("rate_limiter_reloads_total{{result=\"{result}\"}}"))
                 });
-                reloads[0] + reloads[1] >= f64::from(round)
+                reloads[0] + reloads[1] >= u64::from(round)
             });
         }
         is_over.store(true, Ordering::Relaxed);

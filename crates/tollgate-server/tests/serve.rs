@@ -201,7 +201,7 @@ fn status_policies_and_metrics_tell_what_happened() {
     );
 
     let reply = server.get("/metrics");
-    assert!(reply.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    assert!(reply.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     for line in [
         r#"rate_limiter_requests_total{backend="memory",result="allowed"} 3"#,
         r#"rate_limiter_requests_total{backend="memory",result="denied"} 1"#,

@@ -65,7 +65,7 @@ impl<S: Store + 'static> Gatekeeper for AsyncGate<S> {
         let (gate, verdict) = (Arc::clone(&self.gate), verdict.clone());
         tokio::spawn(async move {
             if let Err(error) = gate.settle_async(&verdict, settlement).await {
-                tracing::warn!(%error, "a request was not charged for what it really cost");
+                tracing::warn!(target: "tollgate::store", %error, "a request was not charged for what it really cost");
             }
         });
     }

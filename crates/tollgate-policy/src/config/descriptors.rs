@@ -7,7 +7,7 @@ use tollgate_core::KeySeed;
 use super::decode::{Decoder, Fields, shortened};
 use super::tree::{Node, Value};
 use super::yaml;
-use crate::descriptors::{DescriptorRules, Level, MetadataValue, Mode, Rule, Unit};
+use crate::descriptors::{DescriptorRules, Level, MetadataValue, Mode, Rule, ToldApart, Unit};
 use crate::problem::{Problem, Problems};
 
 /// The settings of a file, of a descriptor in it, and of its limit.
@@ -122,8 +122,11 @@ fn descriptor(decoder: &mut Decoder, mut fields: Fields<'_>) -> Option<Rule> {
         (false, true) => Mode::Quota,
         (false, false) => Mode::Enforced,
     };
-    rule.is_detailed = flag("detailed_metric");
-    rule.has_value_in_metrics = flag("value_to_metric");
+    rule.told_apart = match (flag("detailed_metric"), flag("value_to_metric")) {
+        (true, _) => ToldApart::All,
+        (false, true) => ToldApart::Own,
+        (false, false) => ToldApart::Asked,
+    };
     let share_threshold = fields.take("share_threshold");
     rule.shares_threshold = share_threshold.and_then(|node| decoder.flag(node)).unwrap_or(false);
     if let Some(node) = share_threshold.filter(|_| rule.shares_threshold && !rule.is_wildcard()) {

@@ -15,8 +15,8 @@ use tollgate_core::{HashedKey, KeyBuilder, KeyHash, KeySeed, Limit, LimitId, Nan
 
 use crate::condition::Like;
 
-pub(crate) use self::rule::Mode;
 pub use self::rule::{MetadataValue, Rule, Unit};
+pub(crate) use self::rule::{Mode, ToldApart};
 
 /// The rules of all domains, ready to be asked.
 ///

@@ -18,10 +18,7 @@ pub struct Rule {
     pub(crate) mode: Mode,
     /// Whether all values that are like a pattern are counted together.
     pub(crate) shares_threshold: bool,
-    /// Whether metrics tell the values of all entries apart that lead here.
-    pub(crate) is_detailed: bool,
-    /// Whether they tell its own values apart.
-    pub(crate) has_value_in_metrics: bool,
+    pub(crate) told_apart: ToldApart,
     /// The names of limits that are left out where this one applies.
     pub(crate) replaces: Vec<String>,
     pub(crate) metadata: Option<MetadataValue>,
@@ -38,6 +35,18 @@ pub(crate) enum Mode {
     Shadow,
     /// It denies if all in this mode are over.
     Quota,
+}
+
+/// Which values metrics tell apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ToldApart {
+    /// Those that the rule asks for.
+    #[default]
+    Asked,
+    /// Its own, whatever they are.
+    Own,
+    /// Those of all entries that lead to it.
+    All,
 }
 
 impl Rule {
@@ -63,6 +72,11 @@ impl Rule {
     /// Whether it decides, counts and is told of, but never denies.
     pub const fn is_shadow(&self) -> bool {
         matches!(self.mode, Mode::Shadow)
+    }
+
+    /// Whether its metrics tell the values of entries apart that it does not ask for.
+    pub(crate) const fn tells_values_apart(&self) -> bool {
+        !matches!(self.told_apart, ToldApart::Asked)
     }
 
     /// Whether it denies only if all rules of which this holds do.

@@ -1,5 +1,6 @@
 //! By which names metrics count descriptors.
 
+use super::rule::ToldApart;
 use super::{Descriptor, DescriptorRules, Rule};
 
 impl DescriptorRules {
@@ -39,14 +40,14 @@ impl DescriptorRules {
             names.push(match &rule.value {
                 // All values by the pattern are one.
                 Some(asked) if rule.shares_threshold => name(key, asked),
-                _ if rule.has_value_in_metrics => name(key, value),
+                _ if rule.told_apart == ToldApart::Own => name(key, value),
                 Some(asked) => name(key, asked),
                 None => (*key).to_owned(),
             });
             rules.push(rule);
             level = &rule.children;
         }
-        if rules.last()?.is_detailed {
+        if rules.last()?.told_apart == ToldApart::All {
             for ((name, whole), rule) in names.iter_mut().zip(all()).zip(&rules) {
                 if !rule.shares_threshold {
                     *name = whole;

@@ -294,7 +294,7 @@ fn settings(rule: &Rule, draft: &mut Draft, notes: &mut Vec<String>) {
             rule.replaces.join(", ")
         ));
     }
-    if rule.is_detailed || rule.has_value_in_metrics {
+    if rule.tells_values_apart() {
         notes.push("metrics here tell policies apart, not the values of entries".to_owned());
     }
     if rule.metadata().is_some() {

@@ -211,7 +211,7 @@ async fn reset(State(app): Shared, client: Extension<Arc<Peer>>, body: Result<Bo
         Ok(reset) => reset,
         Err(error) => return undecided(&error),
     };
-    tracing::info!(policies = ?reset, client = %client.0, "reset a key");
+    tracing::info!(target: "tollgate::audit", policies = ?reset, client = %client.0, "reset a key");
     json(StatusCode::OK, &Done { reset })
 }
 
@@ -279,6 +279,8 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
 
 /// An answer to a question that could not be answered.
 pub(super) fn refusal(status: StatusCode, code: &str, message: impl Display) -> Response {
-    let body = serde_json::json!({ "error": { "code": code, "message": message.to_string() } });
+    let message = message.to_string();
+    tracing::debug!(target: "tollgate::http", %status, code, why = message, "a question was not answered");
+    let body = serde_json::json!({ "error": { "code": code, "message": message } });
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }

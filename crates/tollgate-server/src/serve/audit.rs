@@ -189,7 +189,7 @@ fn run(path: &Path, mut file: BufWriter<File>, lines: &Receiver<Line>, reopen: &
             match open(path) {
                 Ok(new) => file = new,
                 Err(error) => {
-                    tracing::error!(%error, path = %path.display(), "cannot open the audit log anew");
+                    tracing::error!(target: "tollgate::audit", %error, path = %path.display(), "cannot open the audit log anew");
                 }
             }
         }
@@ -199,7 +199,7 @@ fn run(path: &Path, mut file: BufWriter<File>, lines: &Receiver<Line>, reopen: &
         }
         let result = result.and_then(|()| file.flush());
         if let (Err(error), false) = (&result, is_failing) {
-            tracing::error!(%error, path = %path.display(), "the audit log cannot be written");
+            tracing::error!(target: "tollgate::audit", %error, path = %path.display(), "the audit log cannot be written");
         }
         is_failing = result.is_err();
     }

@@ -172,6 +172,7 @@ impl Book {
                 self.succeeded.fetch_add(1, Ordering::Relaxed);
                 *last = LastReload { loaded_at: SystemTime::now(), failure: None };
                 tracing::info!(
+                    target: "tollgate::policy",
                     cause,
                     added = changes.added.len(),
                     changed = changes.changed.len(),
@@ -183,8 +184,7 @@ impl Book {
             Err(failure) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 let why = failure.to_string();
-                tracing::error!(
-                    cause,
+                tracing::error!(target: "tollgate::policy", cause,
                     "the policies were not loaded again, and those before stay in force:\n{why}"
                 );
                 last.failure = Some((SystemTime::now(), why));

@@ -24,13 +24,15 @@ const VALUE_MAX: usize = 128;
 const OTHER: &str = "other";
 
 /// The metrics: a name, what it says, and where it is found.
-const METRICS: [(&str, &str, fn(&Counts) -> &AtomicU64); 5] = [
+const METRICS: [(&str, &str, Count); 5] = [
     ("total_hits", "Hits of a rule for descriptors.", |counts| &counts.total),
     ("within_limit", "Hits within the limit.", |counts| &counts.within),
     ("near_limit", "Hits within the limit of which 80 % were spent.", |counts| &counts.near),
     ("over_limit", "Hits over the limit.", |counts| &counts.over),
     ("shadow_mode", "Hits over the limit of a rule that only watches.", |counts| &counts.shadow),
 ];
+
+type Count = fn(&Counts) -> &AtomicU64;
 
 /// What is counted of one rule.
 #[derive(Debug, Default)]

@@ -93,10 +93,10 @@ impl Faces {
         for address in
             [Some(&self.http), self.resp.as_ref()].into_iter().flatten().filter(is_open).map(address)
         {
-            tracing::warn!(%address, "anyone who can reach this address can ask, and can reset keys: {keep}");
+            tracing::warn!(target: "tollgate::serve", %address, "anyone who can reach this address can ask, and can reset keys: {keep}");
         }
         if let Some(address) = self.grpc.as_ref().filter(is_open).map(address) {
-            tracing::warn!(%address, "anyone who can reach this address can ask over gRPC: {keep}");
+            tracing::warn!(target: "tollgate::serve", %address, "anyone who can reach this address can ask over gRPC: {keep}");
         }
     }
 }

@@ -10,11 +10,13 @@
 //! * [`http`]: how HTTP is served; [`net`]: connections of all kinds, and TLS; [`faces`]: which listeners there are.
 //! * [`limitador`]: Limitador's limits, and its API over HTTP.
 //! * [`live`]: the dashboard.
+//! * [`logs`]: what is told to standard error.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`notify`]: what systemd is told.
 //! * [`metrics`]: what Prometheus reads, and [`exposition`] in which form; of it [`process`] says what the program takes,
 //!   [`connections`] who is connected, [`store_metrics`] how the store fares, [`descriptor_metrics`] what rules for descriptors decide.
 //! * [`resp`]: the Redis protocol.
+//! * [`signals`]: what the system tells it.
 //! * [`store`]: memory, or a store that nodes share.
 
 mod admin;
@@ -32,6 +34,7 @@ mod grpc;
 mod http;
 mod limitador;
 mod live;
+mod logs;
 mod metrics;
 mod net;
 mod notify;
@@ -39,6 +42,7 @@ mod openapi;
 mod process;
 mod ready;
 mod resp;
+mod signals;
 mod store;
 mod store_metrics;
 mod wire;
@@ -52,7 +56,6 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tollgate::{Clock, Gate, MemoryOptions, SystemClock};
-use tracing_subscriber::EnvFilter;
 
 use self::admin::Admin;
 use self::api::App;
@@ -64,8 +67,9 @@ use self::grpc::GrpcFace;
 use self::limitador::Limitador;
 use self::live::Live;
 use self::metrics::Metrics;
+use self::signals::Hangups;
 use self::store::ServerStore;
-use crate::cli::{Interval, ServeOptions, count, fail, print_out, stderr_has_colour};
+use crate::cli::{Interval, ServeOptions, count, fail, print_out};
 use crate::load::Failure;
 
 /// How long requests under way may take once the server is told to stop.
@@ -73,17 +77,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(8);
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(options: &ServeOptions) -> ExitCode {
-    let filter = match EnvFilter::try_new(&options.log) {
-        Ok(filter) => filter,
-        Err(error) => {
-            return fail(format_args!("--log: {error}; write a level, or `info,tollgate::serve=debug`"));
-        }
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(stderr_has_colour())
-        .with_writer(std::io::stderr)
-        .init();
+    if let Err(error) = logs::start(&options.logs) {
+        return fail(error);
+    }
     let source = match Source::load(options.policy.as_deref(), options.merge_domains) {
         Ok(source) => source,
         Err(failure) => return failure.show(),
@@ -124,6 +120,7 @@ async fn serve(
         Err(error) => return fail(error),
     };
     let mut serving = JoinSet::new();
+    look_after(&app, options.watch);
     announce(&app, &faces);
     faces.warn();
     let admin = faces.admin.as_ref().map(|listener| {
@@ -143,7 +140,6 @@ async fn serve(
     if let Some(tls) = faces.tls {
         tokio::spawn(tls.watch());
     }
-    look_after(&app, options.watch);
     let stopped = app.draining.subscribe();
     // Each on its own, so that none waits for another's turn.
     let routes = api::routes(Arc::clone(&app), options.grpc_headers.clone());
@@ -167,13 +163,13 @@ async fn serve(
     let code = tokio::select! {
         result = ended => match result {
             Ok(()) => {
-                tracing::info!("stopped");
+                tracing::info!(target: "tollgate::serve", "stopped");
                 ExitCode::SUCCESS
             }
             Err(error) => fail(format_args!("the server failed: {error}")),
         },
         () = drain_ended(stopped) => {
-            tracing::warn!("some connections did not end in {} s, and were cut", DRAIN_MAX.as_secs());
+            tracing::warn!(target: "tollgate::serve", "some connections did not end in {} s, and were cut", DRAIN_MAX.as_secs());
             ExitCode::SUCCESS
         }
     };
@@ -226,9 +222,16 @@ fn look_after(app: &Arc<App>, watch: Interval) {
         let watching = Arc::clone(app);
         tokio::spawn(async move { Book::watch(&watching, every).await });
     }
-    reload_on_signal(app);
-    let stopping = Arc::clone(app);
-    tokio::spawn(async move { wait_for_stop(&stopping).await });
+    let (hanging, mut hangups) = (Arc::clone(app), Hangups::new());
+    tokio::spawn(async move {
+        loop {
+            hangups.next().await;
+            hanging.audit.reopen();
+            Book::reload_aside(&hanging, "SIGHUP").await;
+        }
+    });
+    let (stopping, told) = (Arc::clone(app), signals::told_to_stop());
+    tokio::spawn(async move { wait_for_stop(told, &stopping).await });
 }
 
 /// What the server decides by, counted.
@@ -254,56 +257,21 @@ fn more_descriptors() {
     let granted = getrlimit(Resource::Nofile);
     let all = Rlimit { current: granted.maximum, maximum: granted.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, all) {
-        tracing::debug!(%error, "no more descriptors than usual");
+        tracing::debug!(target: "tollgate::serve", %error, "no more descriptors than usual");
     }
 }
 
 #[cfg(not(unix))]
 fn more_descriptors() {}
 
-/// Loads the policies again whenever a SIGHUP comes.
-#[cfg(unix)]
-fn reload_on_signal(app: &Arc<App>) {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    match signal(SignalKind::hangup()) {
-        Ok(mut hangups) => {
-            let app = Arc::clone(app);
-            tokio::spawn(async move {
-                while hangups.recv().await.is_some() {
-                    app.audit.reopen();
-                    Book::reload_aside(&app, "SIGHUP").await;
-                }
-            });
-        }
-        Err(error) => tracing::warn!(%error, "SIGHUP will not load the policies again"),
-    }
-}
-
-#[cfg(not(unix))]
-fn reload_on_signal(_app: &Arc<App>) {}
-
-/// Waits for SIGTERM or Ctrl-C, then lets `/readyz` say so.
-async fn wait_for_stop(app: &App) {
-    let interrupted = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending::<()>().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupted => {}
-        () = terminated => {}
-    }
-    tracing::info!("stopping: no new connections, {} s for requests under way", DRAIN_MAX.as_secs());
+/// Waits until the server is told to stop, then lets `/readyz` say so.
+async fn wait_for_stop(told: impl Future<Output = ()>, app: &App) {
+    told.await;
+    tracing::info!(
+        target: "tollgate::serve",
+        "stopping: no new connections, {} s for requests under way",
+        DRAIN_MAX.as_secs()
+    );
     notify::stopping();
     app.draining.send_replace(true);
 }

@@ -24,9 +24,9 @@ const HAND_BACK_MAX: Duration = Duration::from_secs(1);
 /// mistake of ours.
 pub(super) fn log_failure(error: &StoreError) {
     if let StoreError::Unavailable(_) = error {
-        tracing::debug!(%error, "a request was not decided");
+        tracing::debug!(target: "tollgate::store", %error, "a request was not decided");
     } else {
-        tracing::error!(%error, "the store refused what it was asked");
+        tracing::error!(target: "tollgate::store", %error, "the store refused what it was asked");
     }
 }
 
@@ -94,7 +94,7 @@ impl ServerStore {
         if let Self::Redis(store) = self
             && tokio::time::timeout(HAND_BACK_MAX, store.hand_back()).await.is_err()
         {
-            tracing::warn!("what this node held ahead could not all go back; it recovers by itself");
+            tracing::warn!(target: "tollgate::store", "what this node held ahead could not all go back; it recovers by itself");
         }
     }
 
@@ -264,6 +264,7 @@ async fn agreed_seed(store: &RedisStore) -> Result<KeySeed, String> {
             Ok(agreed) => return seed_of(&agreed),
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(
+                    target: "tollgate::store",
                     %why,
                     "waiting for the store, as nodes agree there on the secret that keys are hashed under; with \
                      --key-seed the server starts without it"

@@ -121,7 +121,7 @@ impl<S: Remote> Guarded<S> {
         let result = work.await;
         if let Err(error @ StoreError::Unavailable(_)) = &result {
             if self.breaker.failed(Instant::now()) {
-                tracing::warn!(%error, "the store is unavailable: decided without it");
+                tracing::warn!(target: "tollgate::store", %error, "the store is unavailable: decided without it");
                 self.watch();
             }
         } else {
@@ -143,7 +143,7 @@ impl<S: Remote> Guarded<S> {
                 if remote.probe().await.is_ok() {
                     let lasted = breaker.failing_for(Instant::now());
                     breaker.succeeded();
-                    tracing::info!(?lasted, "the store answers again");
+                    tracing::info!(target: "tollgate::store", ?lasted, "the store answers again");
                     return;
                 }
                 breaker.probing(false);

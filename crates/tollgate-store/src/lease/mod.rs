@@ -604,7 +604,7 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
                 .collect();
             for fetch in owing {
                 if let Err(error) = ended(fetch).await {
-                    tracing::debug!(%error, "what is owed is not settled yet");
+                    tracing::debug!(target: "tollgate::store", %error, "what is owed is not settled yet");
                 }
             }
         }
@@ -634,7 +634,7 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
                     .collect();
                 if let Err(error) = self.store.refund(&refunds).await {
                     // As if this node had died with them: the limits recover by themselves.
-                    tracing::debug!(%error, "units that nobody asked for could not go back");
+                    tracing::debug!(target: "tollgate::store", %error, "units that nobody asked for could not go back");
                 }
             }
         }

@@ -122,7 +122,7 @@ impl Settings {
             capacity: options.capacity,
             overflow: format!("{:?}", options.overflow).to_lowercase(),
             watch: options.watch.to_string(),
-            log: options.log.clone(),
+            log: options.logs.log.clone(),
             audit_log: path(&access.audit_log),
             audit_sample: access.audit_sample,
         }

@@ -94,14 +94,14 @@ impl Http {
         let (bytes, is_http2) = match opening(&mut stream, &mut seat).await {
             Ok(Some(Opening { bytes, is_http2: begins })) => {
                 if (is_http2 || self.one.is_none()) && !may_be_http2(&bytes) {
-                    tracing::debug!(%peer, "this is no HTTP/2");
+                    tracing::debug!(target: "tollgate::connections", %peer, "this is no HTTP/2");
                     return;
                 }
                 (bytes, begins)
             }
             Ok(None) => return,
             Err(error) => {
-                tracing::debug!(%peer, %error, "a connection broke");
+                tracing::debug!(target: "tollgate::connections", %peer, %error, "a connection broke");
                 return;
             }
         };
@@ -177,7 +177,7 @@ where
         Told::Draining => Duration::MAX,
         Told::Idle => FAREWELL_MAX,
         Told::Late => {
-            tracing::debug!("a client was cut off that took too long");
+            tracing::debug!(target: "tollgate::connections", "a client was cut off that took too long");
             return;
         }
     };
@@ -198,12 +198,12 @@ where
 
 fn log<E: std::fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
+        tracing::debug!(target: "tollgate::connections", %error, "a connection broke");
     }
 }
 
 fn cut_off() {
-    tracing::debug!("a client was cut off that made the server hold too much");
+    tracing::debug!(target: "tollgate::connections", "a client was cut off that made the server hold too much");
 }
 
 /// What the head of a request takes.

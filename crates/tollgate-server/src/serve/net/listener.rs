@@ -150,7 +150,7 @@ impl Listener {
                     }
                     Err(error) if is_of_the_connection(&error) => {}
                     Err(error) => {
-                        tracing::error!(%error, "cannot accept a connection for {}", self.settings.name);
+                        tracing::error!(target: "tollgate::connections", %error, "cannot accept a connection for {}", self.settings.name);
                         sleep(BREATH).await;
                     }
                 },
@@ -191,7 +191,7 @@ impl Listener {
         };
         // Without this an answer can wait 40 ms for the client's acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
+            tracing::debug!(target: "tollgate::connections", %error, "cannot set TCP_NODELAY");
         }
         let tls = self.settings.tls.as_ref().map(|tls| (Arc::clone(tls), self.settings.protocol));
         Some(Arrived { stream, from, seat, tls })
@@ -219,7 +219,7 @@ impl Arrived {
                         Stream::Tls(Box::new(stream))
                     }
                     Err(error) => {
-                        tracing::debug!(%from, %error, "no connection under TLS");
+                        tracing::debug!(target: "tollgate::connections", %from, %error, "no connection under TLS");
                         return None;
                     }
                 }
@@ -276,6 +276,6 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 /// A connection that fell over is a defect, and takes no other with it.
 fn failed(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection ended by a defect of this program");
+        tracing::error!(target: "tollgate::connections", %error, "a connection ended by a defect of this program");
     }
 }
