@@ -139,7 +139,7 @@ async fn under_load_nothing_that_was_asked_goes_without_an_answer() {
     }
     let loaded = Instant::now();
     while seen.answered.load(Ordering::Relaxed) < 5_000 {
-        assert!(loaded.elapsed() < Duration::from_secs(60), "there is no load");
+        assert!(loaded.elapsed() < Duration::from_mins(1), "there is no load");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     server.terminate();

@@ -54,7 +54,7 @@ pub(crate) async fn send_resp(stream: &mut TcpStream) -> io::Result<()> {
 /// Hears the answer.
 pub(crate) async fn hear_resp(stream: &mut TcpStream) -> io::Result<()> {
     // A line for the list, and one for each of its five numbers.
-    let is_whole = |answer: &[u8]| answer.iter().filter(|byte| **byte == b'\n').count() == 6;
+    let is_whole = |answer: &[u8]| answer.split(|byte| *byte == b'\n').count() == 7;
     let answer = read_until(stream, is_whole).await?;
     assert!(answer.starts_with("*5\r\n:0\r\n"), "{answer}");
     Ok(())
