@@ -185,12 +185,12 @@ async fn attacked(name: &str, scale: Scale, more: &[&str], attackers: usize, att
     look.abort();
     let peak = peak.load(Ordering::Relaxed);
     running.shutdown().await;
-    let more_mb = (peak - before) as f64 / f64::from(1 << 20);
+    let more_mb = (peak - before) >> 20;
     if scale.is_told {
         let tries = begun.load(Ordering::Relaxed);
-        println!("\n{name}: {attackers} at once, {tries} tries, memory + {more_mb:.1} MiB");
+        println!("\n{name}: {attackers} at once, {tries} tries, memory + {more_mb} MiB");
     }
-    assert!(peak - before <= MORE_MAX, "{name}: memory + {more_mb:.1} MiB");
+    assert!(peak - before <= MORE_MAX, "{name}: memory + {more_mb} MiB");
     for (index, (face, mut times)) in noticed.into_iter().flatten().enumerate() {
         if let Some(idle) = &mut idle {
             let (was, is) = (idle[index].1.within(990), times.within(990));
@@ -432,7 +432,7 @@ async fn resp_bomb(target: Arc<Target>, number: usize) -> std::io::Result<()> {
         2 => b"*1\r\n".repeat(100_000),
         3 => vec![b'x'; 1 << 20],
         // Most of a command, which is kept.
-        4 => [&b"*2\r\n$4\r\nECHO\r\n$60000\r\n"[..], &[b'x'; 59_000]].concat(),
+        4 => [&b"*2\r\n$4\r\nECHO\r\n$60000\r\n"[..], "x".repeat(59_000).as_bytes()].concat(),
         // Answers that nobody fetches.
         _ => b"COMMAND DOCS\r\n".repeat(2_000),
     };
@@ -447,7 +447,7 @@ async fn resp_bomb(target: Arc<Target>, number: usize) -> std::io::Result<()> {
 async fn stalled_handshake(target: Arc<Target>, number: usize) -> std::io::Result<()> {
     let address = [&target.http, &target.grpc, &target.resp][number % 3];
     let mut stream = connect(address, from(number)).await?;
-    if number % 4 > 0 {
+    if !number.is_multiple_of(4) {
         stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await?;
     }
     if number % 4 > 1 {

@@ -142,14 +142,10 @@ fn what_is_deployed_names_what_there_is() {
     }
     // The policies of the example are such.
     let (_, policies) = kubernetes.split_once("policy.yaml: |\n").unwrap();
-    let policies: String = policies
-        .lines()
-        .take_while(|line| line.starts_with("    "))
-        .map(|line| format!("{}\n", &line[4..]))
-        .collect();
+    let policies: Vec<&str> = policies.lines().map_while(|line| line.strip_prefix("    ")).collect();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("policy.yaml");
-    std::fs::write(&path, policies).unwrap();
+    std::fs::write(&path, policies.join("\n")).unwrap();
     let validated = common::run(&["validate", path.to_str().unwrap()]);
     assert!(validated.status.success(), "{}", stderr(&validated));
 }

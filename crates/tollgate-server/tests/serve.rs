@@ -245,6 +245,72 @@ fn small_answers_are_not_held_back() {
     assert!(fastest < Duration::from_millis(30), "{fastest:?}");
 }
 
+#[test]
+fn a_request_has_so_much_time_and_so_much_room() {
+    let server = Server::start(&[]);
+    let send = |bytes: &str| {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(bytes.as_bytes()).unwrap();
+        stream
+    };
+    let hear = |mut stream: TcpStream| {
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        said
+    };
+    let started = Instant::now();
+    let silent = send("");
+    let half_a_head = send("GET / HTTP/1.1\r\nhost: x\r\n");
+    let half_a_body = send("POST /v1/check HTTP/1.1\r\nhost: x\r\ncontent-length: 12\r\n\r\n{\"user\"");
+    let mut then_half_a_head = send("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+    let mut said = Vec::new();
+    while !said.ends_with(b"ok\n") {
+        let mut byte = [0];
+        then_half_a_head.read_exact(&mut byte).unwrap();
+        said.push(byte[0]);
+    }
+    then_half_a_head.write_all(b"GET /he").unwrap();
+
+    let many = send(&format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101)));
+    assert!(hear(many).starts_with("HTTP/1.1 431"));
+    let long = send(&format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(16 << 10)));
+    assert!(hear(long).starts_with("HTTP/1.1 431"));
+
+    assert_eq!(hear(silent), "");
+    assert_eq!(hear(half_a_head), "");
+    assert!(started.elapsed() >= Duration::from_secs(9), "{:?}", started.elapsed());
+    let said = hear(half_a_body);
+    assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+    assert!(
+        said.contains("the request did not come within 10 s") && said.contains("connection: close"),
+        "{said}"
+    );
+    // What follows an answer is waited for as well.
+    assert_eq!(hear(then_half_a_head), "");
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+}
+
+#[test]
+fn connections_are_counted_by_address() {
+    let server = Server::start(&["--max-connections", "3", "--max-connections-per-address", "2"]);
+    let mut kept: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    for stream in &mut kept {
+        stream.write_all(b"POST /v1/check HTTP/1.1\r\nhost: x\r\ncontent-length: 12\r\n\r\n{").unwrap();
+    }
+    let mut refused = TcpStream::connect(server.address()).unwrap();
+    let mut said = String::new();
+    refused.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 503"), "{said}");
+    // Whoever is answered, and then silent, makes room.
+    kept[0].write_all(b"\"user\":\"u\"}").unwrap();
+    let started = Instant::now();
+    while server.try_get("/healthz").is_none_or(|reply| reply.status != 200) {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn told_to_stop_it_ends_in_time_whatever_a_client_does() {

@@ -133,6 +133,11 @@ impl Server {
         Reply::of(self.agent.get(format!("{}{path}", self.url)).call().unwrap())
     }
 
+    /// The same, if there is an answer.
+    pub(crate) fn try_get(&self, path: &str) -> Option<Reply> {
+        self.agent.get(format!("{}{path}", self.url)).call().ok().map(Reply::of)
+    }
+
     /// Asks the server to stop, as an init system does.
     #[cfg(unix)]
     pub(crate) fn terminate(&self) {

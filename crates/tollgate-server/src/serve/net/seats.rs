@@ -2,6 +2,9 @@
 //!
 //! A connection has no timers of its own. It leaves word in its [`Life`] of what it does, and once a second all are looked at.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
@@ -152,7 +155,10 @@ impl Seats {
 
     /// Tells those to end who have been silent for too long. To be called about once a second.
     pub(in crate::serve) fn sweep(&self) {
-        let now = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
+        self.sweep_at(u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX));
+    }
+
+    fn sweep_at(&self, now: u32) {
         self.second.store(now, Ordering::Relaxed);
         let is_past = |since: u32, most: Duration| now.saturating_sub(since) > seconds(most);
         let mut places = self.lock();
