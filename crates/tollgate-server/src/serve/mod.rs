@@ -9,7 +9,8 @@
 //! * [`logs`]: what is told to standard error.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`metrics`]: what Prometheus reads, and [`exposition`] in which form; of it [`process`] says what the program takes,
-//!   [`connections`] who is connected, [`store_metrics`] how the store fares, [`descriptor_metrics`] what rules for descriptors decide.
+//!   [`connections`] who is connected, [`store_metrics`] how the store fares, [`descriptor_metrics`] what rules for
+//!   descriptors decide.
 //! * [`resp`]: the Redis protocol.
 //! * [`store`]: memory, or a store that nodes share.
 
@@ -195,11 +196,19 @@ async fn serve(
 fn warn_of_strangers(http: SocketAddr, (grpc, resp): (Option<SocketAddr>, Option<SocketAddr>)) {
     for address in [http].into_iter().chain(resp) {
         if !address.ip().is_loopback() {
-            tracing::warn!(target: "tollgate::serve", %address, "anyone who can reach this address can ask, and can reset keys: keep it private");
+            tracing::warn!(
+                target: "tollgate::serve",
+                %address,
+                "anyone who can reach this address can ask, and can reset keys: keep it private"
+            );
         }
     }
     if let Some(address) = grpc.filter(|address| !address.ip().is_loopback()) {
-        tracing::warn!(target: "tollgate::serve", %address, "anyone who can reach this address can ask over gRPC: keep it private");
+        tracing::warn!(
+            target: "tollgate::serve",
+            %address,
+            "anyone who can reach this address can ask over gRPC: keep it private"
+        );
     }
 }
 
