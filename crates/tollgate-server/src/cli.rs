@@ -114,8 +114,8 @@ pub(crate) struct ServeOptions {
 /// What is told to standard error.
 #[derive(Args, Debug)]
 pub(crate) struct LogOptions {
-    /// What to log: a level, or levels by part as in `info,tollgate::grpc=debug`; the parts are tollgate::serve, ::policy, ::store,
-    /// ::http, ::grpc, ::resp and ::audit
+    /// What to log: a level, or levels by part as in `info,tollgate::grpc=debug`; the parts are tollgate::serve, ::policy,
+    /// ::store, ::http, ::grpc, ::resp and ::audit
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = "info")]
     pub(crate) log: String,
 

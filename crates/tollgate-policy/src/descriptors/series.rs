@@ -4,12 +4,12 @@ use super::rule::ToldApart;
 use super::{Descriptor, DescriptorRules, Rule};
 
 impl DescriptorRules {
-    /// How metrics name what limits a descriptor: a name for each entry, `key` or `key_value`. `None` if the domain is not known or
-    /// no rule is led to.
+    /// How metrics name what limits a descriptor: a name for each entry, `key` or `key_value`. `None` if the domain is not
+    /// known or no rule is led to.
     ///
-    /// The value is that of the rule, if it asks for one. What a request has sent itself is only in there where the rules say so,
-    /// by `detailed_metric` or `value_to_metric`, or where the request brings its own limit along: whoever keeps these names has to
-    /// bound them.
+    /// The value is that of the rule, if it asks for one. What a request has sent itself is only in there where the rules say
+    /// so, by `detailed_metric` or `value_to_metric`, or where the request brings its own limit along: whoever keeps these
+    /// names has to bound them.
     ///
     /// ```
     /// use tollgate_core::KeySeed;

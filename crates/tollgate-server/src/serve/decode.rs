@@ -1,7 +1,7 @@
 //! JSON as it is meant: an object is written as one, and `4.0` is a whole number.
 //!
-//! What is derived by serde would also take a list for an object, its items for the fields in order, and would take no whole number
-//! that is written with a point. For fields, by `#[serde(deserialize_with = "…")]`.
+//! What is derived by serde would also take a list for an object, its items for the fields in order, and would take no whole
+//! number that is written with a point. For fields, by `#[serde(deserialize_with = "…")]`.
 
 use std::fmt;
 use std::marker::PhantomData;

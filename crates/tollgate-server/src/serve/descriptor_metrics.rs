@@ -55,8 +55,8 @@ impl DescriptorMetrics {
         metrics
     }
 
-    /// Counts hits of a descriptor that a rule applies to. `took` says whether they were booked, if they were within the limit: of a
-    /// request that another descriptor denies, nothing is.
+    /// Counts hits of a descriptor that a rule applies to. `took` says whether they were booked, if they were within the limit:
+    /// of a request that another descriptor denies, nothing is.
     pub(super) fn count(
         &self,
         rules: &DescriptorRules,

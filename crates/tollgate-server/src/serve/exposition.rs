@@ -1,7 +1,7 @@
 //! Metrics as text, in the format that whoever asks can read.
 //!
-//! They are written as OpenMetrics. The older text format of Prometheus differs in little: counters are declared by the names of their
-//! samples, and a few types have other names.
+//! They are written as OpenMetrics. The older text format of Prometheus differs in little: counters are declared by the names
+//! of their samples, and a few types have other names.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -108,11 +108,13 @@ mod tests {
 
     #[test]
     fn the_older_format_declares_counters_by_their_samples() {
-        let open_metrics = "# HELP a_b Some.\n# TYPE a_b counter\na_b_total{x=\"# TYPE y\"} 1\n# HELP c C d.\n# TYPE c unknown\nc 2\n\
+        let open_metrics = "# HELP a_b Some.\n# TYPE a_b counter\na_b_total{x=\"# TYPE y\"} 1\n# HELP c C d.\n# TYPE c unknown\n\
+                            c 2\n\
                             # HELP e_build Which.\n# TYPE e_build info\ne_build_info{v=\"1\"} 1\n# UNIT f seconds\n# EOF\n";
         assert_eq!(
             prometheus_text(open_metrics),
-            "# HELP a_b_total Some.\n# TYPE a_b_total counter\na_b_total{x=\"# TYPE y\"} 1\n# HELP c C d.\n# TYPE c untyped\nc 2\n\
+            "# HELP a_b_total Some.\n# TYPE a_b_total counter\na_b_total{x=\"# TYPE y\"} 1\n# HELP c C d.\n# TYPE c untyped\n\
+             c 2\n\
              # HELP e_build_info Which.\n# TYPE e_build_info gauge\ne_build_info{v=\"1\"} 1\n"
         );
     }

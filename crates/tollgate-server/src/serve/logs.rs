@@ -1,7 +1,7 @@
 //! What is told to standard error: for people, or for programs.
 //!
-//! Each event belongs to a part of the server, its target, whose name stays the same wherever the code goes: `docs/observability.md`
-//! lists them.
+//! Each event belongs to a part of the server, its target, whose name stays the same wherever the code goes:
+//! `docs/observability.md` lists them.
 
 use tracing_subscriber::EnvFilter;
 

@@ -174,7 +174,8 @@ impl Metrics {
         let mut registry = Registry::default();
         let requests = Family::<ResultLabels, Counter>::default();
         registry.register("rate_limiter_requests", "Requests decided, by result", requests.clone());
-        // From 100 ns to 0.8 s, in steps of two: decisions in memory take about a microsecond, those of a store at most its deadline.
+        // From 100 ns to 0.8 s, in steps of two: decisions in memory take about a microsecond, those of a store at most its
+        // deadline.
         let buckets = || Histogram::new((0..24).map(|step| 1e-7 * f64::from(1 << step)));
         let durations = Family::<BackendLabels, Histogram, fn() -> Histogram>::new_with_constructor(buckets);
         registry.register(

@@ -14,7 +14,8 @@
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`notify`]: what systemd is told.
 //! * [`metrics`]: what Prometheus reads, and [`exposition`] in which form; of it [`process`] says what the program takes,
-//!   [`connections`] who is connected, [`store_metrics`] how the store fares, [`descriptor_metrics`] what rules for descriptors decide.
+//!   [`connections`] who is connected, [`store_metrics`] how the store fares, [`descriptor_metrics`] what rules for
+//!   descriptors decide.
 //! * [`resp`]: the Redis protocol.
 //! * [`signals`]: what the system tells it.
 //! * [`store`]: memory, or a store that nodes share.

@@ -100,8 +100,8 @@ impl<S: Remote> Guarded<S> {
         self.ask(self.remote.probe()).await
     }
 
-    /// Who decides while the store behind cannot be asked, for limits with this choice of their own, if they have one. A grace that
-    /// is over is `Deny`.
+    /// Who decides while the store behind cannot be asked, for limits with this choice of their own, if they have one. A grace
+    /// that is over is `Deny`.
     pub fn decides_alone(&self, own: Option<OnFailure>) -> OnFailure {
         self.choice(own, self.breaker.failing_for(Instant::now()))
     }
