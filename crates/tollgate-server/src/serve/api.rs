@@ -19,11 +19,10 @@ use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, Sy
 use super::audit::Audit;
 use super::body::{Body, Unread};
 use super::book::Book;
-use super::exposition;
 use super::grpc::json;
 use super::limitador::{self, Limitador};
 use super::live::{self, Live};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, exposition};
 use super::net::Peer;
 use super::openapi;
 use super::ready::Readiness;

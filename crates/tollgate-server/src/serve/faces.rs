@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::metrics::connections;
 use super::net::{Limits, Listener, Protocol, Settings, Tls, TlsFiles};
-use super::{connections, resp};
+use super::resp;
 use crate::cli::{Face, ListenAddress, ServeOptions, TlsOptions};
 
 /// How many connections each listener holds, if nobody says otherwise. Those of HTTP cost memory for buffers even while they

@@ -13,9 +13,7 @@
 //! * [`logs`]: what is told to standard error.
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`notify`]: what systemd is told.
-//! * [`metrics`]: what Prometheus reads, and [`exposition`] in which form; of it [`process`] says what the program takes,
-//!   [`connections`] who is connected, [`store_metrics`] how the store fares, [`descriptor_metrics`] what rules for
-//!   descriptors decide.
+//! * [`metrics`]: what Prometheus reads.
 //! * [`resp`]: the Redis protocol.
 //! * [`signals`]: what the system tells it.
 //! * [`store`]: memory, or a store that nodes share.
@@ -26,10 +24,7 @@ mod audit;
 mod body;
 mod book;
 mod changes;
-mod connections;
 mod decode;
-mod descriptor_metrics;
-mod exposition;
 mod faces;
 mod grpc;
 mod http;
@@ -40,12 +35,10 @@ mod metrics;
 mod net;
 mod notify;
 mod openapi;
-mod process;
 mod ready;
 mod resp;
 mod signals;
 mod store;
-mod store_metrics;
 mod wire;
 
 use std::io::{IsTerminal, Write};

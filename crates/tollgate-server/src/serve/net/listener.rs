@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::seats::{Limits, Seat, Seats, Told};
 use super::stream::Stream;
 use super::tls::{Protocol, Tls, fingerprint};
-use crate::serve::connections::Face;
+use crate::serve::metrics::connections::Face;
 
 /// How long to wait when no connection can be accepted, as when there are no descriptors left.
 const BREATH: Duration = Duration::from_millis(100);

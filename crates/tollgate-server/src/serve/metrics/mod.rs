@@ -1,26 +1,35 @@
 //! What Prometheus reads. Labels come from the configuration only, never from a request.
+//!
+//! * [`policies`]: what policies say, and how they were loaded; [`descriptors`]: what rules for descriptors decide.
+//! * [`store`]: how the store fares; [`connections`]: who is connected; [`process`]: what the program takes.
+//! * [`exposition`]: in which form it is written.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+pub(super) mod connections;
+mod descriptors;
+pub(super) mod exposition;
+mod policies;
+mod process;
+mod store;
+
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tollgate::{Nanos, PolicyStatistics};
+use tollgate::Nanos;
 
+use self::descriptors::DescriptorMetrics;
+use self::policies::{PolicyCounts, ReloadMetrics};
+use self::store::StoreMetrics;
 use super::api::App;
-use super::book::Book;
-use super::descriptor_metrics::DescriptorMetrics;
 use super::resp::Tally;
 use super::store::ServerStore;
-use super::store_metrics::StoreMetrics;
-use super::{connections, process};
 
 /// The most series of one metric; policies beyond share the series `other`.
 const SERIES_MAX: usize = 1_000;
@@ -75,91 +84,6 @@ impl Collector for NoRedis {
                 MetricType::Gauge,
             )
             .map(drop)
-    }
-}
-
-/// What each policy has said, as the gate has counted it up to now.
-#[derive(Clone, Debug, Default)]
-struct PolicyCounts(Arc<Mutex<Vec<PolicyStatistics>>>);
-
-impl PolicyCounts {
-    fn set(&self, policies: Vec<PolicyStatistics>) {
-        *self.lock() = policies;
-    }
-
-    /// Also after a panic elsewhere: it is set anew each time.
-    fn lock(&self) -> MutexGuard<'_, Vec<PolicyStatistics>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Collector for PolicyCounts {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let policies = self.lock();
-        let mut encode = |name, help, count: fn(&PolicyStatistics) -> u64| {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            let own = policies.len().min(SERIES_MAX - 1);
-            for policy in &policies[..own] {
-                let label = [("policy", policy.name.as_str())];
-                family.encode_family(&label)?.encode_counter::<NoLabelSet, _, u64>(&count(policy), None)?;
-            }
-            if policies.len() > own {
-                let rest = policies[own..].iter().map(count).sum();
-                family
-                    .encode_family(&[("policy", "other")])?
-                    .encode_counter::<NoLabelSet, u64, u64>(&rest, None)?;
-            }
-            Ok(())
-        };
-        encode("rate_limiter_policy_hits", "Requests that a policy applied to", |policy| policy.matched)?;
-        encode("rate_limiter_policy_denied", "Requests that a policy did not admit", |policy| policy.denied)
-    }
-}
-
-/// How the policies were loaded again.
-#[derive(Debug)]
-struct ReloadMetrics {
-    succeeded: Counter,
-    failed: Counter,
-    last_succeeded: Gauge,
-    loaded_at: Gauge,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReloadLabels {
-    result: &'static str,
-}
-
-impl ReloadMetrics {
-    fn new(registry: &mut Registry) -> Self {
-        let reloads = Family::<ReloadLabels, Counter>::default();
-        registry.register(
-            "rate_limiter_reloads",
-            "Loads of the policies since the first, by result",
-            reloads.clone(),
-        );
-        let result = |result| reloads.get_or_create(&ReloadLabels { result }).clone();
-        let (last_succeeded, loaded_at) = (Gauge::default(), Gauge::default());
-        registry.register(
-            "rate_limiter_last_reload_successful",
-            "Whether the policy files were right when they were loaded last",
-            last_succeeded.clone(),
-        );
-        registry.register(
-            "rate_limiter_config_loaded_timestamp_seconds",
-            "When the policies in force were loaded",
-            loaded_at.clone(),
-        );
-        Self { succeeded: result("ok"), failed: result("failed"), last_succeeded, loaded_at }
-    }
-
-    fn set(&self, book: &Book) {
-        let (reloads, last) = (book.reloads(), book.last());
-        catch_up(&self.succeeded, reloads.succeeded);
-        catch_up(&self.failed, reloads.failed);
-        self.last_succeeded.set(i64::from(last.failure.is_none()));
-        let since = last.loaded_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.loaded_at.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
     }
 }
 

@@ -14,7 +14,7 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers with metrics that were written as OpenMetrics: so if the request asks for that, as Prometheus does, else as the
 /// older format, which everything reads.
-pub(super) fn respond(request: &HeaderMap, open_metrics: String) -> Response {
+pub(in crate::serve) fn respond(request: &HeaderMap, open_metrics: String) -> Response {
     let (kind, text) = if wants_open_metrics(request) {
         (OPEN_METRICS, open_metrics)
     } else {

@@ -12,7 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 /// Adds what is known of the program: which one it is, and what it takes.
-pub(super) fn register(registry: &mut Registry) {
+pub(in crate::serve) fn register(registry: &mut Registry) {
     let build = [
         ("version", env!("CARGO_PKG_VERSION")),
         ("arch", std::env::consts::ARCH),

@@ -46,10 +46,10 @@ struct Counts {
 
 /// The counts of all rules that were asked for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct DescriptorMetrics(Arc<RwLock<HashMap<Vec<String>, Arc<Counts>>>>);
+pub(in crate::serve) struct DescriptorMetrics(Arc<RwLock<HashMap<Vec<String>, Arc<Counts>>>>);
 
 impl DescriptorMetrics {
-    pub(super) fn new(registry: &mut Registry) -> Self {
+    pub(in crate::serve) fn new(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register_collector(Box::new(metrics.clone()));
         metrics
@@ -57,7 +57,7 @@ impl DescriptorMetrics {
 
     /// Counts hits of a descriptor that a rule applies to. `took` says whether they were booked, if they were within the limit:
     /// of a request that another descriptor denies, nothing is.
-    pub(super) fn count(
+    pub(in crate::serve) fn count(
         &self,
         rules: &DescriptorRules,
         domain: &str,

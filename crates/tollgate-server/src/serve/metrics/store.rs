@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tollgate::guard::Phase;
 
-use super::store::ServerStore;
+use crate::serve::store::ServerStore;
 
 const PHASES: [Phase; 3] = [Phase::Closed, Phase::Open, Phase::HalfOpen];
 
@@ -21,7 +21,7 @@ struct BreakerLabels {
 
 /// What is looked up in the store whenever metrics are read.
 #[derive(Debug)]
-pub(super) struct StoreMetrics {
+pub(in crate::serve) struct StoreMetrics {
     keys: Gauge,
     capacity: Gauge,
     held: Gauge,
@@ -31,7 +31,7 @@ pub(super) struct StoreMetrics {
 }
 
 impl StoreMetrics {
-    pub(super) fn new(registry: &mut Registry, store: &ServerStore) -> Self {
+    pub(in crate::serve) fn new(registry: &mut Registry, store: &ServerStore) -> Self {
         let [keys, capacity, held]: [Gauge; 3] = Default::default();
         registry.register("rate_limiter_store_keys", "Keys that are remembered", keys.clone());
         registry.register("rate_limiter_store_capacity", "Keys that can be remembered", capacity.clone());
@@ -64,7 +64,7 @@ impl StoreMetrics {
     }
 
     /// Looks it up.
-    pub(super) fn read(&self, store: &ServerStore) {
+    pub(in crate::serve) fn read(&self, store: &ServerStore) {
         let local = store.local();
         let set = |gauge: &Gauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         set(&self.keys, local.len());

@@ -15,16 +15,16 @@ use prometheus_client::registry::Registry;
 
 /// The connections of one face.
 #[derive(Debug)]
-pub(super) struct Face {
+pub(in crate::serve) struct Face {
     name: &'static str,
     accepted: AtomicU64,
     ended: AtomicU64,
 }
 
-pub(super) static HTTP: Face = Face::new("http");
-pub(super) static GRPC: Face = Face::new("grpc");
-pub(super) static RESP: Face = Face::new("resp");
-pub(super) static ADMIN: Face = Face::new("admin");
+pub(in crate::serve) static HTTP: Face = Face::new("http");
+pub(in crate::serve) static GRPC: Face = Face::new("grpc");
+pub(in crate::serve) static RESP: Face = Face::new("resp");
+pub(in crate::serve) static ADMIN: Face = Face::new("admin");
 
 /// All faces.
 static FACES: [&Face; 4] = [&HTTP, &GRPC, &RESP, &ADMIN];
@@ -35,7 +35,7 @@ impl Face {
     }
 
     /// Counts a connection, until what is returned is dropped.
-    pub(super) fn open(&'static self) -> Open {
+    pub(in crate::serve) fn open(&'static self) -> Open {
         // Relaxed, here and below: counts, which order nothing else.
         self.accepted.fetch_add(1, Ordering::Relaxed);
         Open(self)
@@ -44,7 +44,7 @@ impl Face {
 
 /// A connection that is open.
 #[derive(Debug)]
-pub(super) struct Open(&'static Face);
+pub(in crate::serve) struct Open(&'static Face);
 
 impl Drop for Open {
     fn drop(&mut self) {
@@ -53,7 +53,7 @@ impl Drop for Open {
 }
 
 /// Adds what there is to know of connections.
-pub(super) fn register(registry: &mut Registry) {
+pub(in crate::serve) fn register(registry: &mut Registry) {
     registry.register_collector(Box::new(Connections));
 }
 
