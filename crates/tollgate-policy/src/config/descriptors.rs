@@ -29,9 +29,12 @@ const RATE_LIMIT: [&str; 5] = ["name", "replaces", "unit", "requests_per_unit", 
 impl DescriptorRules {
     /// Whether a text is meant as a file of rules for descriptors: a map with a `domain`, and without `policies`.
     pub fn are_in(text: &str) -> bool {
+        // Policy files may be large, and say so early.
+        if yaml::has_name(text, "policies") {
+            return false;
+        }
         let Ok(Node { value: Value::Map(entries), .. }) = yaml::parse(text) else { return false };
-        let has = |name: &str| entries.iter().any(|(known, _)| known.text == name);
-        has("domain") && !has("policies")
+        entries.iter().any(|(name, _)| name.text == "domain")
     }
 
     /// Reads files of rules: their names and texts. `merges` allows several files for one domain. Counts are kept under keys that

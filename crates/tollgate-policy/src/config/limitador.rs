@@ -27,7 +27,7 @@ impl LimitadorLimits {
     /// Whether a text is meant as a file of limits: a list, which no other file is.
     pub fn are_in(text: &str) -> bool {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        matches!(yaml::parse(text), Ok(Node { value: Value::List(_), .. }))
+        yaml::begins_list(text) && yaml::parse(text).is_ok()
     }
 
     /// Reads a file of limits, which has this name. Counts are kept under keys that are hashed under `seed`.

@@ -188,7 +188,13 @@ fn what_is_wrong_is_told_where_it_stands() {
 
 #[test]
 fn files_are_told_from_others() {
-    for text in ["[]", "- namespace: a", "---\n- namespace: a\n", "\u{feff}- { namespace: a }"] {
+    for text in [
+        "[]",
+        "- namespace: a",
+        "---\n- namespace: a\n",
+        "\u{feff}- { namespace: a }",
+        "# why\n--- !!seq\n- a",
+    ] {
         assert!(LimitadorLimits::are_in(text), "{text}");
     }
     for text in ["", "policies: []", "domain: d\ndescriptors: []", "[[policies]]\nname = 'x'", "- ["] {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tollgate::{Clock, Config, DescriptorRules, KeySeed, LimitadorLimits, Policy};
 
@@ -147,6 +147,7 @@ impl Book {
     /// a thread that others wait for.
     pub(super) fn reload(&self, app: &App, cause: &str) -> Result<tollgate::Changes, Failure> {
         let mut page = lock(&self.page);
+        let began = Instant::now();
         let result = Loaded::from(self.path.as_deref(), self.merges).and_then(|loaded| {
             if loaded.config.store != page.loaded.config.store {
                 return Err(Failure::Other(format!(
@@ -166,6 +167,7 @@ impl Book {
             Ok(changes)
         });
         drop(page);
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut last = lock(&self.last);
         match &result {
             Ok(changes) => {
@@ -178,13 +180,14 @@ impl Book {
                     changed = changes.changed.len(),
                     removed = changes.removed.len(),
                     unchanged = changes.unchanged,
+                    took_ms,
                     "the policies were loaded again"
                 );
             }
             Err(failure) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 let why = failure.to_string();
-                tracing::error!(target: "tollgate::policy", cause,
+                tracing::error!(target: "tollgate::policy", cause, took_ms,
                     "the policies were not loaded again, and those before stay in force:\n{why}"
                 );
                 last.failure = Some((SystemTime::now(), why));

@@ -100,15 +100,15 @@ pub struct Changes {
 impl Changes {
     /// What is different between two configurations.
     fn between(former: &PolicySet, latter: &PolicySet) -> Self {
-        let by_name = |set: &'_ PolicySet| -> HashMap<String, Policy> {
-            set.policies().map(|policy| (policy.name().to_owned(), policy.clone())).collect()
-        };
+        fn by_name(set: &PolicySet) -> HashMap<&str, &Policy> {
+            set.policies().map(|policy| (policy.name(), policy)).collect()
+        }
         let (before, after) = (by_name(former), by_name(latter));
         let mut changes = Self::default();
         for policy in latter.policies() {
             match before.get(policy.name()) {
                 None => changes.added.push(policy.name().to_owned()),
-                Some(former) if former != policy => changes.changed.push(policy.name().to_owned()),
+                Some(former) if *former != policy => changes.changed.push(policy.name().to_owned()),
                 Some(_) => changes.unchanged += 1,
             }
         }
