@@ -471,7 +471,7 @@ impl PolicySet {
 const VALUE_BYTES_MAX: usize = 4_096;
 
 /// A value as far as it is looked at.
-fn cut(value: &[u8]) -> &[u8] {
+pub(crate) fn cut(value: &[u8]) -> &[u8] {
     &value[..value.len().min(VALUE_BYTES_MAX)]
 }
 
@@ -489,7 +489,7 @@ fn veiled(secret: &str) -> String {
 }
 
 /// An attribute's value; the path is the normalised one. An empty value is none.
-fn value<'r>(
+pub(crate) fn value<'r>(
     request: &'r (impl Attributes + ?Sized),
     attribute: &Attribute,
     path: &'r str,

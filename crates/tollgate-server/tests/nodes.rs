@@ -165,11 +165,10 @@ fn a_node_is_ready_while_requests_are_decided_as_they_should_be() {
     ";
     std::fs::write(&file, policies).unwrap();
     let mixed = node(&place.url(), &["--policy", file.to_str().unwrap()]);
-    std::fs::write(
-        &file,
-        policies.replace("api_key, limit: 5/hour, on_store_failure: deny", "api_key, limit: 5/hour"),
-    )
-    .unwrap();
+    let file = directory.path().join("watching.yaml");
+    let policies =
+        policies.replace("api_key, limit: 5/hour, on_store_failure: deny", "api_key, limit: 5/hour");
+    std::fs::write(&file, policies).unwrap();
     let watching = node(&place.url(), &["--policy", file.to_str().unwrap()]);
     let (local, deny, allow) = (with(&["local"]), with(&["deny"]), with(&["allow", "--grace", "3s"]));
     let all = [&local, &deny, &allow, &mixed, &watching];

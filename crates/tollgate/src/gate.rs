@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Decision, Grant, Group, Hit, KeyHash, KeySeed, Nanos, Outcome, Timestamp};
+use tollgate_core::{Answer, Grant, Group, Hit, KeyHash, KeySeed, Nanos, Outcome, Sharing, Timestamp};
 use tollgate_policy::{Asked, Attributes, Config, KeyPart, Plan, PolicySet, Settlement, Single, Verdict};
 use tollgate_store::{LocalStore, MemoryStore, Refund, Store, StoreError, random_seed};
 
 use crate::bans::{Ban, Bans};
+use crate::charge::charge;
 use crate::limiter::LimitOrQuota;
 use crate::reservation::Reservation;
 use crate::statistics::{Counters, Statistics};
@@ -364,10 +365,7 @@ impl<S: Store> Gate<S> {
             Store::refund(&self.store, &refunds).await?;
         }
         for hit in charges {
-            let denied = Store::acquire(&self.store, &[Group::all(&[hit])]).await?;
-            if let Some(rest) = rest(&hit, &denied) {
-                let _ = Store::acquire(&self.store, &[Group::all(&[rest])]).await?;
-            }
+            charge(&self.store, Sharing::DEFAULT, false, &hit).await?;
         }
         Ok(())
     }
@@ -524,11 +522,7 @@ fn changes(verdict: &Verdict, settlement: Settlement) -> (SmallVec<[Refund<'_>; 
 
 /// What can be taken in place of a hit that was denied: all that was left.
 fn rest<'h>(hit: &Hit<'h>, answer: &Answer) -> Option<Hit<'h>> {
-    left(hit, &answer.outcomes.first()?.decision)
-}
-
-/// The same, where this is the decision.
-fn left<'h>(hit: &Hit<'h>, decision: &Decision) -> Option<Hit<'h>> {
+    let decision = &answer.outcomes.first()?.decision;
     let left = u32::try_from(decision.remaining).unwrap_or(u32::MAX).min(hit.cost);
     (!decision.allowed && left > 0).then(|| hit.with_cost(left))
 }

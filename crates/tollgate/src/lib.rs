@@ -64,6 +64,8 @@ mod async_gate;
 mod bans;
 mod cell;
 #[cfg(feature = "policy")]
+mod charge;
+#[cfg(feature = "policy")]
 mod descriptors;
 #[cfg(feature = "policy")]
 mod gate;

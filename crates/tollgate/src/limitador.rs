@@ -1,12 +1,11 @@
 //! Deciding what clients of Limitador ask, by its limits.
 
 use smallvec::SmallVec;
-use tollgate_core::{Group, Hit, Nanos, Outcome};
+use tollgate_core::{Group, Hit, Nanos, Outcome, Sharing};
 use tollgate_policy::LimitadorCounter;
 use tollgate_store::{Store, StoreError};
 
-/// How often a charge is tried again while others take what is left.
-const CHARGES_MAX: usize = 4;
+use crate::charge::charge;
 
 /// What a store says of the counters of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,27 +98,9 @@ pub async fn report_counters<S: Store>(
     }
     let mut statuses = Vec::with_capacity(counters.len());
     for hit in hits(counters, cost) {
-        // Each by itself, so that none denies another, and so that a store that is away is known to whoever reports.
-        let mut charged = charge(store, hit).await?;
-        let is_within = charged.is_within;
-        // What is not there in full is taken as far as it is. Others may be quicker, so this may need more than one try.
-        for _ in 0..CHARGES_MAX {
-            if charged.is_within || charged.remaining == 0 {
-                break;
-            }
-            let left = u32::try_from(charged.remaining).unwrap_or(u32::MAX);
-            charged = charge(store, hit.with_cost(left.min(cost))).await?;
-        }
-        statuses.push(CounterStatus { is_within, ..charged });
+        statuses.push(status(&charge(store, Sharing::DEFAULT, false, &hit).await?));
     }
     Ok(CountersAnswer { allowed: statuses.iter().all(|status| status.is_within), statuses })
-}
-
-/// Charges one counter, if it has as much.
-async fn charge<S: Store>(store: &S, hit: Hit<'_>) -> Result<CounterStatus, StoreError> {
-    let answer = store.acquire(&[Group::all(&[hit])]).await?;
-    let nothing = || StoreError::Unavailable("the store gave no answer".to_owned());
-    answer.outcomes.first().map(status).ok_or_else(nothing)
 }
 
 fn hits<'c>(counters: &'c [LimitadorCounter<'_>], cost: u32) -> SmallVec<[Hit<'c>; 8]> {

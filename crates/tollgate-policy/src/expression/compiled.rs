@@ -8,14 +8,13 @@ use cel::{Context, Env, ExecutionError, Program, Value};
 use super::uses::{Subject, Uses};
 use super::{ExpressionError, Purpose};
 use crate::attribute::{Attribute, Attributes};
+use crate::set::{cut, value as value_of};
 
 /// The longest expression, in bytes.
 pub(super) const BYTES_MAX: usize = 1_000;
 /// Room for the parser, which calls itself for each level with much on the stack: twice what the deepest needs in a build for
 /// debugging. It is taken of the address space only, as long as it is not used.
 const PARSER_STACK_BYTES: usize = 64 << 20;
-/// The most bytes of an attribute that an expression is given.
-const VALUE_BYTES_MAX: usize = 4_096;
 
 /// The functions and operators of the language, without its optional values.
 pub(super) static LANGUAGE: LazyLock<Arc<Env>> =
@@ -140,13 +139,10 @@ impl Compiled {
 
     /// What it gives for a request.
     fn ask(&self, request: &(impl Attributes + ?Sized), path: &str) -> Option<Value> {
+        // As conditions and keys see it: a host without capitals, port and final dot.
         let value = |attribute: &Attribute| {
-            let value = match attribute {
-                Attribute::Path => return Some(path.to_owned()),
-                attribute => request.get(attribute).filter(|value| !value.is_empty())?,
-            };
-            let cut = &value[..value.len().min(VALUE_BYTES_MAX)];
-            Some(String::from_utf8_lossy(cut).into_owned())
+            let value = value_of(request, attribute, path)?;
+            Some(String::from_utf8_lossy(cut(&value)).into_owned())
         };
         let ip = || request.ip().map(|ip| crate::address::canonical(ip).to_string());
         self.evaluate(value, ip).ok()

@@ -99,7 +99,7 @@ fn lately(history: &Value, style: Style) -> String {
     let (Some(allowed), Some(denied), Some(since)) =
         (number("allowed"), number("denied"), number("since_unix_ms"))
     else {
-        return "\n  nothing of it is remembered".to_owned();
+        return "\n  it has decided none of its requests lately".to_owned();
     };
     let mut text = format!(
         "\n  {} passed, {} denied since {}",

@@ -312,4 +312,5 @@ Try it:
         env!("CARGO_PKG_VERSION"),
     );
     print_out(&text);
+    tracing::info!(target: "tollgate::policy", file = %app.book.name(), by = %decided_by(app), "loaded");
 }

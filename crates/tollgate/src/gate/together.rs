@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tollgate_core::{
-    Answer, Combine, Decision, Grant, Group, Hit, Limit, Nanos, Outcomes, Sharing, Source, Timestamp,
-};
+use tollgate_core::{Answer, Grant, Group, Limit, Nanos, Outcomes, Source, Timestamp};
 use tollgate_policy::{Attributes, Plan, PolicySet, Verdict};
 use tollgate_store::{Refund, Store, StoreError};
 
-use super::{Gate, left};
+use super::Gate;
+use crate::charge::charge;
 
 /// One of several requests that are decided together.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +43,6 @@ impl<R> Ask<R> {
         self
     }
 }
-
-/// How often what is left of a limit is looked for, to be charged.
-const CHARGES_MAX: usize = 4;
 
 /// What a ban says of a request: the policy, and for how much longer.
 type Banned = Option<(usize, Nanos)>;
@@ -145,44 +141,14 @@ impl<S: Store> Gate<S> {
     ) -> Result<Vec<Verdict>, StoreError> {
         let policies = self.policies();
         let plans = plans(&policies, now, asks);
-        // As shadows they do not deny each other.
-        let each: SmallVec<[Group<'_>; 8]> = groups(&plans)
-            .iter()
-            .flat_map(|group| group.hits.iter().map(|hit| alone(group.sharing, hit)))
-            .collect();
-        let mut answer = Store::acquire(&self.store, &each).await?;
-        // What was not there in full is taken as far as it is. Others may be quicker, so this may need more than one try.
-        for _ in 0..CHARGES_MAX {
-            let overrun: SmallVec<[(usize, Sharing, Hit<'_>); 4]> = each
-                .iter()
-                .zip(&answer.outcomes)
-                .enumerate()
-                .filter_map(|(index, (group, outcome))| {
-                    let [hit] = group.hits else { return None };
-                    let is_charged = outcome.decision.allowed || outcome.grant.is_some();
-                    if is_charged {
-                        None
-                    } else {
-                        Some((index, group.sharing, left(hit, &outcome.decision)?))
-                    }
-                })
-                .collect();
-            if overrun.is_empty() {
-                break;
-            }
-            let rests: SmallVec<[Group<'_>; 4]> =
-                overrun.iter().map(|(_, sharing, hit)| alone(*sharing, hit)).collect();
-            let charged = Store::acquire(&self.store, &rests).await?;
-            for ((index, ..), charged) in overrun.iter().zip(charged.outcomes) {
-                if let Some(outcome) = answer.outcomes.get_mut(*index) {
-                    let Decision { allowed, retry_after, .. } = outcome.decision;
-                    outcome.decision = Decision { allowed, retry_after, ..charged.decision };
-                    outcome.grant = charged.grant;
-                }
+        let mut outcomes = Outcomes::new();
+        for group in groups(&plans) {
+            for hit in group.hits {
+                outcomes.push(charge(&self.store, group.sharing, group.shadow, hit).await?);
             }
         }
-        drop(each);
-        Ok(verdicts_of(&policies, plans, &answer))
+        let allowed = outcomes.iter().all(|outcome| outcome.decision.allowed);
+        Ok(verdicts_of(&policies, plans, &Answer { allowed, outcomes }))
     }
 
     /// Gives so many units back to each limit that a request was charged by, up to what is spent: more than was taken, as
@@ -247,9 +213,4 @@ fn verdicts_of(policies: &Arc<PolicySet>, plans: Vec<Plan<'_>>, answer: &Answer)
 /// The groups of all plans, one behind the other.
 fn groups<'p>(plans: &'p [Plan<'_>]) -> SmallVec<[Group<'p>; 8]> {
     plans.iter().flat_map(Plan::groups).collect()
-}
-
-/// A hit that denies no other.
-const fn alone<'h>(sharing: Sharing, hit: &'h Hit<'h>) -> Group<'h> {
-    Group { hits: std::slice::from_ref(hit), combine: Combine::All, shadow: true, sharing }
 }

@@ -23,8 +23,9 @@ impl Turn {
     /// A request has come, with so much in its head.
     pub(super) fn new(share: Share, head: usize) -> Self {
         let life = share.life();
-        life.end();
         life.busy.fetch_add(1, Ordering::Relaxed);
+        life.asked();
+        life.end();
         share.add(TURN_BYTES + head);
         Self(share)
     }

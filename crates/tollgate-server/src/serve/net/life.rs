@@ -13,6 +13,8 @@ pub(in crate::serve) struct Life {
     pub(super) begun: AtomicU32,
     /// Whether there is something to be sent that the network does not take.
     pub(super) is_owed: AtomicBool,
+    /// Whether it has asked something.
+    has_asked: AtomicBool,
     /// Requests that have not been answered to the end.
     pub(super) busy: AtomicU32,
     /// Answers of which the client has not let anything come yet, and when it last did of one.
@@ -32,6 +34,7 @@ impl Life {
             second: AtomicU32::new(now),
             begun: AtomicU32::new(0),
             is_owed: AtomicBool::new(false),
+            has_asked: AtomicBool::new(false),
             busy: AtomicU32::new(0),
             untaken: AtomicU32::new(0),
             taken: AtomicU32::new(now),
@@ -47,6 +50,19 @@ impl Life {
         if self.begun.load(Ordering::Relaxed) == 0 {
             self.begun.store(now.saturating_add(1), Ordering::Relaxed);
         }
+    }
+
+    /// Something was asked.
+    pub(super) fn asked(&self) {
+        // Mostly it is known: a look is cheaper.
+        if self.is_new() {
+            self.has_asked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nothing was asked yet.
+    pub(super) fn is_new(&self) -> bool {
+        !self.has_asked.load(Ordering::Relaxed)
     }
 
     /// It has ended what it had begun.

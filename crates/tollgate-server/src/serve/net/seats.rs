@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ const STUCK: Duration = Duration::from_secs(10);
 /// How long it may take to end what it has begun to say: a handshake, or the head of a request.
 const BEGUN_MAX: Duration = Duration::from_secs(10);
 
-/// How long somebody must have been silent to make room for another.
+/// How long somebody who has asked something must have been silent to make room for another.
 const SILENT_MIN: Duration = Duration::from_secs(1);
 
 /// How many of the silent are looked through for one of a given address.
@@ -76,7 +76,9 @@ pub(in crate::serve) struct Seats {
 struct Places {
     entries: HashMap<u64, Entry>,
     of_each: HashMap<IpAddr, usize>,
-    /// Those who could make room, who has been silent longest at the end.
+    /// Those who have not asked anything yet, and came first, in front. Some may have, or have left.
+    new: VecDeque<u64>,
+    /// Those who have been silent since, who has been so longest at the end.
     silent: Vec<u64>,
     /// For how many there was none since that was last told, and when that was.
     refused: u64,
@@ -147,6 +149,7 @@ impl Seats {
         let (tell, told) = oneshot::channel();
         let life = Arc::new(Life::new(self.now()));
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        places.new.push_back(number);
         places.entries.insert(number, Entry { life: Arc::clone(&life), from, tell: Some(tell) });
         *places.of_each.entry(from).or_default() += 1;
         drop(places);
@@ -180,6 +183,8 @@ impl Seats {
                 }
             }
         }
+        let Places { entries, new, .. } = &mut *places;
+        new.retain(|number| entries.get(number).is_some_and(|entry| entry.life.is_new()));
         places.silent.clear();
         // Only where it may be needed.
         if places.entries.len() >= self.limits.of_each.min(self.limits.most) {
@@ -216,27 +221,48 @@ impl Seats {
 }
 
 impl Places {
-    /// Has somebody leave who has been silent longest: of this address, if one is given. True if there is such a one.
+    /// Has somebody leave who is not served just now: of this address, if one is given. True if there is such a one. First of
+    /// all who has come and not asked; so whoever only holds connections holds none for long, and who asks as soon as he has
+    /// come, does so before it is his turn to leave.
     fn make_room(&mut self, from: Option<IpAddr>) -> bool {
+        let is_of = |entry: &Entry| from.is_none_or(|from| from == entry.from);
+        let mut place = 0;
+        while place < LOOK_MAX.min(self.new.len()) {
+            let number = self.new[place];
+            match self.entries.get(&number) {
+                Some(entry) if entry.life.is_new() && !is_of(entry) => place += 1,
+                found => {
+                    let is_new = found.is_some_and(|entry| entry.life.is_new());
+                    self.new.remove(place);
+                    if is_new && self.dismiss(number) {
+                        return true;
+                    }
+                }
+            }
+        }
         for place in (0..self.silent.len()).rev().take(LOOK_MAX) {
             let number = self.silent[place];
-            let entry = self.entries.get_mut(&number);
-            if entry.as_ref().is_some_and(|entry| from.is_some_and(|from| from != entry.from)) {
+            if self.entries.get(&number).is_some_and(|entry| !is_of(entry)) {
                 continue;
             }
             self.silent.remove(place);
-            // It may have come to life since it was looked at, or left.
-            if let Some(entry) = entry
-                && entry.life.busy.load(Ordering::Relaxed) == 0
-                && entry.tell.is_some()
-            {
-                entry.say(Told::Idle);
-                // It ends by itself, but the place is free at once.
-                self.leave(number);
+            if self.dismiss(number) {
                 return true;
             }
         }
         false
+    }
+
+    /// Has one leave, unless it is served just now, or leaves already.
+    fn dismiss(&mut self, number: u64) -> bool {
+        let Some(entry) = self.entries.get_mut(&number) else { return false };
+        if entry.life.busy.load(Ordering::Relaxed) > 0 || entry.tell.is_none() {
+            return false;
+        }
+        entry.say(Told::Idle);
+        // It ends by itself, but the place is free at once.
+        self.leave(number);
+        true
     }
 
     fn leave(&mut self, number: u64) {
@@ -286,6 +312,7 @@ impl Seat {
     #[inline]
     pub(in crate::serve) fn lives(&mut self, held: usize, owed: usize) {
         self.touch();
+        self.life.asked();
         self.note(held, owed);
     }
 

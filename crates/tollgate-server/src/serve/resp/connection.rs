@@ -155,7 +155,13 @@ impl Connection<'_> {
         } else {
             self.input.extend_from_slice(&scratch.input[kept..kept + came]);
         }
-        self.seat.lives(self.input.len() + self.output.len(), self.owed());
+        let held = self.input.len() + self.output.len();
+        if self.input.len() < kept + came {
+            self.seat.lives(held, self.owed());
+        } else {
+            // Part of a command is no sign of life: it could go on for ever.
+            self.seat.note(held, self.owed());
+        }
         Poll::Ready(Ok(true))
     }
 

@@ -14,6 +14,12 @@ fn from(last: u8) -> IpAddr {
     [203, 0, 113, last].into()
 }
 
+/// One that has asked something.
+fn asked(seat: Seat) -> Seat {
+    seat.life.asked();
+    seat
+}
+
 fn told(seat: &mut Seat) -> Option<Told> {
     seat.told().now_or_never()
 }
@@ -21,10 +27,10 @@ fn told(seat: &mut Seat) -> Option<Told> {
 #[test]
 fn there_are_so_many_places_and_so_many_of_an_address() {
     let seats = seats(3, 2);
-    let one = seats.take(from(1)).unwrap();
-    let _other = seats.take(from(1)).unwrap();
+    let one = asked(seats.take(from(1)).unwrap());
+    let _other = asked(seats.take(from(1)).unwrap());
     assert!(seats.take(from(1)).is_none());
-    let _third = seats.take(from(2)).unwrap();
+    let _third = asked(seats.take(from(2)).unwrap());
     assert!(seats.take(from(3)).is_none());
     assert_eq!(seats.taken(), 3);
     drop(one);
@@ -35,17 +41,17 @@ fn there_are_so_many_places_and_so_many_of_an_address() {
 #[test]
 fn a_network_of_ipv6_is_one_address_and_notation_is_none() {
     let seats = seats(10, 1);
-    let _one = seats.take("2001:db8::1".parse().unwrap()).unwrap();
+    let _one = asked(seats.take("2001:db8::1".parse().unwrap()).unwrap());
     assert!(seats.take("2001:db8::ffff:1".parse().unwrap()).is_none());
     let _next = seats.take("2001:db8:0:1::1".parse().unwrap()).unwrap();
-    let _four = seats.take(from(1)).unwrap();
+    let _four = asked(seats.take(from(1)).unwrap());
     assert!(seats.take("::ffff:203.0.113.1".parse().unwrap()).is_none());
 }
 
 #[test]
 fn whoever_was_silent_longest_makes_room() {
     let seats = seats(3, 3);
-    let mut all = [1, 2, 3].map(|last| seats.take(from(last)).unwrap());
+    let mut all = [1, 2, 3].map(|last| asked(seats.take(from(last)).unwrap()));
     // Nobody has been silent for long.
     seats.sweep_at(1);
     assert!(seats.take(from(4)).is_none());
@@ -54,9 +60,9 @@ fn whoever_was_silent_longest_makes_room() {
     all[2].touch();
     // The third has something under way, the second spoke later than the first.
     all[2].life.busy.store(1, Ordering::Relaxed);
-    let new = seats.take(from(4)).unwrap();
+    let new = asked(seats.take(from(4)).unwrap());
     assert_eq!(all.each_mut().map(told), [Some(Told::Idle), None, None]);
-    let _newer = seats.take(from(4)).unwrap();
+    let _newer = asked(seats.take(from(4)).unwrap());
     assert_eq!(told(&mut all[1]), Some(Told::Idle));
     // Those who are here are new, or busy.
     assert!(seats.take(from(5)).is_none());
@@ -68,10 +74,25 @@ fn whoever_was_silent_longest_makes_room() {
 }
 
 #[test]
+fn who_comes_and_asks_nothing_makes_room_first_at_once() {
+    let seats = seats(3, 3);
+    let mut asks = asked(seats.take(from(1)).unwrap());
+    let mut silent = [2, 3].map(|last| seats.take(from(last)).unwrap());
+    let mut next = seats.take(from(4)).unwrap();
+    assert_eq!(silent.each_mut().map(told), [Some(Told::Idle), None]);
+    let _later = asked(seats.take(from(5)).unwrap());
+    assert_eq!(told(&mut silent[1]), Some(Told::Idle));
+    // It asks before others need its place.
+    next = asked(next);
+    assert!(seats.take(from(6)).is_none());
+    assert_eq!((told(&mut asks), told(&mut next)), (None, None));
+}
+
+#[test]
 fn an_address_that_has_all_it_may_have_makes_room_by_itself() {
     let seats = seats(10, 2);
     let mut other = seats.take(from(1)).unwrap();
-    let mut mine = [(); 2].map(|()| seats.take(from(2)).unwrap());
+    let mut mine = [(); 2].map(|()| asked(seats.take(from(2)).unwrap()));
     seats.sweep_at(5);
     mine[1].touch();
     let _third = seats.take(from(2)).unwrap();
