@@ -1,4 +1,4 @@
-//! Bodies of requests, as far as they can be JSON at all.
+//! Bodies of requests, as far as they can be JSON at all, or YAML.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -7,9 +7,16 @@ use axum::http::{HeaderMap, StatusCode, header};
 /// What clients say of a body where nobody has told them what it is: `curl -d`, and browsers for a text.
 const UNSAID: [&str; 2] = ["application/x-www-form-urlencoded", "text/plain"];
 
+/// What YAML is said to be: also by those who named it before it had a name.
+const YAML: [&str; 4] = ["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"];
+
 /// A body that is not said to be something other than JSON.
 #[derive(Debug)]
 pub(super) struct Body(pub(super) Bytes);
+
+/// A body that is not said to be something other than YAML, which all JSON is.
+#[derive(Debug)]
+pub(super) struct YamlBody(pub(super) Bytes);
 
 /// Why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +30,11 @@ const NOT_JSON: Unread = Unread {
     status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
     code: "UNSUPPORTED_MEDIA_TYPE",
     message: "the body must be JSON; say so by `Content-Type: application/json`",
+};
+
+const NOT_YAML: Unread = Unread {
+    message: "the body must be JSON or YAML; say so by `Content-Type: application/json` or `application/yaml`",
+    ..NOT_JSON
 };
 
 const TOO_LARGE: Unread = Unread {
@@ -41,10 +53,25 @@ impl<S: Send + Sync> FromRequest<S> for Body {
         if !may_be_json(request.headers()) {
             return Err(NOT_JSON);
         }
-        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE { TOO_LARGE } else { BROKEN }
-        })
+        bytes(request, state).await.map(Self)
     }
+}
+
+impl<S: Send + Sync> FromRequest<S> for YamlBody {
+    type Rejection = Unread;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Unread> {
+        if !may_be_yaml(request.headers()) {
+            return Err(NOT_YAML);
+        }
+        bytes(request, state).await.map(Self)
+    }
+}
+
+async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Unread> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE { TOO_LARGE } else { BROKEN }
+    })
 }
 
 impl axum::response::IntoResponse for Unread {
@@ -53,14 +80,25 @@ impl axum::response::IntoResponse for Unread {
     }
 }
 
+/// What a body is said to be, without parameters and in small letters; what cannot be read says that it is nothing known.
+fn kind(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or_default();
+    Some(value.split_once(';').map_or(value, |(kind, _)| kind).trim().to_ascii_lowercase())
+}
+
 fn may_be_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
-    let Ok(value) = value.to_str() else { return false };
-    let kind = value.split_once(';').map_or(value, |(kind, _)| kind).trim();
-    let is = |known: &str| kind.eq_ignore_ascii_case(known);
-    let ends_in_json =
-        kind.len() > 5 && kind.get(kind.len() - 5..).is_some_and(|end| end.eq_ignore_ascii_case("+json"));
-    is("application/json") || ends_in_json || UNSAID.into_iter().any(is)
+    kind(headers).is_none_or(|said| {
+        said == "application/json" || has_suffix(&said, "+json") || UNSAID.contains(&said.as_str())
+    })
+}
+
+fn may_be_yaml(headers: &HeaderMap) -> bool {
+    let is_yaml = |said: String| YAML.contains(&said.as_str()) || has_suffix(&said, "+yaml");
+    may_be_json(headers) || kind(headers).is_some_and(is_yaml)
+}
+
+fn has_suffix(kind: &str, suffix: &str) -> bool {
+    kind.strip_suffix(suffix).is_some_and(|start| !start.is_empty())
 }
 
 #[cfg(test)]
@@ -94,5 +132,24 @@ mod tests {
         }
         assert!(!told("ä+json".as_bytes()) && !told(b"\xff"));
         assert!(may_be_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_policy_may_also_be_yaml() {
+        let told = |kind: &'static str| {
+            may_be_yaml(&HeaderMap::from_iter([(header::CONTENT_TYPE, kind.parse().unwrap())]))
+        };
+        for kind in [
+            "application/yaml",
+            "Text/YAML; charset=utf-8",
+            "application/x.y+yaml",
+            "application/json",
+            UNSAID[0],
+        ] {
+            assert!(told(kind), "{kind}");
+        }
+        for kind in ["application/toml", "application/xml", "+yaml", "yaml"] {
+            assert!(!told(kind), "{kind}");
+        }
     }
 }

@@ -3,17 +3,22 @@
 //! * [`access`]: who may ask.
 //! * [`explain`]: what each policy says of a request, and what became of its key lately.
 //! * [`views`]: what is in force, as JSON.
+//! * [`yaml`]: definitions in JSON, as far as they are not YAML.
+//!
+//! What there is to be asked is told to programs by `openapi.json`.
 
 mod access;
 mod explain;
 mod views;
+mod yaml;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router, middleware};
@@ -24,9 +29,10 @@ use tollgate::{Clock, Format, KeyHash, Policy};
 use self::access::{Access, Who};
 use self::views::{BanView, ConfigView, PolicyInForce, Settings};
 use super::api::{App, QUESTION_BYTES_MAX, json, parsed, refusal, undecided};
-use super::body::{Body, Unread};
+use super::body::{Body, Unread, YamlBody};
 use super::book::{Book, Refused};
 use super::wire::Question;
+use super::{decode, openapi};
 use crate::cli::ServeOptions;
 use crate::load::Failure;
 
@@ -34,6 +40,8 @@ pub(super) use self::access::AccessError;
 
 /// The largest definition of a policy.
 const POLICY_BYTES_MAX: usize = 64 << 10;
+/// The API of the administration, as a document of the OpenAPI.
+const ADMIN_API: &str = include_str!("openapi.json");
 /// How many keys are listed.
 const KEYS_MAX: usize = 100;
 
@@ -76,6 +84,7 @@ pub(super) fn routes(admin: Admin) -> Router {
         .route("/v1/bans/{key}", delete(lift_ban))
         .route("/v1/keys", get(keys))
         .route("/v1/explain", post(explain))
+        .merge(openapi::at("/v1/openapi.json", ADMIN_API))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX.max(POLICY_BYTES_MAX)))
         .fallback(|| async {
             refusal(
@@ -92,12 +101,26 @@ pub(super) fn routes(admin: Admin) -> Router {
         .with_state(admin)
 }
 
+/// The last part of an address: a name or a key, of which `%2F` and the like are read.
+struct Last(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Last {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let Path(last) = Path::from_request_parts(parts, state).await.map_err(|_| {
+            refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", "the end of the address is not UTF-8 text")
+        })?;
+        Ok(Self(last))
+    }
+}
+
 async fn list_policies(State(admin): Shared) -> Response {
     let policies = views::policies(&admin.app);
     json(StatusCode::OK, &json!({ "policies": policies }))
 }
 
-async fn show_policy(State(admin): Shared, Path(name): Path<String>) -> Response {
+async fn show_policy(State(admin): Shared, Last(name): Last) -> Response {
     let set = admin.app.gate.policies();
     match set.index_of(&name).and_then(|index| set.policy(index)) {
         Some(policy) => json(StatusCode::OK, &PolicyInForce::new(policy, admin.app.book.origin(&name))),
@@ -109,17 +132,17 @@ async fn show_policy(State(admin): Shared, Path(name): Path<String>) -> Response
 async fn set_policy(
     State(admin): Shared,
     Extension(who): Asker,
-    Path(name): Path<String>,
-    body: Result<Body, Unread>,
+    Last(name): Last,
+    body: Result<YamlBody, Unread>,
 ) -> Response {
-    let Body(body) = match body {
+    let YamlBody(body) = match body {
         Ok(body) => body,
         Err(unread) => return refusal(unread.status, unread.code, unread.message),
     };
     let Ok(text) = std::str::from_utf8(&body) else {
         return refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", "the body is not UTF-8 text");
     };
-    let policy = match Policy::parse("body", text, Format::Yaml, &name) {
+    let policy = match Policy::parse("body", &yaml::of_json(text), Format::Yaml, &name) {
         Ok(policy) => policy,
         Err(problems) => return refused(&Refused::Wrong(Failure::from(problems))),
     };
@@ -128,7 +151,7 @@ async fn set_policy(
     admin.change(who, "set a policy", definition, move |book, app| book.set(app, policy)).await
 }
 
-async fn remove_policy(State(admin): Shared, Extension(who): Asker, Path(name): Path<String>) -> Response {
+async fn remove_policy(State(admin): Shared, Extension(who): Asker, Last(name): Last) -> Response {
     let of = json!({ "policy": name });
     admin.change(who, "remove a policy", of, move |book, app| book.remove(app, &name)).await
 }
@@ -140,7 +163,7 @@ async fn list_changes(State(admin): Shared) -> Response {
     json(StatusCode::OK, &json!({ "set": set, "removed": changes.removed(), "kept_in": kept_in }))
 }
 
-async fn withdraw(State(admin): Shared, Extension(who): Asker, Path(name): Path<String>) -> Response {
+async fn withdraw(State(admin): Shared, Extension(who): Asker, Last(name): Last) -> Response {
     let of = json!({ "policy": name });
     admin.change(who, "withdraw a change", of, move |book, app| book.withdraw(app, Some(&name))).await
 }
@@ -168,6 +191,7 @@ async fn list_bans(State(admin): Shared) -> Response {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BanQuestion {
+    #[serde(deserialize_with = "decode::object")]
     request: Question,
     /// Under this policy only.
     policy: Option<String>,
@@ -200,9 +224,10 @@ async fn ban(State(admin): Shared, Extension(who): Asker, body: Result<Body, Unr
     admin.keep_bans(who, "ban", of, &json!({ "banned": banned })).await
 }
 
-async fn lift_ban(State(admin): Shared, Extension(who): Asker, Path(key): Path<String>) -> Response {
-    let hash = (key.len() == 32).then(|| u128::from_str_radix(&key, 16).ok()).flatten();
-    let Some(hash) = hash else {
+async fn lift_ban(State(admin): Shared, Extension(who): Asker, Last(key): Last) -> Response {
+    // Also a sign would be read.
+    let is_key = key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let Some(hash) = u128::from_str_radix(&key, 16).ok().filter(|_| is_key) else {
         let message = "a key is 32 hexadecimal digits, as GET /v1/bans lists them";
         return refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
     };
