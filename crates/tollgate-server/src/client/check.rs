@@ -6,14 +6,11 @@ use clap::Args;
 use serde_json::Value;
 
 use super::request::{WORDS, question};
-use super::{ConnectionOptions, Server};
-use crate::cli::{fail, print_out};
+use super::{ConnectionOptions, Server, show};
+use crate::cli::fail;
 use crate::text::paint::{Paint, Style};
 use crate::text::table::{Cell, Column, Fit, Table};
-use crate::text::{format, safe, style};
-
-/// The exit code of a denial. Errors have 1, and wrong options 2.
-pub(super) const DENIED: u8 = 3;
+use crate::text::{format, safe};
 
 /// The most columns of a name or of a key.
 const NAME_WIDTH: usize = 40;
@@ -50,15 +47,8 @@ pub(crate) fn run(options: &CheckOptions) -> ExitCode {
         Err(error) => return fail(error),
     };
     let path = if options.take { "/v1/check" } else { "/v1/peek" };
-    let asked =
-        Server::new(&options.server, &options.connection).and_then(|server| server.ask(path, &question));
-    let answer = match asked {
-        Ok((_, answer)) => answer,
-        Err(error) => return fail(error),
-    };
-    let text = if options.json { format!("{answer:#}\n") } else { render(&answer, style()) };
-    let printed = print_out(text.as_bytes());
-    if answer["allowed"] == false { ExitCode::from(DENIED) } else { printed }
+    let server = Server::new(&options.server, &options.connection);
+    show(server.and_then(|server| server.ask(path, &question)), options.json, render)
 }
 
 fn render(answer: &Value, style: Style) -> String {

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use super::check::{DENIED, limits};
+use super::check::limits;
 use super::request::{WORDS, question};
-use super::{ConnectionOptions, Server};
-use crate::cli::{fail, print_out};
+use super::{ConnectionOptions, Server, show};
+use crate::cli::fail;
 use crate::text::paint::{Paint, Style};
-use crate::text::{format, safe, style};
+use crate::text::{format, safe};
 
 /// The most columns of a key, a name, or a reason.
 const WIDTH: usize = 60;
@@ -47,15 +47,10 @@ pub(crate) fn run(options: &ExplainOptions) -> ExitCode {
         Ok(question) => question,
         Err(error) => return fail(error),
     };
-    let asked = Server::new(&options.server, &options.connection)
-        .and_then(|server| server.with_token(options.token.as_ref()).ask("/v1/explain", &question));
-    let answer = match asked {
-        Ok((_, answer)) => answer,
-        Err(error) => return fail(error),
-    };
-    let text = if options.json { format!("{answer:#}\n") } else { render(&answer, style()) };
-    let printed = print_out(text.as_bytes());
-    if answer["allowed"] == false { ExitCode::from(DENIED) } else { printed }
+    let server = Server::new(&options.server, &options.connection);
+    let asked =
+        server.and_then(|server| server.with_token(options.token.as_ref()).ask("/v1/explain", &question));
+    show(asked, options.json, render)
 }
 
 fn render(answer: &Value, style: Style) -> String {

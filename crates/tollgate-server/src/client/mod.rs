@@ -11,6 +11,7 @@ mod top;
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +20,16 @@ use serde_json::Value;
 use ureq::tls::{Certificate, ClientCert, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use ureq::{Agent, Body, http};
 
-use crate::cli::length;
+use crate::cli::{fail, length, print_out};
+use crate::text::paint::Style;
+use crate::text::style;
 
 pub(crate) use self::check::{CheckOptions, run as check};
 pub(crate) use self::explain::{ExplainOptions, run as explain};
 pub(crate) use self::top::{TopOptions, run as top};
+
+/// The exit code of a denial. Errors have 1, and wrong options 2.
+const DENIED: u8 = 3;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -107,7 +113,7 @@ impl Server {
     }
 
     /// Asks a question, and reads the answer, which may be a denial.
-    fn ask(&self, path: &str, question: &Value) -> Result<(u16, Value), Unanswered> {
+    fn ask(&self, path: &str, question: &Value) -> Result<Value, Unanswered> {
         let request = self.request(path).method("POST").header("content-type", "application/json");
         let mut response = self.run(path, request.body(question.to_string()))?;
         let status = response.status().as_u16();
@@ -125,7 +131,7 @@ impl Server {
             Some(message) if status != 200 && status != 429 => {
                 Err(Unanswered(format!("{} refuses: {message}", self.url)))
             }
-            _ => Ok((status, answer)),
+            _ => Ok(answer),
         }
     }
 
@@ -162,6 +168,21 @@ impl Server {
     fn unanswered(&self, error: &ureq::Error) -> Unanswered {
         Unanswered(format!("{} does not answer: {error}", self.url))
     }
+}
+
+/// Prints an answer, as it is or for people, and gives the exit code for it.
+fn show(
+    asked: Result<Value, Unanswered>,
+    as_it_is: bool,
+    render: impl FnOnce(&Value, Style) -> String,
+) -> ExitCode {
+    let answer = match asked {
+        Ok(answer) => answer,
+        Err(error) => return fail(error),
+    };
+    let text = if as_it_is { format!("{answer:#}\n") } else { render(&answer, style()) };
+    let printed = print_out(text.as_bytes());
+    if answer["allowed"] == false { ExitCode::from(DENIED) } else { printed }
 }
 
 fn read(option: &str, path: &Path) -> Result<Vec<u8>, Unanswered> {
