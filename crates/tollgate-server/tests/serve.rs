@@ -296,14 +296,19 @@ fn connections_are_counted_by_address() {
     let server = Server::start(&["--max-connections", "3", "--max-connections-per-address", "2"]);
     let mut kept: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
     for stream in &mut kept {
-        stream.write_all(b"POST /v1/check HTTP/1.1\r\nhost: x\r\ncontent-length: 12\r\n\r\n{").unwrap();
+        let head = "POST /v1/check HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 12\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        // It says so when the request is under way.
+        let mut goes_on = [0; 25];
+        stream.read_exact(&mut goes_on).unwrap();
+        assert_eq!(&goes_on, b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     let mut refused = TcpStream::connect(server.address()).unwrap();
     let mut said = String::new();
     refused.read_to_string(&mut said).unwrap();
     assert!(said.starts_with("HTTP/1.1 503"), "{said}");
     // Whoever is answered, and then silent, makes room.
-    kept[0].write_all(b"\"user\":\"u\"}").unwrap();
+    kept[0].write_all(b"{\"user\":\"u\"}").unwrap();
     let started = Instant::now();
     while server.try_get("/healthz").is_none_or(|reply| reply.status != 200) {
         assert!(started.elapsed() < Duration::from_secs(20));

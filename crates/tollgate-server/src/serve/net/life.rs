@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+/// How often somebody must have asked to be no newcomer any more.
+const KNOWN: u32 = 2;
+
 /// What is known of a connection. Times are in seconds of the clock of [`super::seats::Seats`].
 #[derive(Debug)]
 pub(in crate::serve) struct Life {
@@ -13,8 +16,8 @@ pub(in crate::serve) struct Life {
     pub(super) begun: AtomicU32,
     /// Whether there is something to be sent that the network does not take.
     pub(super) is_owed: AtomicBool,
-    /// Whether it has asked something.
-    has_asked: AtomicBool,
+    /// How often it has asked something, up to [`KNOWN`].
+    asked: AtomicU32,
     /// Requests that have not been answered to the end.
     pub(super) busy: AtomicU32,
     /// Answers of which the client has not let anything come yet, and when it last did of one.
@@ -34,7 +37,7 @@ impl Life {
             second: AtomicU32::new(now),
             begun: AtomicU32::new(0),
             is_owed: AtomicBool::new(false),
-            has_asked: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
             busy: AtomicU32::new(0),
             untaken: AtomicU32::new(0),
             taken: AtomicU32::new(now),
@@ -54,15 +57,16 @@ impl Life {
 
     /// Something was asked.
     pub(super) fn asked(&self) {
+        let asked = self.asked.load(Ordering::Relaxed);
         // Mostly it is known: a look is cheaper.
-        if self.is_new() {
-            self.has_asked.store(true, Ordering::Relaxed);
+        if asked < KNOWN {
+            self.asked.store(asked + 1, Ordering::Relaxed);
         }
     }
 
-    /// Whether nothing was asked yet.
+    /// Whether it has shown too little to be more than somebody who holds a connection.
     pub(super) fn is_new(&self) -> bool {
-        !self.has_asked.load(Ordering::Relaxed)
+        self.asked.load(Ordering::Relaxed) < KNOWN
     }
 
     /// It has ended what it had begun.

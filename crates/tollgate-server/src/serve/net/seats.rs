@@ -76,7 +76,7 @@ pub(in crate::serve) struct Seats {
 struct Places {
     entries: HashMap<u64, Entry>,
     of_each: HashMap<IpAddr, usize>,
-    /// Those who have not asked anything yet, and came first, in front. Some may have, or have left.
+    /// Those who have asked once at most, and came first, in front. Some may have asked more since, or have left.
     new: VecDeque<u64>,
     /// Those who have been silent since, who has been so longest at the end.
     silent: Vec<u64>,
@@ -222,8 +222,8 @@ impl Seats {
 
 impl Places {
     /// Has somebody leave who is not served just now: of this address, if one is given. True if there is such a one. First of
-    /// all who has come and not asked; so whoever only holds connections holds none for long, and who asks as soon as he has
-    /// come, does so before it is his turn to leave.
+    /// all who came first and has asked once at most; so whoever only holds connections holds none for long, and who asks as
+    /// soon as he has come does so before it is his turn to leave.
     fn make_room(&mut self, from: Option<IpAddr>) -> bool {
         let is_of = |entry: &Entry| from.is_none_or(|from| from == entry.from);
         let mut place = 0;
