@@ -100,7 +100,7 @@ async fn serve(
     if let Some(unfit) = gate.store().unfit(gate.policies()) {
         return fail(format_args!("{policy_name}: {unfit}"));
     }
-    let faces = match Faces::bind(options).await {
+    let faces = match Faces::bind(options) {
         Ok(faces) => faces,
         Err(error) => return fail(error),
     };
