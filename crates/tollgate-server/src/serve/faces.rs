@@ -40,24 +40,24 @@ pub(super) struct Faces {
 impl Faces {
     /// # Errors
     /// If an address cannot be had, or a certificate not be used: what to do.
-    pub(super) async fn bind(options: &ServeOptions) -> Result<Self, String> {
+    pub(super) fn bind(options: &ServeOptions) -> Result<Self, String> {
         let tls = tls(&options.tls)?;
         let settings = |face| settings(options, tls.as_ref(), face);
         let at = |address| match address {
             ListenAddress::At(address) => Some(address),
             ListenAddress::Off => None,
         };
-        let http = Listener::bind(options.listen, settings(Face::Http)).await?;
+        let http = Listener::bind(options.listen, settings(Face::Http))?;
         let grpc = match at(options.grpc) {
-            Some(address) => Some(Listener::bind(address, settings(Face::Grpc)).await?),
+            Some(address) => Some(Listener::bind(address, settings(Face::Grpc))?),
             None => None,
         };
         let resp = match at(options.resp.resp) {
-            Some(address) => Some(Listener::bind(address, settings(Face::Resp)).await?),
+            Some(address) => Some(Listener::bind(address, settings(Face::Resp))?),
             None => None,
         };
         let admin = match at(options.admin.admin) {
-            Some(address) => Some(Listener::bind(address, settings(Face::Admin)).await?),
+            Some(address) => Some(Listener::bind(address, settings(Face::Admin))?),
             None => None,
         };
         Ok(Self { http, grpc, resp, admin, tls })

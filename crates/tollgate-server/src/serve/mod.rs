@@ -109,7 +109,7 @@ async fn serve(
         Ok(app) => Arc::new(app),
         Err(failure) => return failure.show(),
     };
-    let faces = match Faces::bind(options).await {
+    let faces = match Faces::bind(options) {
         Ok(faces) => faces,
         Err(error) => return fail(error),
     };

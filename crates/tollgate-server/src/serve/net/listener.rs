@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use rustls::pki_types::CertificateDer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -29,6 +29,10 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// How long clients are still let in, and listened to, once the server is told to stop: what was sent before that has come
 /// by then.
 pub(super) const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// How many may wait to be let in; systems have a limit of their own. For whom there is no room here, a second passes before
+/// it is tried again, then two, and so on.
+const QUEUE_MAX: u32 = 16_384;
 
 /// How many are let in at most when the door is about to be closed.
 const AT_THE_DOOR_MAX: usize = 4_096;
@@ -98,8 +102,8 @@ impl Listener {
     ///
     /// # Errors
     /// If the address cannot be had: what to do.
-    pub(in crate::serve) async fn bind(address: SocketAddr, settings: Settings) -> Result<Self, String> {
-        let socket = TcpListener::bind(address).await.map_err(|error| {
+    pub(in crate::serve) fn bind(address: SocketAddr, settings: Settings) -> Result<Self, String> {
+        let socket = listen(address).map_err(|error| {
             let Settings { name, option, off, .. } = &settings;
             let or_off = off.map(|off| format!(", or switch {name} off with `{off}`")).unwrap_or_default();
             format!("cannot listen on {address}: {error}; choose another address with {option}{or_off}")
@@ -196,6 +200,16 @@ impl Listener {
         let tls = self.settings.tls.as_ref().map(|tls| (Arc::clone(tls), self.settings.protocol));
         Some(Arrived { stream, from, seat, tls })
     }
+}
+
+/// Listens at an address, as a server does that is started again: what is left of former connections does not hold it.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Elsewhere this would let another program take the address.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE_MAX)
 }
 
 impl Arrived {
