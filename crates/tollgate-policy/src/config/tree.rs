@@ -55,8 +55,9 @@ impl Node {
 impl Node {
     /// The same in JSON.
     pub(crate) fn to_json(&self) -> String {
-        let mut json = String::new();
+        let mut json = String::with_capacity(192);
         self.write_json(&mut json);
+        json.shrink_to_fit();
         json
     }
 
@@ -89,6 +90,12 @@ impl Node {
 
 fn write_text(json: &mut String, text: &str) {
     json.push('"');
+    let is_plain = |byte: u8| byte >= 0x20 && !matches!(byte, b'"' | b'\\' | 0x7f);
+    if text.bytes().all(is_plain) {
+        json.push_str(text);
+        json.push('"');
+        return;
+    }
     for character in text.chars() {
         match character {
             '"' | '\\' => json.extend(['\\', character]),
