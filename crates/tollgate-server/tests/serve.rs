@@ -20,6 +20,7 @@ fn it_says_what_runs_and_the_line_to_try_works() {
     let server = Server::start(&["--clock", "monotonic"]);
     let shown = server.announcement.replace(server.address(), "ADDRESS");
     let shown = shown.replace(&server.grpc(), "http://GRPC").replace(server.resp(), "RESP");
+    let shown = shown.replace(&server.admin(), "http://ADMIN");
     insta::assert_snapshot!(shown);
     // The curl line is taken at its word.
     let line = server.announcement.lines().find(|line| line.contains("curl")).unwrap();
