@@ -85,8 +85,11 @@ fn rebuilt(path: &str) -> String {
 
 /// Decodes the escapes of characters that need none (RFC 3986, section 6.2.2.2), and of the slashes and dots that
 /// servers are known to decode.
-fn unescaped(path: &str) -> String {
+fn unescaped(path: &str) -> Cow<'_, str> {
     let bytes = path.as_bytes();
+    if !path.contains(['%', '\\']) {
+        return Cow::Borrowed(path);
+    }
     let mut plain = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
@@ -106,7 +109,7 @@ fn unescaped(path: &str) -> String {
         }
     }
     // Only ASCII was put in place of ASCII, so this changes nothing.
-    String::from_utf8_lossy(&plain).into_owned()
+    Cow::Owned(String::from_utf8_lossy(&plain).into_owned())
 }
 
 /// Why a text is no pattern.
@@ -160,9 +163,7 @@ impl Pattern {
                 _ if named.is_some_and(|name| !name.contains(['{', '}'])) => Segment::Any,
                 _ if segment.contains(['{', '}']) => return Err(PatternError::Braces),
                 // Its parts would go where no segment of a path has them.
-                _ if unescaped(segment).split('/').nth(1).is_some() || unescaped(segment) == ".." => {
-                    return Err(PatternError::Slash);
-                }
+                _ if has_slash_or_is_up(&unescaped(segment)) => return Err(PatternError::Slash),
                 _ if segment.contains('*') => Segment::Glob(
                     unescaped(segment).to_ascii_lowercase().split('*').map(str::to_owned).collect(),
                 ),
@@ -183,6 +184,11 @@ impl Pattern {
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+/// Whether what stands for one segment is none, or leads up.
+fn has_slash_or_is_up(segment: &str) -> bool {
+    segment.contains('/') || segment == ".."
 }
 
 /// Whether a segment is these texts with anything between them.

@@ -1,9 +1,11 @@
 //! Policies compiled for matching.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 use tollgate_core::{Combine, HashedKey, Key, KeyBuilder, KeyHash, KeySeed, NthKey, Sharing, Timestamp};
 
@@ -24,6 +26,7 @@ use crate::standing::Standing;
 #[derive(Debug)]
 pub struct PolicySet {
     policies: Vec<Compiled>,
+    names: Names,
     /// Those that are for every path.
     everywhere: Candidates,
     /// The others, by their patterns.
@@ -59,7 +62,7 @@ pub(crate) struct Compiled {
     pub(crate) replaces: Box<[u32]>,
     /// Whether it replaces all policies but those that do so too.
     pub(crate) replaces_all: bool,
-    pub(crate) policy: Box<Policy>,
+    pub(crate) policy: Arc<Policy>,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,7 @@ struct CompiledVariant {
 }
 
 impl Compiled {
-    fn new(policy: Policy, indexes: &HashMap<String, u32>, seed: KeySeed) -> Self {
+    fn new(policy: Arc<Policy>, index_of: impl Fn(&str) -> Option<u32>, seed: KeySeed) -> Self {
         let compiled = |variant: &Variant| CompiledVariant {
             number: number(&policy, variant, seed),
             limits: variant.limits.iter().map(|limit| Standing::new(limit, seed)).collect(),
@@ -87,9 +90,9 @@ impl Compiled {
             cost: policy.cost_by.is_none().then_some(policy.cost),
             key: policy.key.iter().cloned().collect(),
             variants: policy.variants.iter().map(compiled).collect(),
-            replaces: policy.replaces.iter().filter_map(|name| indexes.get(name).copied()).collect(),
+            replaces: policy.replaces.iter().filter_map(|name| index_of(name)).collect(),
             replaces_all: policy.replaces_all,
-            policy: Box::new(policy),
+            policy,
         }
     }
 
@@ -137,6 +140,31 @@ impl Compiled {
     }
 }
 
+/// Where policies stand, by their names. The names themselves are the policies'.
+#[derive(Debug)]
+struct Names {
+    indexes: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Names {
+    fn of(policies: &[Arc<Policy>]) -> Self {
+        let hasher = DefaultHashBuilder::default();
+        let mut indexes = HashTable::with_capacity(policies.len());
+        for (index, policy) in (0_u32..).zip(policies) {
+            let hash = |index: &u32| hasher.hash_one(policies[*index as usize].name());
+            // Of several of a name, which a file cannot have, the first is meant.
+            let is_same = |other: &u32| policies[*other as usize].name == policy.name;
+            indexes.entry(hash(&index), is_same, hash).or_insert(index);
+        }
+        Self { indexes, hasher }
+    }
+
+    fn find<'n>(&self, name: &str, name_of: impl Fn(u32) -> &'n str) -> Option<u32> {
+        self.indexes.find(self.hasher.hash_one(name), |index| name_of(*index) == name).copied()
+    }
+}
+
 /// Policies by the value that they ask for.
 type ByValue = hashbrown::HashMap<Box<[u8]>, SmallVec<[Candidate; 1]>>;
 
@@ -158,8 +186,7 @@ impl PolicySet {
     /// Compiles a configuration. Keys are hashed under `seed`.
     #[must_use]
     pub fn new(config: Config, seed: KeySeed) -> Self {
-        let indexes: HashMap<String, u32> =
-            (0_u32..).zip(&config.policies).map(|(index, policy)| (policy.name.clone(), index)).collect();
+        let names = Names::of(&config.policies);
         let (mut everywhere, mut paths) = (Candidates::default(), PathTree::<Candidates>::default());
         for (index, policy) in (0_u32..).zip(&config.policies).filter(|(_, policy)| policy.enabled) {
             if policy.paths.is_empty() {
@@ -169,9 +196,10 @@ impl PolicySet {
                 paths.entry(path).add(policy, Candidate { policy: index, pattern });
             }
         }
-        let reads_path = config.policies.iter().any(Policy::reads_path);
+        let reads_path = config.policies.iter().any(|policy| policy.reads_path());
+        let index_of = |name: &str| names.find(name, |index| config.policies[index as usize].name());
         let policies: Vec<Compiled> =
-            config.policies.into_iter().map(|policy| Compiled::new(policy, &indexes, seed)).collect();
+            config.policies.iter().map(|policy| Compiled::new(Arc::clone(policy), index_of, seed)).collect();
         let has_one_limit = |candidate: &Candidate| {
             let variants = &policies[candidate.policy as usize].variants;
             variants.iter().all(|variant| variant.limits.len() == 1)
@@ -186,6 +214,7 @@ impl PolicySet {
                 .any(|policy| policy.replaces_all || !policy.replaces.is_empty()),
             single: single.filter(has_one_limit),
             policies,
+            names,
             everywhere,
             paths,
             reads_path,
@@ -216,11 +245,9 @@ impl PolicySet {
     #[must_use]
     pub fn succeed(&self, config: Config, now: Timestamp) -> Self {
         let mut set = Self::new(config, self.seed);
-        let by_name: HashMap<&str, &Compiled> =
-            self.policies.iter().map(|compiled| (compiled.policy.name(), compiled)).collect();
         for compiled in &mut set.policies {
-            if let Some(former) = by_name.get(compiled.policy.name()) {
-                compiled.succeed(former, now);
+            if let Some(former) = self.index_of(compiled.policy.name()) {
+                compiled.succeed(&self.policies[former], now);
             }
         }
         set
@@ -229,6 +256,11 @@ impl PolicySet {
     /// All policies, in the order of the configuration, also those that are switched off.
     pub fn policies(&self) -> impl ExactSizeIterator<Item = &Policy> {
         self.policies.iter().map(|compiled| &*compiled.policy)
+    }
+
+    /// The policies as they may be shared.
+    pub fn shared(&self) -> impl ExactSizeIterator<Item = &Arc<Policy>> {
+        self.policies.iter().map(|compiled| &compiled.policy)
     }
 
     /// The policy of this index in [`policies`](Self::policies).
@@ -242,7 +274,8 @@ impl PolicySet {
 
     /// The index of the policy of this name.
     pub fn index_of(&self, name: &str) -> Option<usize> {
-        self.policies.iter().position(|compiled| compiled.policy.name == name)
+        let index = self.names.find(name, |index| self.policies[index as usize].policy.name());
+        index.map(|index| index as usize)
     }
 
     /// Whether every policy only watches.

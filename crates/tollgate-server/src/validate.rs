@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tollgate::{Config, DescriptorRules, KeySeed, LimitadorLimits, LoadError, Policy};
+use tollgate::{Config, DescriptorRules, KeySeed, LimitadorLimits, LoadError};
 
 use crate::cli::{ValidateOptions, count, fail, print_out, stderr_has_colour};
 use crate::load::{limits_file, rule_file};
@@ -57,8 +57,11 @@ pub(crate) fn run(options: &ValidateOptions) -> ExitCode {
         }
         match Config::load(file) {
             Ok(config) => {
-                let limits =
-                    config.policies.iter().flat_map(Policy::variants).map(|variant| variant.limits().len());
+                let limits = config
+                    .policies
+                    .iter()
+                    .flat_map(|policy| policy.variants())
+                    .map(|variant| variant.limits().len());
                 let (policies, limits) = (config.policies.len(), limits.sum());
                 let policies =
                     if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") };

@@ -40,7 +40,7 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node, default: Kind) -> Optio
         return Some(PolicyLimit { id: LimitId::default(), name: None, limit });
     };
     let mut fields = decoder.fields(node, "a limit such as `100/minute`, or a map")?;
-    let name = fields.take("name").and_then(|node| super::policies::name(decoder, node));
+    let name = fields.take("name").and_then(|node| super::policies::name(decoder, node)).map(str::to_owned);
     let limit = from_fields(decoder, &mut fields, default);
     if limit.is_none() {
         // What is wrong has been said; settings that were not looked at because of it are not unknown.

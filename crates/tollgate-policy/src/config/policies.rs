@@ -1,7 +1,8 @@
 //! The list of policies.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use tollgate_core::quota::parse_length;
@@ -60,14 +61,16 @@ struct Replaced {
     span: Range<usize>,
 }
 
-/// All policies of a file that are right, and a note of what is wrong with the others.
-pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
+/// All policies of a file that are right, and a note of what is wrong with the others. Those that say what former ones of their
+/// name said are these.
+pub(super) fn decode(decoder: &mut Decoder, node: &Node, former: &[Arc<Policy>]) -> Vec<Arc<Policy>> {
     let Value::List(items) = &node.value else {
         decoder.expected(node, "a list of policies");
         return Vec::new();
     };
-    let mut policies = Vec::new();
-    let mut names = BTreeSet::new();
+    let former: HashMap<&str, &Arc<Policy>> = former.iter().map(|policy| (policy.name(), policy)).collect();
+    let mut policies = Vec::with_capacity(items.len());
+    let mut names = HashSet::with_capacity(items.len());
     let mut steps = Vec::new();
     for item in items {
         let Some(mut fields) = decoder.fields(item, "a policy: a map with `name:`, `key:` and `limit:`")
@@ -78,15 +81,23 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
         match name_node {
             Some(node) => {
                 if let Some(name) = name(decoder, node)
-                    && !names.insert(name.clone())
+                    && !names.insert(name)
                 {
                     decoder.problem(&node.span, format!("there are two policies named `{name}`"));
                 }
             }
             None => decoder.problem(&fields.span.clone(), "this policy has no `name`"),
         }
-        if let Some(policy) = policy(decoder, fields, name_node, &mut steps) {
-            policies.push(Policy { definition: Some(item.to_json()), ..policy });
+        let definition = item.to_json();
+        if let Some(Value::Text(name)) = name_node.map(|node| &node.value)
+            && let Some(known) = former.get(name.as_str())
+            && known.definition.as_deref() == Some(&definition)
+            // What one says of others is to be looked at where it is said now.
+            && known.replaces.is_empty()
+        {
+            policies.push(Arc::clone(known));
+        } else if let Some(policy) = policy(decoder, fields, name_node, &mut steps) {
+            policies.push(Arc::new(Policy { definition: Some(definition), ..policy }));
         }
     }
     together(decoder, &policies, &names, &steps);
@@ -115,8 +126,8 @@ pub(super) fn decode_one(decoder: &mut Decoder, mut root: Node, own_name: &str) 
 }
 
 /// Notes what policies say of each other that cannot be.
-pub(super) fn check(decoder: &mut Decoder, policies: &[Policy]) {
-    let names: BTreeSet<String> = policies.iter().map(|policy| policy.name.clone()).collect();
+pub(super) fn check(decoder: &mut Decoder, policies: &[Arc<Policy>]) {
+    let names: HashSet<&str> = policies.iter().map(|policy| policy.name()).collect();
     let steps: Vec<Replaced> = policies
         .iter()
         .flat_map(|policy| {
@@ -128,16 +139,17 @@ pub(super) fn check(decoder: &mut Decoder, policies: &[Policy]) {
 }
 
 /// Notes what policies say of each other that cannot be, where it is said.
-fn together(decoder: &mut Decoder, policies: &[Policy], names: &BTreeSet<String>, steps: &[Replaced]) {
-    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+fn together(decoder: &mut Decoder, policies: &[Arc<Policy>], names: &HashSet<&str>, steps: &[Replaced]) {
     for Replaced { name, span, .. } in steps {
-        if !names.contains(name) {
+        if !names.contains(name.as_str()) {
+            let mut known: Vec<&str> = names.iter().copied().collect();
+            known.sort_unstable();
             decoder.unknown(span, "policy", name, &known);
         }
     }
     // Of many thousands hardly any replaces all others.
     let replace_all: BTreeSet<&str> =
-        policies.iter().filter(|policy| policy.replaces_all).map(Policy::name).collect();
+        policies.iter().filter(|policy| policy.replaces_all).map(|policy| policy.name()).collect();
     for Replaced { name, span, .. } in steps {
         if replace_all.contains(name.as_str()) {
             decoder.problem(
@@ -276,7 +288,7 @@ fn policy(
 }
 
 /// A name that may stand in headers, metrics and addresses.
-pub(super) fn name(decoder: &mut Decoder, node: &Node) -> Option<String> {
+pub(super) fn name<'n>(decoder: &mut Decoder, node: &'n Node) -> Option<&'n str> {
     let text = decoder.text(node)?;
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
     if text.is_empty() || text.len() > 100 || !text.bytes().all(fine) {
@@ -287,7 +299,7 @@ pub(super) fn name(decoder: &mut Decoder, node: &Node) -> Option<String> {
         );
         return None;
     }
-    Some(text.to_owned())
+    Some(text)
 }
 
 fn matching(decoder: &mut Decoder, node: &Node) -> (Vec<String>, Vec<Pattern>, Vec<Condition>) {

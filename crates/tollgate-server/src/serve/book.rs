@@ -148,7 +148,7 @@ impl Book {
     pub(super) fn reload(&self, app: &App, cause: &str) -> Result<tollgate::Changes, Failure> {
         let mut page = lock(&self.page);
         let began = Instant::now();
-        let result = Loaded::from(self.path.as_deref(), self.merges).and_then(|loaded| {
+        let result = Loaded::again(self.path.as_deref(), self.merges, &page.loaded).and_then(|loaded| {
             if loaded.config.store != page.loaded.config.store {
                 return Err(Failure::Other(format!(
                     "{}: what it says of the store is not what the server was started with; restart it for that",

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -16,7 +17,7 @@ use crate::load::Failure;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
     /// Policies that were set, in the order in which they were first.
-    set: Vec<Policy>,
+    set: Vec<Arc<Policy>>,
     /// Names of policies of the file that were taken out.
     removed: BTreeSet<String>,
 }
@@ -62,12 +63,13 @@ impl Changes {
             config.remove(name);
         }
         for policy in &self.set {
-            config.set(policy.clone());
+            config.set(Arc::clone(policy));
         }
     }
 
     pub(super) fn set(&mut self, policy: Policy) {
         self.removed.remove(policy.name());
+        let policy = Arc::new(policy);
         match self.set.iter_mut().find(|other| other.name() == policy.name()) {
             Some(place) => *place = policy,
             None => self.set.push(policy),
@@ -95,7 +97,7 @@ impl Changes {
 
     /// The names of the policies that were set.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.set.iter().map(Policy::name)
+        self.set.iter().map(|policy| policy.name())
     }
 
     pub(super) const fn removed(&self) -> &BTreeSet<String> {
@@ -126,7 +128,7 @@ impl ChangesFile {
         for definition in kept.policies {
             let name = serde_json::from_str::<Named>(definition.get()).map_err(|error| wrong(&error))?.name;
             let source = format!("{}, policy {name}", path.display());
-            changes.set.push(Policy::parse(&source, definition.get(), Format::Yaml, &name)?);
+            changes.set.push(Policy::parse(&source, definition.get(), Format::Yaml, &name)?.into());
         }
         let ban = |ban: KeptBan| {
             let key = u128::from_str_radix(&ban.key, 16).map_err(|error| wrong(&error))?;
@@ -143,7 +145,7 @@ impl ChangesFile {
 
     /// Writes it anew, so that it holds all of this or, after a crash, all that it held before.
     pub(super) fn save(&self, changes: &Changes, bans: &[Ban], seed: &KeySeed) -> Result<(), String> {
-        let policies = changes.set.iter().filter_map(Policy::definition);
+        let policies = changes.set.iter().filter_map(|policy| policy.definition());
         let policies = policies.map(serde_json::from_str).collect::<Result<Vec<&RawValue>, _>>();
         let kept = Kept {
             version: 1,

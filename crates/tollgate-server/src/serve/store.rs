@@ -1,6 +1,7 @@
 //! Where the server keeps its state: in its own memory, or in a store that many nodes share.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, fs};
 
@@ -163,7 +164,7 @@ impl ServerStore {
     }
 
     /// The first limit of these policies that the store cannot keep, and why.
-    pub(super) fn unfit(&self, policies: &[Policy]) -> Option<String> {
+    pub(super) fn unfit(&self, policies: &[Arc<Policy>]) -> Option<String> {
         match self {
             Self::Memory(_) => None,
             Self::Redis(_) => policies.iter().find_map(|policy| {

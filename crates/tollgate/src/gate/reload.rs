@@ -1,6 +1,5 @@
 //! Replacing a gate's policies while it decides.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,9 +33,7 @@ impl Current {
 
     /// What follows it. A policy of the same name goes on counting where it was.
     fn succeeded_by(&self, policies: PolicySet) -> Self {
-        let known: HashMap<&str, &Arc<Counts>> =
-            self.policies.policies().map(Policy::name).zip(&self.counts).collect();
-        let counts = |policy: &Policy| known.get(policy.name()).map(|counts| Arc::clone(counts));
+        let counts = |policy: &Policy| self.counts.get(self.policies.index_of(policy.name())?).cloned();
         let counts = policies.policies().map(|policy| counts(policy).unwrap_or_default()).collect();
         Self { policies: Arc::new(policies), counts }
     }
@@ -100,19 +97,15 @@ pub struct Changes {
 impl Changes {
     /// What is different between two configurations.
     fn between(former: &PolicySet, latter: &PolicySet) -> Self {
-        fn by_name(set: &PolicySet) -> HashMap<&str, &Policy> {
-            set.policies().map(|policy| (policy.name(), policy)).collect()
-        }
-        let (before, after) = (by_name(former), by_name(latter));
         let mut changes = Self::default();
-        for policy in latter.policies() {
-            match before.get(policy.name()) {
+        for policy in latter.shared() {
+            match former.index_of(policy.name()).and_then(|index| former.shared().nth(index)) {
                 None => changes.added.push(policy.name().to_owned()),
-                Some(former) if *former != policy => changes.changed.push(policy.name().to_owned()),
-                Some(_) => changes.unchanged += 1,
+                Some(same) if Arc::ptr_eq(same, policy) || same == policy => changes.unchanged += 1,
+                Some(_) => changes.changed.push(policy.name().to_owned()),
             }
         }
-        let is_gone = |policy: &&Policy| !after.contains_key(policy.name());
+        let is_gone = |policy: &&Policy| latter.index_of(policy.name()).is_none();
         changes.removed = former.policies().filter(is_gone).map(|policy| policy.name().to_owned()).collect();
         changes
     }
