@@ -24,6 +24,7 @@ impl Turn {
     pub(super) fn new(share: Share, head: usize) -> Self {
         let life = share.life();
         life.busy.fetch_add(1, Ordering::Relaxed);
+        life.turns.fetch_add(1, Ordering::Relaxed);
         life.asked();
         life.end();
         share.add(TURN_BYTES + head);

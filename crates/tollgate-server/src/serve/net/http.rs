@@ -11,7 +11,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -20,14 +20,15 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 
 use super::body::{Owed, Turn, Weighed};
 use super::listener::{Arrived, LAST_CALL, Opened, Peer};
-use super::opening::{Opening, may_be_http2, opening};
+use super::opening::opening;
 use super::seats::{Seat, Told};
+use super::stream::Stream;
 use super::watched::Watched;
 
 /// What a connection of HTTP/2 may send before it is read: one message of the greatest length for a request, and of all
@@ -91,49 +92,9 @@ impl Http {
     {
         let Some(opened) = arrived.open().await else { return };
         let Opened { mut stream, mut seat, peer, is_http2 } = opened;
-        let (bytes, is_http2) = match opening(&mut stream, &mut seat).await {
-            Ok(Some(Opening { bytes, is_http2: begins })) => {
-                if (is_http2 || self.one.is_none()) && !may_be_http2(&bytes) {
-                    tracing::debug!(%peer, "this is no HTTP/2");
-                    return;
-                }
-                (bytes, begins)
-            }
-            Ok(None) => return,
-            Err(error) => {
-                tracing::debug!(%peer, %error, "a connection broke");
-                return;
-            }
-        };
-        if is_http2 {
-            seat.life.end();
-        }
-        // On the heap, now that it is known to be needed.
-        Box::pin(self.speak(
-            Watched::new(stream, bytes, seat.share(), !is_http2),
-            seat,
-            peer,
-            is_http2,
-            answer,
-        ))
-        .await;
-    }
-
-    async fn speak<A, F, B>(
-        self: Arc<Self>,
-        io: Watched,
-        mut seat: Seat,
-        peer: Peer,
-        is_http2: bool,
-        answer: A,
-    ) where
-        A: Fn(Request<Weighed>, Arc<Peer>) -> F + Send + Sync + 'static,
-        F: Future<Output = Response<B>> + Send + 'static,
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let (share, peer, answer) = (seat.share(), Arc::new(peer), Arc::new(answer));
-        let service = service_fn(move |request: Request<Incoming>| {
+        let (share, peer) = (seat.share(), Arc::new(peer));
+        let whom = Arc::clone(&peer);
+        let mut service = service_fn(move |request: Request<Incoming>| {
             let turn = Arc::new(Turn::new(share.another(), head_bytes(&request)));
             let is_http1 = request.version() < Version::HTTP_2;
             let request = request.map(|body| Weighed::new(body, Arc::clone(&turn)));
@@ -146,28 +107,93 @@ impl Http {
                 Ok::<_, Infallible>(response.map(|body| Owed::new(body, turn)))
             }
         });
-        let io = TokioIo::new(io);
-        match (&self.one, is_http2) {
-            (Some(one), false) => drive(one.serve_connection(io, service), &mut seat, false).await,
-            _ => drive(self.two.serve_connection(io, service), &mut seat, true).await,
+        seat.begin();
+        let mut bytes = Vec::new();
+        loop {
+            let begins_two =
+                match opening(&mut stream, &mut seat, &mut bytes, is_http2 || self.one.is_none()).await {
+                    Ok(Some(begins_two)) => begins_two,
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::debug!(peer = %whom, %error, "a connection broke");
+                        return;
+                    }
+                };
+            let share = seat.share();
+            // On the heap, and only for as long as it is needed.
+            match &self.one {
+                Some(one) if !begins_two && !is_http2 => {
+                    let io = Watched::new(stream, bytes, share, true);
+                    match Box::pin(speak_one(one, io, service, &mut seat)).await {
+                        Some(rests) => (stream, bytes, service) = rests,
+                        None => return,
+                    }
+                }
+                _ if begins_two => {
+                    seat.life.end();
+                    let io = TokioIo::new(Watched::new(stream, bytes, share, false));
+                    let mut connection = Box::pin(self.two.serve_connection(io, service));
+                    drive(connection.as_mut(), &mut seat, true, || false).await;
+                    return;
+                }
+                _ => {
+                    tracing::debug!(peer = %whom, "this is no HTTP/2");
+                    return;
+                }
+            }
         }
     }
 }
 
-/// Runs a connection to its end.
-async fn drive<C: GracefulConnection>(connection: C, seat: &mut Seat, is_http2: bool)
+/// Serves a client of HTTP/1 until it leaves; or until it is silent, where so many are connected that buffers are dear. Then the
+/// connection is handed back, with what has come of the next request.
+async fn speak_one<S, F, B>(
+    one: &http1::Builder,
+    io: Watched,
+    service: S,
+    seat: &mut Seat,
+) -> Option<(Stream, Vec<u8>, S)>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future = F>,
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut connection = one.serve_connection(TokioIo::new(io), service);
+    let (life, rest) = (Arc::clone(&seat.life), seat.rest());
+    let may_rest = || rest.is_crowded() && life.rests_since(rest.turns());
+    if !drive(Pin::new(&mut connection), seat, false, may_rest).await {
+        return None;
+    }
+    let parts = connection.into_parts();
+    let (stream, unread) = parts.io.into_inner().into_parts();
+    let mut bytes = parts.read_buf.to_vec();
+    bytes.extend_from_slice(&unread);
+    Some((stream, bytes, parts.service))
+}
+
+/// Runs a connection to its end, or until it may rest. True for that.
+async fn drive<C: GracefulConnection>(
+    mut connection: Pin<&mut C>,
+    seat: &mut Seat,
+    is_http2: bool,
+    may_rest: impl Fn() -> bool,
+) -> bool
 where
     C::Error: std::fmt::Display,
 {
-    let mut connection = pin!(connection);
     let life = Arc::clone(&seat.life);
     let told = if seat.is_draining() {
         Told::Draining
     } else {
+        let runs = poll_fn(|context| match connection.as_mut().poll(context) {
+            Poll::Pending if may_rest() => Poll::Ready(None),
+            polled => polled.map(Some),
+        });
         tokio::select! {
             // What has come is taken up before the end is spoken of.
             biased;
-            ended = connection.as_mut() => return log(ended),
+            ended = runs => return ended.map(log).is_none(),
             () = life.over.notified() => return cut_off(),
             told = seat.told() => told,
         }
@@ -178,7 +204,7 @@ where
         Told::Idle => FAREWELL_MAX,
         Told::Late => {
             tracing::debug!("a client was cut off that took too long");
-            return;
+            return false;
         }
     };
     if told == Told::Draining {
@@ -186,14 +212,16 @@ where
         life.is_last.store(true, Ordering::Relaxed);
         let last_call = if is_http2 { Duration::ZERO } else { LAST_CALL };
         if let Ok(ended) = tokio::time::timeout(last_call, connection.as_mut()).await {
-            return log(ended);
+            log(ended);
+            return false;
         }
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         ended = tokio::time::timeout(most, connection) => log(ended.unwrap_or(Ok(()))),
-        () = life.over.notified() => cut_off(),
+        () = life.over.notified() => { cut_off(); }
     }
+    false
 }
 
 fn log<E: std::fmt::Display>(ended: Result<(), E>) {
@@ -202,8 +230,9 @@ fn log<E: std::fmt::Display>(ended: Result<(), E>) {
     }
 }
 
-fn cut_off() {
+fn cut_off() -> bool {
     tracing::debug!("a client was cut off that made the server hold too much");
+    false
 }
 
 /// What the head of a request takes.
