@@ -7,9 +7,9 @@
 //! | an answer of which a client takes nothing | 10 s |
 //! | silence between requests | as [`super::Limits`] say |
 //! | requests at once on a connection of HTTP/2 | as the face says |
-//! | what requests and answers hold | 24 MiB a listener; who holds more than 12 KiB of that is cut |
+//! | what requests and answers hold | 16 MiB a listener; who holds more than 16 KiB of that is cut |
 
-use std::convert::Infallible;
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -34,11 +34,13 @@ use super::watched::Watched;
 /// What a connection of HTTP/2 may send before it is read: one message of the greatest length for a request, and of all
 /// requests together so much.
 const STREAM_WINDOW_BYTES: u32 = (64 << 10) + 512;
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 128 << 10;
 /// The longest list of headers, and how much of an answer may wait to be sent.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 const ANSWER_BYTES_MAX: usize = 16 << 10;
-/// The same for HTTP/1, where the buffer for sending is as large as that for reading.
+/// How many requests a connection may begin that cannot be one, as with headers that are too long.
+const FAULTS_MAX: usize = 100;
+/// The longest head of HTTP/1, where the buffer for sending is as large as that for reading.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const BUFFER_BYTES_MAX: usize = 32 << 10;
 /// A connection that says nothing for so long is asked whether it is there, and has so long to answer.
@@ -46,6 +48,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long a connection may go on that was asked to end.
 const FAREWELL_MAX: Duration = Duration::from_secs(15);
+
+/// A connection makes the server hold too much.
+#[derive(Debug)]
+struct TooMuch;
+
+impl fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection makes the server hold too much")
+    }
+}
+
+impl std::error::Error for TooMuch {}
 
 /// How HTTP is spoken on a listener.
 #[derive(Clone, Debug)]
@@ -68,6 +82,7 @@ impl Http {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_send_buf_size(ANSWER_BYTES_MAX)
+            .max_local_error_reset_streams(FAULTS_MAX)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_ANSWER_MAX);
         Self { one: Some(one), two }
@@ -97,14 +112,18 @@ impl Http {
         let mut service = service_fn(move |request: Request<Incoming>| {
             let turn = Arc::new(Turn::new(share.another(), head_bytes(&request)));
             let is_http1 = request.version() < Version::HTTP_2;
-            let request = request.map(|body| Weighed::new(body, Arc::clone(&turn)));
-            let answered = answer(request, Arc::clone(&peer));
+            // Of a connection that is about to be cut no more is taken up. What is, lies on the heap: a task is made for every
+            // request in any case, and as large as it may become.
+            let answered = (!turn.is_too_much()).then(|| {
+                let request = request.map(|body| Weighed::new(body, Arc::clone(&turn)));
+                Box::pin(answer(request, Arc::clone(&peer)))
+            });
             async move {
-                let mut response = answered.await;
+                let mut response = answered.ok_or(TooMuch)?.await;
                 if is_http1 && turn.is_last() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response.map(|body| Owed::new(body, turn)))
+                Ok::<_, TooMuch>(response.map(|body| Owed::new(body, turn)))
             }
         });
         seat.begin();
@@ -154,8 +173,8 @@ async fn speak_one<S, F, B>(
     seat: &mut Seat,
 ) -> Option<(Stream, Vec<u8>, S)>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future = F>,
-    F: Future<Output = Result<Response<B>, Infallible>>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = TooMuch, Future = F>,
+    F: Future<Output = Result<Response<B>, TooMuch>>,
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -180,7 +199,7 @@ async fn drive<C: GracefulConnection>(
     may_rest: impl Fn() -> bool,
 ) -> bool
 where
-    C::Error: std::fmt::Display,
+    C::Error: fmt::Display,
 {
     let life = Arc::clone(&seat.life);
     let told = if seat.is_draining() {
@@ -224,7 +243,7 @@ where
     false
 }
 
-fn log<E: std::fmt::Display>(ended: Result<(), E>) {
+fn log<E: fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
     }

@@ -18,11 +18,11 @@ use tokio::sync::oneshot;
 use super::life::Life;
 
 /// What all connections of a listener together may hold: requests that are not all there, and answers that nobody fetches.
-const HELD_MAX: usize = 24 << 20;
+const HELD_MAX: usize = 16 << 20;
 
 /// What each may hold however much the others do: half a command, and a few requests of HTTP.
 const HELD_FREE: usize = 2 << 10;
-const SHARED_FREE: usize = 12 << 10;
+const SHARED_FREE: usize = 16 << 10;
 
 /// How many may be connected before those that are silent keep no buffers.
 const CROWD: usize = 256;
@@ -397,11 +397,17 @@ impl Share {
     /// Counts so much more. If that is too much for all together, and the connection has a part in it that matters, it is cut.
     pub(super) fn add(&self, more: usize) {
         self.amount.fetch_add(more, Ordering::Relaxed);
-        let held = self.life.held.fetch_add(more, Ordering::Relaxed) + more;
-        let all = self.seats.held.fetch_add(more, Ordering::Relaxed) + more;
-        if held > SHARED_FREE && all > HELD_MAX {
+        self.life.held.fetch_add(more, Ordering::Relaxed);
+        self.seats.held.fetch_add(more, Ordering::Relaxed);
+        if self.is_too_much() {
             self.life.over.notify_one();
         }
+    }
+
+    /// Whether all together hold too much, and the connection a part that matters.
+    pub(super) fn is_too_much(&self) -> bool {
+        self.life.held.load(Ordering::Relaxed) > SHARED_FREE
+            && self.seats.held.load(Ordering::Relaxed) > HELD_MAX
     }
 
     /// So much is held now.
