@@ -35,6 +35,8 @@ impl Nodes {
                     "off",
                     "--resp",
                     "off",
+                    "--admin",
+                    "off",
                     "--log",
                     "error",
                     "--store",

@@ -39,6 +39,7 @@ pub(crate) fn test() -> Done {
     step("servers for the tests")?;
     crate::servers::ready()?;
     crate::servers::envoy()?;
+    crate::servers::schemathesis()?;
     step("tests, and the examples in the documentation")?;
     // Not `--all-targets`: that would build the example programs as tests, and one test runs one of them.
     cargo(&["test", "--workspace", "--all-features"], &[])?;

@@ -1,9 +1,8 @@
 //! The project's chores: `cargo xtask <chore>`.
 
+mod bench;
 mod chores;
-mod grpc;
 mod peers;
-mod resp;
 mod sample_log;
 mod servers;
 
@@ -30,6 +29,12 @@ Chores:
               What a rate limit adds to an empty service, beside tower_governor and actix-governor
   bench grpc  Questions of Envoy's a second, beside the least that the server could do; needs h2load
   bench resp  CL.THROTTLE beside Redis's own INCR, by redis-benchmark
+  bench http  /v1/check a second by wrk, beside the least that the server could do and throttlecrab-server,
+              and how long answers take at half of that rate
+  bench reload
+              Ten thousand policies loaded again and again under load; needs h2load
+  bench memory
+              What the server takes of memory, idle and with ten million keys
   sample-log  Write samples/access.log anew
 ";
 
@@ -48,9 +53,12 @@ fn main() -> ExitCode {
             print!("{}", peers::USAGE);
             return ExitCode::SUCCESS;
         }
-        ["bench", "grpc"] => grpc::bench(),
+        ["bench", "grpc"] => bench::grpc::bench(),
+        ["bench", "http"] => bench::http::bench(),
+        ["bench", "memory"] => bench::memory::bench(),
+        ["bench", "reload"] => bench::reload::bench(),
         ["bench", "middleware"] => chores::bench_middleware(),
-        ["bench", "resp"] => resp::bench(),
+        ["bench", "resp"] => bench::resp::bench(),
         ["bench", "peers", options @ ..] => peers::bench(options),
         ["sample-log"] => sample_log::write(),
         ["help" | "--help" | "-h"] => {

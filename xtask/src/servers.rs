@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::chores::{ChoreError, Done, root};
 
 /// The programs, and Debian's packages of them.
-const NEEDED: [(&str, &str); 7] = [
+const NEEDED: [(&str, &str); 8] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),
@@ -16,6 +16,8 @@ const NEEDED: [(&str, &str); 7] = [
     ("systemd-analyze", "systemd"),
     // In which the dashboard is looked at.
     ("chromium", "chromium"),
+    // Which knows whether metrics and alerts are right.
+    ("promtool", "prometheus"),
 ];
 
 /// Where programs are put that no package of Debian has, from the project's root.
@@ -30,9 +32,13 @@ pub(crate) fn ready() -> Done {
     }
     let command = format!("apt-get install --yes {}", packages.join(" "));
     println!("the tests need {}: {command}", packages.join(" and "));
-    // Where that may not be done, it is said below.
+    // Where that may not be done, it is said below. Tests start what they need: no service has to run (`RUNLEVEL`).
     for arguments in [&["update"][..], &[&["install", "--yes"], packages.as_slice()].concat()] {
-        let _ = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").status();
+        let _ = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("RUNLEVEL", "1")
+            .status();
     }
     match NEEDED.iter().find(|(program, _)| !is_there(program)) {
         None => Ok(()),
@@ -59,6 +65,29 @@ pub(crate) fn envoy() -> Done {
     }
     Err(ChoreError::Missing(format!(
         "Envoy is missing: put it in the path, or run `{command}` in {}, then this again",
+        root().display()
+    )))
+}
+
+/// Sees to it that there is a Schemathesis, which tries what the OpenAPI document says: in an environment of Python of its own.
+pub(crate) fn schemathesis() -> Done {
+    let directory = root().join(FETCHED).join("schemathesis");
+    let found = || is_there("schemathesis") || is_there(directory.join("bin/schemathesis"));
+    if found() {
+        return Ok(());
+    }
+    let place = format!("{FETCHED}/schemathesis");
+    let install = ["install", "schemathesis"];
+    let command = format!("python3 -m venv {place} && {place}/bin/pip {}", install.join(" "));
+    println!("the tests need Schemathesis: {command}");
+    // Where that may not be done, it is said below.
+    let _ = Command::new("python3").args(["-m", "venv", &place]).current_dir(root()).status();
+    let _ = Command::new(directory.join("bin/pip")).args(install).current_dir(root()).status();
+    if found() {
+        return Ok(());
+    }
+    Err(ChoreError::Missing(format!(
+        "Schemathesis is missing: put it in the path, or run `{command}` in {}, then this again",
         root().display()
     )))
 }

@@ -22,26 +22,43 @@ pub struct Hit<'a, K = KeyHash> {
     pub limit: &'a Limit,
     /// How much is asked for. 0 only looks.
     pub cost: u32,
-    /// Where the key's state was before the limit was changed, if it was.
-    pub previous: Option<Previous<'a>>,
+    /// What the limit was before it was changed, the latest first; what the key spent then may not have come back yet.
+    pub formers: &'a [Former],
 }
 
-/// The former place and rule of a limit that was changed.
+/// The rule of a limit before it was changed, and where the states of that time are.
 ///
-/// A store that has no state under the hit's own key looks here, settles what it finds by the former rule up to the
+/// A store that has no state under the hit's own key looks there, settles what it finds by the former rule up to the
 /// present, and carries over what was left, at most what the new rule holds.
-#[derive(Clone, Copy, Debug)]
-pub struct Previous<'a> {
-    /// The key that the state was kept under.
-    pub key: KeyHash,
-    /// The rule that it was kept by.
-    pub limit: &'a Limit,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Former {
+    limit: Limit,
+    /// The number of the limit's keys now, and then.
+    numbers: (u64, u64),
+}
+
+impl Former {
+    /// A rule by which the limit was counted under each identity's key number `then`, as it is under key number `now` today:
+    /// see [`KeyHash::nth`].
+    pub const fn new(limit: Limit, then: u64, now: u64) -> Self {
+        Self { limit, numbers: (now, then) }
+    }
+
+    /// The rule.
+    pub const fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// Where the state was that is now under this key.
+    pub const fn key(&self, now: KeyHash) -> KeyHash {
+        now.renumbered(self.numbers.0, self.numbers.1)
+    }
 }
 
 impl<'a, K: Copy> Hit<'a, K> {
     /// A hit of cost 1 on a limit that was never changed.
     pub const fn new(id: LimitId, key: K, limit: &'a Limit) -> Self {
-        Self { id, key, limit, cost: 1, previous: None }
+        Self { id, key, limit, cost: 1, formers: &[] }
     }
 
     /// The same hit with another cost.
@@ -54,13 +71,13 @@ impl<'a, K: Copy> Hit<'a, K> {
     /// The same hit with another key.
     #[inline(always)]
     pub const fn with_key<L>(&self, key: L) -> Hit<'a, L> {
-        Hit { id: self.id, key, limit: self.limit, cost: self.cost, previous: self.previous }
+        Hit { id: self.id, key, limit: self.limit, cost: self.cost, formers: self.formers }
     }
 
     /// The same hit on a limit that was changed.
     #[must_use]
-    pub const fn with_previous(mut self, previous: Previous<'a>) -> Self {
-        self.previous = Some(previous);
+    pub const fn with_formers(mut self, formers: &'a [Former]) -> Self {
+        self.formers = formers;
         self
     }
 }

@@ -46,6 +46,9 @@ impl std::fmt::Debug for KeySeed {
 /// tables use the top and the bottom: the fraction of the golden ratio.
 const STEP: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
 
+/// The bits that the keys of all limits by one identity have in common.
+const TAG: u128 = 0xFFFF << 112;
+
 /// A key as a store sees it: 128 bits that look random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub u128);
@@ -64,9 +67,21 @@ impl KeyHash {
     /// ```
     #[must_use]
     pub const fn nth(self, index: u64) -> Self {
-        const TAG: u128 = 0xFFFF << 112;
         let sum = self.0.wrapping_add(STEP.wrapping_mul(index as u128));
         Self(self.0 & TAG | sum & !TAG)
+    }
+
+    /// The `to`-th key of the identity whose `from`-th this is.
+    ///
+    /// ```
+    /// # use tollgate_core::KeyHash;
+    /// let identity = KeyHash(7);
+    /// assert_eq!(identity.nth(u64::MAX).renumbered(u64::MAX, 3), identity.nth(3));
+    /// ```
+    #[must_use]
+    pub const fn renumbered(self, from: u64, to: u64) -> Self {
+        let identity = self.0.wrapping_sub(STEP.wrapping_mul(from as u128));
+        Self(self.0 & TAG | identity & !TAG).nth(to)
     }
 
     /// What the keys of all limits by one identity have in common, so that a store that is spread over servers can keep

@@ -51,7 +51,7 @@ pub mod time;
 pub use answer::{Answer, Outcome, Outcomes, Source, combined};
 pub use combine::Combine;
 pub use decision::{Decision, Grant, Retry};
-pub use hit::{Group, Hit, LimitId, Previous};
+pub use hit::{Former, Group, Hit, LimitId};
 pub use key::{HashedKey, Key, KeyBuilder, KeyHash, KeySeed, NthKey};
 pub use limit::{Limit, LimitError, State, Step};
 pub use quota::{ParseQuotaError, Quota, QuotaError};

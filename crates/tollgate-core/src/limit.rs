@@ -8,6 +8,7 @@ use crate::algorithm::{
     token_bucket::Bucket,
 };
 use crate::decision::{Decision, Grant};
+use crate::key::{Key, KeyBuilder};
 use crate::quota::{Quota, write_period};
 use crate::time::{Nanos, Timestamp};
 
@@ -266,7 +267,32 @@ impl Limit {
         if former.vacant_at(state) <= now {
             return self.fresh(now);
         }
-        let available = former.decide(state, now, 0).remaining;
+        self.with_available(former.decide(state, now, 0).remaining, now)
+    }
+
+    /// The state that a key of this limit goes on from, where its own is `own` if it has any, and these are alive of the time
+    /// before a change: that in which the least is left. `None` if none is alive.
+    ///
+    /// There can be more than one for a moment, while some are deciding by the old rule and some by the new.
+    pub fn reconciled<'s>(
+        &self,
+        own: Option<&State>,
+        formers: impl Iterator<Item = (&'s Self, &'s State)>,
+        now: Timestamp,
+    ) -> Option<State> {
+        let left = |state: &State| self.decide(state, now, 0).remaining;
+        let own = own.filter(|own| self.vacant_at(own) > now);
+        let alive = formers.filter(|(limit, state)| limit.vacant_at(state) > now);
+        let carried = alive.map(|(limit, state)| self.carried_over(limit, state, now)).min_by_key(left)?;
+        // What remembers nothing takes nothing over: it stays for the next change.
+        if !self.is_stateful() {
+            return None;
+        }
+        Some(own.filter(|own| left(own) <= left(&carried)).cloned().unwrap_or(carried))
+    }
+
+    /// The state in which so much is left, or all that the limit holds if that is less.
+    fn with_available(&self, available: u64, now: Timestamp) -> State {
         match self {
             Self::Unlimited | Self::DenyAll => State::Nothing,
             Self::Gcra(algorithm) => State::Arrival(algorithm.with_available(available, now)),
@@ -276,6 +302,22 @@ impl Limit {
             Self::SlidingWindow(algorithm) => State::Pair(algorithm.with_available(available, now)),
             Self::SlidingLog(algorithm) => State::Log(algorithm.with_available(available, now)),
         }
+    }
+
+    /// How long it takes at most until a key on which everything was spent is as new.
+    ///
+    /// ```
+    /// use tollgate_core::{Limit, Nanos, Quota};
+    ///
+    /// assert_eq!(Limit::gcra(Quota::per_minute(5)).recovery(), Nanos::from_secs(60));
+    /// assert_eq!(Limit::sliding_window(Quota::per_minute(5)).recovery(), Nanos::from_secs(120));
+    /// assert_eq!(Limit::Unlimited.recovery(), Nanos::ZERO);
+    /// ```
+    pub fn recovery(&self) -> Nanos {
+        // All kinds of windows begin then.
+        let start = Timestamp::EPOCH;
+        let spent = self.with_available(0, start);
+        self.vacant_at(&spent).since(start)
     }
 
     /// How much the limit holds at its fullest; `u64::MAX` if it is unlimited.
@@ -337,6 +379,44 @@ fn windowed(f: &mut fmt::Formatter<'_>, limit: u64, length: Nanos, name: &str) -
     write!(f, "{limit}/")?;
     write_period(f, length)?;
     write!(f, " {name}")
+}
+
+/// All its numbers, so that two limits are one key only if they are the same.
+impl Key for Limit {
+    fn write(&self, key: &mut KeyBuilder) {
+        let quota = |key: &mut KeyBuilder, quota: Quota| {
+            key.push(&quota.count());
+            key.push(&quota.period().as_nanos());
+        };
+        let kind: u64 = match self {
+            Self::Unlimited => 0,
+            Self::DenyAll => 1,
+            Self::Gcra(_) => 2,
+            Self::TokenBucket(_) => 3,
+            Self::LeakyBucket(_) => 4,
+            Self::FixedWindow(_) => 5,
+            Self::SlidingWindow(_) => 6,
+            Self::SlidingLog(_) => 7,
+        };
+        key.push(&kind);
+        key.push(&self.capacity());
+        match self {
+            Self::Unlimited | Self::DenyAll => {}
+            Self::Gcra(algorithm) => quota(key, algorithm.rate()),
+            Self::LeakyBucket(algorithm) => quota(key, algorithm.leak()),
+            Self::TokenBucket(algorithm) => {
+                quota(key, algorithm.refill());
+                key.push(&(algorithm.style() == Refill::Interval));
+                key.push(&algorithm.initial());
+            }
+            Self::FixedWindow(algorithm) => {
+                let Windows::Epoch { length } = algorithm.windows();
+                key.push(&length.as_nanos());
+            }
+            Self::SlidingWindow(algorithm) => key.push(&algorithm.length().as_nanos()),
+            Self::SlidingLog(algorithm) => key.push(&algorithm.length().as_nanos()),
+        }
+    }
 }
 
 macro_rules! from_algorithm {

@@ -27,9 +27,13 @@ mod attribute;
 mod condition;
 mod config;
 mod descriptors;
+mod explain;
 mod expression;
 mod header;
+#[cfg(feature = "expressions")]
+mod import;
 mod key_part;
+mod limitador;
 mod path;
 mod plan;
 mod policy;
@@ -38,6 +42,7 @@ mod schedule;
 mod set;
 mod settlement;
 mod single;
+mod standing;
 mod verdict;
 
 pub use address::{NetworkError, Networks, canonical, network};
@@ -47,9 +52,13 @@ pub use attribute::{
 pub use condition::{Condition, Like};
 pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError, StoreConfig};
 pub use descriptors::{Applied, Applies, Descriptor, DescriptorRules, MetadataValue, Rule, Unit};
+pub use explain::Reason;
 pub use expression::{Expression, ExpressionError};
 pub use header::{CustomHeader, HeaderValues};
+#[cfg(feature = "expressions")]
+pub use import::{Import, ImportWarning, Origin};
 pub use key_part::{KeyPart, UnknownKey};
+pub use limitador::{Entries, LimitadorCounter, LimitadorLimit, LimitadorLimits};
 pub use plan::{Asked, Plan};
 pub use policy::{BanRule, Policy, PolicyLimit, Variant};
 pub use problem::{Problem, Problems};

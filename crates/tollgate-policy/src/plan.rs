@@ -114,10 +114,14 @@ impl<'s> Plan<'s> {
         groups
     }
 
-    /// For each policy that is enforced its index in [`PolicySet::policies`], and the key of its first limit.
-    pub fn enforced(&self) -> impl Iterator<Item = (usize, KeyHash)> {
+    /// For each policy that is enforced its index in [`PolicySet::policies`], and what a ban of the request is noted under.
+    /// That is a key of its own: it stays the same when the policy's limits are changed.
+    pub fn ban_keys(&self) -> impl Iterator<Item = (usize, KeyHash)> {
         let enforced = self.parts.iter().filter(|part| !part.shadow);
-        enforced.filter_map(|part| Some((part.policy as usize, self.hits.get(part.first as usize)?.key)))
+        enforced.filter_map(|part| {
+            let first = self.hits.get(part.first as usize)?.key;
+            Some((part.policy as usize, self.set.compiled(part.policy).ban_key(part.variant, first)?))
+        })
     }
 
     /// The verdict on a request that a ban denies for so long, whatever limits say. The policy of this index speaks alone.
@@ -284,9 +288,15 @@ impl Asked {
         Self { set: Arc::clone(set), parts, hits, stated: None }
     }
 
-    /// The key of a policy's first limit.
-    pub(crate) fn first_key(&self, part: &Part) -> Option<KeyHash> {
-        self.hits.get(part.first as usize).map(|(key, _)| *key)
+    /// The policies that it was planned by.
+    pub const fn policies(&self) -> &Arc<PolicySet> {
+        &self.set
+    }
+
+    /// What a ban under a policy is noted under.
+    pub(crate) fn ban_key(&self, part: &Part) -> Option<KeyHash> {
+        let (first, _) = self.hits.get(part.first as usize)?;
+        self.set.compiled(part.policy).ban_key(part.variant, *first)
     }
 
     /// It as a plan.
@@ -300,13 +310,15 @@ impl Asked {
         let limits = self.parts.iter().flat_map(|part| {
             let own = self.set.compiled(part.policy).limits(part.variant);
             let stated = self.stated.as_deref();
-            own.iter().take(if stated.is_some() { 1 } else { own.len() }).map(move |(id, limit)| match stated
-            {
-                Some(stated) => (stated_id(*id, stated.id.0), &stated.limit),
-                None => (*id, limit),
-            })
+            own.iter().take(if stated.is_some() { 1 } else { own.len() }).map(move |own| (own, stated))
         });
-        limits.zip(&self.hits).map(|((id, limit), (key, cost))| Hit::new(id, *key, limit).with_cost(*cost))
+        limits.zip(&self.hits).map(|((own, stated), (key, cost))| {
+            let hit = match stated {
+                Some(stated) => Hit::new(stated_id(own.id(), stated.id.0), *key, &stated.limit),
+                None => Hit::new(own.id(), *key, own.limit()).with_formers(own.formers()),
+            };
+            hit.with_cost(*cost)
+        })
     }
 
     /// What a store's answer means.

@@ -40,6 +40,8 @@ pub struct Policy {
     /// Whether it replaces all policies but those that do so too.
     pub(crate) replaces_all: bool,
     pub(crate) headers: Vec<CustomHeader>,
+    /// As it was written, in JSON; none for one that a program made.
+    pub(crate) definition: Option<String>,
 }
 
 /// For how long a key is denied everything that has overrun its limits too often.
@@ -192,6 +194,12 @@ impl Policy {
     /// The policies that do not apply where this one does.
     pub fn replaces(&self) -> impl Iterator<Item = &str> {
         self.replaces.iter().map(String::as_str)
+    }
+
+    /// The policy as it was written, in JSON, whatever the file was written in: it can be [parsed](Self::parse) again. `None`
+    /// for one that a program made.
+    pub fn definition(&self) -> Option<&str> {
+        self.definition.as_deref()
     }
 
     /// The headers that an answer gets if this policy applied.

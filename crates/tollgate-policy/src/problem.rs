@@ -58,6 +58,11 @@ impl Problems {
         Self { file: file.to_owned(), text: text.to_owned(), list: problems, lines }
     }
 
+    /// What stands for the file in messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// The problems in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.list.iter()

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use smallvec::SmallVec;
-use tollgate_core::{
-    Combine, HashedKey, Hit, Key, KeyBuilder, KeySeed, Limit, LimitId, NthKey, Sharing, Timestamp,
-};
+use tollgate_core::{Combine, HashedKey, Key, KeyBuilder, KeyHash, KeySeed, NthKey, Sharing, Timestamp};
 
 use crate::address::network;
 use crate::attribute::{Attribute, Attributes, host};
@@ -18,10 +16,11 @@ use crate::path::{PathTree, Pattern, normalized};
 use crate::plan::Plan;
 use crate::policy::{Policy, TierSource, Variant};
 use crate::single::Single;
+use crate::standing::Standing;
 
 /// A configuration, ready to be asked which of its policies apply.
 ///
-/// It never changes: a new configuration makes a new set.
+/// It never changes: a new configuration makes a new set, which [remembers](Self::succeed) what it follows.
 #[derive(Debug)]
 pub struct PolicySet {
     policies: Vec<Compiled>,
@@ -35,6 +34,7 @@ pub struct PolicySet {
     has_replacements: bool,
     /// The only policy that can apply to a request, if it has a single limit.
     single: Option<Candidate>,
+    seed: KeySeed,
     /// A key without parts yet.
     hasher: KeyBuilder,
     ipv4_prefix: u8,
@@ -64,16 +64,16 @@ pub(crate) struct Compiled {
 
 #[derive(Debug)]
 struct CompiledVariant {
-    /// The number of its first limit among all that count by the same identity: any, but no other's.
-    first: u64,
-    limits: SmallVec<[(LimitId, Limit); 1]>,
+    /// Its number, whatever its limits are, among all that count by the same identity: any, but no other's.
+    number: u64,
+    limits: SmallVec<[Standing; 1]>,
 }
 
 impl Compiled {
     fn new(policy: Policy, indexes: &HashMap<String, u32>, seed: KeySeed) -> Self {
         let compiled = |variant: &Variant| CompiledVariant {
-            first: number(&policy, variant, seed),
-            limits: variant.limits.iter().map(|limit| (limit.id, limit.limit)).collect(),
+            number: number(&policy, variant, seed),
+            limits: variant.limits.iter().map(|limit| Standing::new(limit, seed)).collect(),
         };
         Self {
             // The first value, or else the method, is what the policy was found by: see `Candidates::add`.
@@ -103,8 +103,28 @@ impl Compiled {
     }
 
     /// The limits of this variant; none if there is no such one.
-    pub(crate) fn limits(&self, variant: u32) -> &[(LimitId, Limit)] {
+    pub(crate) fn limits(&self, variant: u32) -> &[Standing] {
         self.variants.get(variant as usize).map_or(&[], |variant| &variant.limits)
+    }
+
+    /// What is banned where the key of the first limit of this variant is denied. It does not change with the limits.
+    pub(crate) fn ban_key(&self, variant: u32, first: KeyHash) -> Option<KeyHash> {
+        let variant = self.variants.get(variant as usize)?;
+        Some(first.renumbered(variant.limits.first()?.number(), variant.number))
+    }
+
+    /// Takes note of what the policy of this name was up to now.
+    fn succeed(&mut self, former: &Self, now: Timestamp) {
+        for variant in &mut self.variants {
+            let Some(former) = former.variants.iter().find(|former| former.number == variant.number) else {
+                continue;
+            };
+            for limit in &mut variant.limits {
+                if let Some(former) = former.limits.iter().find(|former| former.id() == limit.id()) {
+                    limit.succeed(former, now);
+                }
+            }
+        }
     }
 
     /// The index of the limits that a request gets; `None` if the policy does not apply to it.
@@ -170,10 +190,40 @@ impl PolicySet {
             paths,
             reads_path,
             hasher: KeyBuilder::new(&seed),
+            seed,
             ipv4_prefix: config.ipv4_prefix,
             ipv6_prefix: config.ipv6_prefix,
             shadow: config.shadow,
         }
+    }
+
+    /// Compiles the configuration that follows this one from `now` on. What a key has spent under a limit of the same policy,
+    /// tier and place in the list stays spent: of a changed limit, what was left is carried over, at most what the new one
+    /// holds.
+    ///
+    /// ```
+    /// use tollgate_core::{KeySeed, Limit, Quota, Timestamp};
+    /// use tollgate_policy::{Config, KeyPart, PolicySet, Request};
+    ///
+    /// let hourly = |count| Config::single([KeyPart::Ip], Limit::gcra(Quota::per_hour(count)));
+    /// let policies = PolicySet::new(hourly(100), KeySeed::new([7; 16]));
+    /// let now = Timestamp::from_secs(1_800_000_000);
+    /// let policies = policies.succeed(hourly(10), now);
+    /// let request = Request::default().with_ip("203.0.113.7".parse()?);
+    /// assert_eq!(policies.plan(&request, now, None).hits()[0].formers.len(), 1);
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    #[must_use]
+    pub fn succeed(&self, config: Config, now: Timestamp) -> Self {
+        let mut set = Self::new(config, self.seed);
+        let by_name: HashMap<&str, &Compiled> =
+            self.policies.iter().map(|compiled| (compiled.policy.name(), compiled)).collect();
+        for compiled in &mut set.policies {
+            if let Some(former) = by_name.get(compiled.policy.name()) {
+                compiled.succeed(former, now);
+            }
+        }
+        set
     }
 
     /// All policies, in the order of the configuration, also those that are switched off.
@@ -205,6 +255,20 @@ impl PolicySet {
     /// A policy applies if it is active, the request matches it, the request has all that the policy counts by, and no
     /// other policy that applies replaces it. `cost` stands in for what the policies say that a request costs.
     pub fn plan(&self, request: &(impl Attributes + ?Sized), now: Timestamp, cost: Option<u32>) -> Plan<'_> {
+        let mut plan = self.matching(request, now, cost);
+        if self.has_replacements {
+            plan.drop_replaced();
+        }
+        plan
+    }
+
+    /// The same with the policies that others replace.
+    pub(crate) fn matching(
+        &self,
+        request: &(impl Attributes + ?Sized),
+        now: Timestamp,
+        cost: Option<u32>,
+    ) -> Plan<'_> {
         let path = self.path_of(request);
         let mut plan = Plan::new(self);
         if self.paths.is_empty() && self.everywhere.by_value.is_empty() {
@@ -222,9 +286,6 @@ impl PolicySet {
                 self.apply(&mut plan, candidate, request, &path, now, cost);
             }
         }
-        if self.has_replacements {
-            plan.drop_replaced();
-        }
         plan
     }
 
@@ -241,9 +302,8 @@ impl PolicySet {
         let compiled = &self.policies[candidate.policy as usize];
         let path = self.path_of(request);
         let (variant, identity) = self.identify(compiled, candidate, request, &path, now)?;
-        let CompiledVariant { first: number, limits } = &compiled.variants[variant];
-        let [(id, limit)] = limits.as_slice() else { return None };
-        let hit = Hit::new(*id, NthKey::new(identity, *number), limit);
+        let [limit] = compiled.variants[variant].limits.as_slice() else { return None };
+        let hit = limit.hit(NthKey::new(identity, limit.number()), now);
         let hit = hit.with_cost(cost.unwrap_or_else(|| compiled.cost(request, &path)));
         Some(Single::new(candidate.policy, variant, self.shadow || compiled.shadow, hit))
     }
@@ -268,12 +328,10 @@ impl PolicySet {
         let Some((variant, identity)) = self.identify(compiled, candidate, request, path, now) else {
             return;
         };
-        let CompiledVariant { first: number, limits } = &compiled.variants[variant];
         let identity = identity.finish();
         let cost = cost.unwrap_or_else(|| compiled.cost(request, path));
-        let hits = (0..).zip(limits).map(|(index, (id, limit))| {
-            Hit::new(*id, identity.nth(number.wrapping_add(index)), limit).with_cost(cost)
-        });
+        let hit = |limit: &'s Standing| limit.hit(identity.nth(limit.number()), now).with_cost(cost);
+        let hits = compiled.variants[variant].limits.iter().map(hit);
         plan.add(candidate.policy, variant, self.shadow || compiled.shadow, hits);
     }
 
@@ -363,6 +421,17 @@ impl PolicySet {
         Some(parts.collect::<Option<Vec<_>>>()?.join(" · "))
     }
 
+    /// The first part of a policy's key that a request lacks.
+    pub(crate) fn lacking(
+        &self,
+        policy: &Policy,
+        request: &(impl Attributes + ?Sized),
+        path: &str,
+    ) -> Option<String> {
+        let lacking = policy.key.iter().find(|part| self.describe_part(part, request, path).is_none());
+        lacking.map(ToString::to_string)
+    }
+
     fn describe_part(
         &self,
         part: &KeyPart,
@@ -402,7 +471,7 @@ impl PolicySet {
 const VALUE_BYTES_MAX: usize = 4_096;
 
 /// A value as far as it is looked at.
-fn cut(value: &[u8]) -> &[u8] {
+pub(crate) fn cut(value: &[u8]) -> &[u8] {
     &value[..value.len().min(VALUE_BYTES_MAX)]
 }
 
@@ -420,7 +489,7 @@ fn veiled(secret: &str) -> String {
 }
 
 /// An attribute's value; the path is the normalised one. An empty value is none.
-fn value<'r>(
+pub(crate) fn value<'r>(
     request: &'r (impl Attributes + ?Sized),
     attribute: &Attribute,
     path: &'r str,
@@ -477,21 +546,38 @@ impl Candidates {
     }
 }
 
+/// Whether an attribute has one of these values.
+fn is_one_of(
+    request: &(impl Attributes + ?Sized),
+    path: &str,
+    attribute: &Attribute,
+    values: &[String],
+) -> bool {
+    value(request, attribute, path).is_some_and(|value| values.iter().any(|one| one.as_bytes() == &*value))
+}
+
+impl Condition {
+    /// Whether a request meets it.
+    pub(crate) fn holds(&self, request: &(impl Attributes + ?Sized), path: &str) -> bool {
+        match self {
+            Self::Is { attribute, values } => is_one_of(request, path, attribute, values),
+            Self::Like { attribute, patterns } => value(request, attribute, path)
+                .is_some_and(|value| patterns.iter().any(|like| like.matches(cut(&value)))),
+            Self::From(networks) => request.ip().is_some_and(|ip| networks.contains(ip)),
+            Self::When(expression) => expression.holds(request, path),
+        }
+    }
+}
+
 impl Policy {
     /// Whether the request meets the conditions that are not the path's.
     fn matches(&self, request: &(impl Attributes + ?Sized), path: &str) -> bool {
-        let is_one_of = |attribute: &Attribute, values: &[String]| {
-            value(request, attribute, path)
-                .is_some_and(|value| values.iter().any(|one| one.as_bytes() == &*value))
-        };
-        (self.methods.is_empty() || is_one_of(&Attribute::Method, &self.methods))
-            && self.conditions.iter().all(|condition| match condition {
-                Condition::Is { attribute, values } => is_one_of(attribute, values),
-                Condition::Like { attribute, patterns } => value(request, attribute, path)
-                    .is_some_and(|value| patterns.iter().any(|like| like.matches(cut(&value)))),
-                Condition::From(networks) => request.ip().is_some_and(|ip| networks.contains(ip)),
-                Condition::When(expression) => expression.holds(request, path),
-            })
+        self.takes_method(request, path)
+            && self.conditions.iter().all(|condition| condition.holds(request, path))
+    }
+
+    pub(crate) fn takes_method(&self, request: &(impl Attributes + ?Sized), path: &str) -> bool {
+        self.methods.is_empty() || is_one_of(request, path, &Attribute::Method, &self.methods)
     }
 
     /// Which set of limits a request gets.

@@ -74,10 +74,11 @@ impl Verdict {
         enforced.reduce(|first, second| if second.is_tighter_than(&first) { second } else { first })
     }
 
-    /// The key of the first limit of the policy of this index; `None` if it did not apply.
+    /// What a ban of the request under the policy of this index is noted under: its key, whatever the limits are. `None` if the
+    /// policy did not apply.
     pub fn key_of(&self, policy: usize) -> Option<KeyHash> {
         let part = self.asked.parts.iter().find(|part| part.policy as usize == policy)?;
-        self.asked.first_key(part)
+        self.asked.ban_key(part)
     }
 
     /// When the request would pass.
@@ -87,11 +88,11 @@ impl Verdict {
     }
 
     /// For each enforced policy that did not admit the request its index in
-    /// [`PolicySet::policies`](crate::PolicySet::policies), and the key of its first limit.
+    /// [`PolicySet::policies`](crate::PolicySet::policies), and what a ban is noted under.
     pub fn denials(&self) -> impl Iterator<Item = (usize, KeyHash)> {
         let denying = self.asked.parts.iter().zip(self.admissions());
         let denying = denying.filter(|(part, (_, admitted))| !part.shadow && !admitted);
-        denying.filter_map(|(part, (index, _))| Some((index, self.asked.first_key(part)?)))
+        denying.filter_map(|(part, (index, _))| Some((index, self.asked.ban_key(part)?)))
     }
 
     /// Whether a ban denied the request.

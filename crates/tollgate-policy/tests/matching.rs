@@ -236,14 +236,22 @@ fn keys_differ_between_policies_tiers_and_limits() {
 
 #[test]
 fn what_is_counted_survives_a_change_of_numbers_and_of_other_policies() {
+    let parse = |text: &str| Config::parse("", text, Format::Yaml, &[]).unwrap();
     let before = policies("policies: [{ name: a, key: ip, limit: 1/s }, { name: b, key: ip, limit: 1/s }]");
-    let after = policies(
-        "policies: [{ name: new, key: ip, limit: 1/s }, { name: b, key: ip, limit: 9/h, burst: 3, priority: 7 }]",
-    );
+    let others =
+        "policies: [{ name: new, key: ip, limit: 1/s }, { name: b, key: ip, limit: 1/s, priority: 7 }]";
+    let others = before.succeed(parse(others), NOW);
     let request = from_ip("GET", "/");
-    assert_eq!(keys(&before, &request)[1], keys(&after, &request)[1]);
-    let id = |set: &PolicySet| set.plan(&request, NOW, None).hits()[1].id;
-    assert_eq!(id(&before), id(&after));
+    assert_eq!(keys(&before, &request)[1], keys(&others, &request)[1]);
+    // Of other numbers the keys are others, and lead to those before.
+    let after = "policies: [{ name: new, key: ip, limit: 1/s }, { name: b, key: ip, limit: 9/h, burst: 3 }]";
+    let after = others.succeed(parse(after), NOW);
+    let hit = after.plan(&request, NOW, None).hits()[1];
+    let before = before.plan(&request, NOW, None).hits()[1];
+    assert_eq!(hit.id, before.id);
+    assert_ne!(hit.key, before.key);
+    assert_eq!(hit.formers[0].key(hit.key), before.key);
+    assert_eq!(hit.formers[0].limit(), before.limit);
 }
 
 #[test]
@@ -845,4 +853,22 @@ fn expressions_match_count_and_cost() {
     }
     let request = Request::new("GET", "/?months=36").with_header("x-tenant", "acme");
     assert_eq!(set.describe_key(0, &request).as_deref(), Some("acme"));
+}
+
+/// A host is one, however a client spells it: in expressions as in conditions.
+#[cfg(feature = "expressions")]
+#[test]
+fn expressions_see_hosts_as_conditions_do() {
+    let set = policies(
+        "policies:
+  - { name: condition, match: { where: { host: shop.example } }, key: global, limit: 5/hour }
+  - { name: expression, match: { when: 'host == \"shop.example\"' }, key: global, limit: 5/hour }
+",
+    );
+    for host in ["shop.example", "SHOP.example:8443", "shop.example."] {
+        let request = Request::new("GET", "/").with_header("host", host);
+        assert_eq!(set.plan(&request, NOW, None).policies().count(), 2, "{host}");
+    }
+    let other = Request::new("GET", "/").with_header("host", "shop.example.org");
+    assert_eq!(set.plan(&other, NOW, None).policies().count(), 0);
 }

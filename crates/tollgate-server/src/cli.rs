@@ -2,18 +2,19 @@
 
 mod listen;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use tollgate::{ClockSource, Config, Consistency, DescriptorRules, KeySeed, LoadError, Overflow, Problems};
+use tollgate::{ClockSource, Consistency, Overflow};
 
-pub(crate) use self::listen::{ConnectionOptions, Face, ListenAddress, TlsOptions};
+pub(crate) use self::listen::{AdminOptions, ConnectionOptions, Face, ListenAddress, TlsOptions};
+use crate::client::{CheckOptions, ExplainOptions, TopOptions};
 use crate::replay::ReplayOptions;
 
 /// Rate limiting for services and for everything behind a proxy.
@@ -32,6 +33,14 @@ pub(crate) enum Command {
     Replay(Box<ReplayOptions>),
     /// Check policy files and show every problem
     Validate(ValidateOptions),
+    /// Make a policy file of rules of envoyproxy/ratelimit, or of Limitador's limits
+    Import(ImportOptions),
+    /// Ask a running server whether a request would pass (the exit code of a denial is 3)
+    Check(Box<CheckOptions>),
+    /// Ask a running server why a request passes, or why it does not (the exit code of a denial is 3)
+    Explain(Box<ExplainOptions>),
+    /// Watch a running server
+    Top(Box<TopOptions>),
     /// Ask a running server whether it is ready, as a container's health check does
     Health(HealthOptions),
     /// Print a completion script for a shell
@@ -43,14 +52,18 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeOptions {
-    /// The policy file (YAML or TOML); or a file of envoyproxy/ratelimit's, or a directory of those; without one the built-in
-    /// example is used
+    /// The policy file (YAML or TOML); or a file of envoyproxy/ratelimit's, or a directory of those; or Limitador's limits
+    /// file; without one the built-in example is used
     #[arg(long, value_name = "FILE|DIR", env = "TOLLGATE_POLICY")]
     pub(crate) policy: Option<PathBuf>,
 
     /// Let several files of envoyproxy/ratelimit's have rules for one domain
     #[arg(long, env = "TOLLGATE_MERGE_DOMAINS")]
     pub(crate) merge_domains: bool,
+
+    /// How often to look whether the policy files have changed, to load them again; `off` is for never. SIGHUP loads them too
+    #[arg(long, value_name = "LENGTH", env = "TOLLGATE_WATCH", default_value = "1s")]
+    pub(crate) watch: Interval,
 
     /// Where to listen for HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:8080")]
@@ -79,9 +92,8 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "SOURCE", env = "TOLLGATE_CLOCK", value_enum, default_value_t = ClockChoice::Auto)]
     pub(crate) clock: ClockChoice,
 
-    /// What to log: a level, or levels by part as in `info,tollgate::serve=debug`
-    #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = "info")]
-    pub(crate) log: String,
+    #[command(flatten)]
+    pub(crate) logs: LogOptions,
 
     #[command(flatten)]
     pub(crate) resp: RespOptions,
@@ -93,7 +105,32 @@ pub(crate) struct ServeOptions {
     pub(crate) connections: ConnectionOptions,
 
     #[command(flatten)]
+    pub(crate) admin: AdminOptions,
+
+    #[command(flatten)]
     pub(crate) store: StoreOptions,
+}
+
+/// What is told to standard error.
+#[derive(Args, Debug)]
+pub(crate) struct LogOptions {
+    /// What to log: a level, or levels by part as in `info,tollgate::grpc=debug`; the parts are tollgate::serve, ::policy,
+    /// ::store, ::http, ::grpc, ::resp and ::audit
+    #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = "info")]
+    pub(crate) log: String,
+
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", env = "TOLLGATE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line for people
+    Text,
+    /// A line of JSON for programs
+    Json,
 }
 
 /// The Redis protocol.
@@ -236,8 +273,40 @@ pub(crate) enum FailureChoice {
     Deny,
 }
 
+/// How often something is done, if ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interval {
+    Never,
+    Every(Duration),
+}
+
+/// As it is written.
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Never => f.write_str("off"),
+            Self::Every(every) => write!(f, "{every:?}"),
+        }
+    }
+}
+
+impl FromStr for Interval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Never);
+        }
+        match length(text) {
+            Ok(every) if every >= Duration::from_millis(100) => Ok(Self::Every(every)),
+            Ok(_) => Err("write 100ms or more, or `off`".to_owned()),
+            Err(error) => Err(format!("{error}; or write `off`")),
+        }
+    }
+}
+
 /// A length of time, as policy files write it.
-fn length(text: &str) -> Result<Duration, tollgate::ParseQuotaError> {
+pub(crate) fn length(text: &str) -> Result<Duration, tollgate::ParseQuotaError> {
     tollgate::quota::parse_length(text).map(|length| Duration::from_nanos(length.as_nanos()))
 }
 
@@ -302,6 +371,34 @@ pub(crate) struct HealthOptions {
     pub(crate) tls: TlsOptions,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ImportOptions {
+    /// Files of envoyproxy/ratelimit's rules or of Limitador's limits (YAML); all of them become one policy file
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Where to write the policy file [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Whose files they are [default: whose each looks like]
+    #[arg(long, value_name = "WHOSE", value_enum)]
+    pub(crate) from: Option<ImportFrom>,
+
+    /// Let several files of envoyproxy/ratelimit's have rules for one domain
+    #[arg(long)]
+    pub(crate) merge_domains: bool,
+}
+
+/// Whose files are imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFrom {
+    /// Of envoyproxy/ratelimit
+    Envoy,
+    /// Of Limitador
+    Limitador,
+}
+
 /// Writes a completion script to standard output.
 pub(crate) fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
@@ -330,108 +427,6 @@ pub(crate) fn fail(message: impl Display) -> ExitCode {
 /// Whether errors are shown in colour.
 pub(crate) fn stderr_has_colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
-}
-
-/// What a server decides by.
-pub(crate) struct Loaded {
-    /// For people.
-    pub(crate) name: String,
-    pub(crate) config: Config,
-    /// The names and texts of files of rules for descriptors, if those were named in place of a policy file.
-    pub(crate) rules: Vec<(String, String)>,
-}
-
-impl Loaded {
-    /// The rules for descriptors, if there are any.
-    pub(crate) fn rules(
-        &self,
-        merges: bool,
-        seed: KeySeed,
-    ) -> Result<Option<DescriptorRules>, Vec<Problems>> {
-        if self.rules.is_empty() {
-            return Ok(None);
-        }
-        let files: Vec<(&str, &str)> =
-            self.rules.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        DescriptorRules::parse(&files, merges, seed).map(Some)
-    }
-}
-
-/// What a path names: a policy file, or files of rules for descriptors; without one, the example.
-pub(crate) fn load(path: Option<&Path>, merges: bool) -> Result<Loaded, ExitCode> {
-    let rules = match path {
-        Some(path) if path.is_dir() => Some(rule_files(path)?),
-        Some(path) => rule_file(path).map(|text| vec![(path.display().to_string(), text)]),
-        None => None,
-    };
-    let (Some(rules), Some(path)) = (rules, path) else {
-        let (name, config) = load_policies(path)?;
-        return Ok(Loaded { name, config, rules: Vec::new() });
-    };
-    // No policies beside the rules.
-    let mut config = Config::example();
-    config.policies.clear();
-    let loaded = Loaded { name: path.display().to_string(), config, rules };
-    // Whatever the seed: what is wrong is to be said now.
-    loaded.rules(merges, KeySeed::new([0; 16])).map_err(|wrong| show(&wrong))?;
-    Ok(loaded)
-}
-
-/// Shows what is wrong with files.
-pub(crate) fn show(wrong: &[Problems]) -> ExitCode {
-    for problems in wrong {
-        let _ = writeln!(io::stderr().lock(), "{}\n", problems.render(stderr_has_colour()));
-    }
-    let found = wrong.iter().map(Problems::len).sum();
-    fail(format_args!("{} in {}", count(found, "problem"), count(wrong.len(), "file")))
-}
-
-/// The text of a file, if it is one of rules for descriptors. What cannot be read is a matter of who reads policy files.
-pub(crate) fn rule_file(path: &Path) -> Option<String> {
-    let is_small = std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= RULE_BYTES_MAX);
-    let text = is_small.then(|| std::fs::read_to_string(path).ok()).flatten()?;
-    DescriptorRules::are_in(&text).then_some(text)
-}
-
-/// The largest file of rules.
-const RULE_BYTES_MAX: u64 = 16 << 20;
-
-/// The YAML files of a directory, by name. All of them are rules for descriptors.
-fn rule_files(directory: &Path) -> Result<Vec<(String, String)>, ExitCode> {
-    let unread = |error| fail(format_args!("cannot read {}: {error}", directory.display()));
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(unread)? {
-        let path = entry.map_err(unread)?.path();
-        let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if !is_yaml || !path.is_file() {
-            continue;
-        }
-        let Some(text) = rule_file(&path) else {
-            return Err(fail(format_args!(
-                "{} has no `domain:`; all files of a directory are rules for descriptors, and a policy file is named by itself",
-                path.display()
-            )));
-        };
-        files.push((path.display().to_string(), text));
-    }
-    if files.is_empty() {
-        return Err(fail(format_args!("there is no .yaml or .yml file in {}", directory.display())));
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// The policies of a file, or of the example where none is named, with a name for them.
-pub(crate) fn load_policies(path: Option<&Path>) -> Result<(String, Config), ExitCode> {
-    let Some(path) = path else { return Ok(("built-in example".to_owned(), Config::example())) };
-    match Config::load(path) {
-        Ok(config) => Ok((path.display().to_string(), config)),
-        Err(LoadError::Problems(problems)) => {
-            let _ = writeln!(io::stderr().lock(), "{}\n", problems.render(stderr_has_colour()));
-            Err(fail(format_args!("{} has {}", path.display(), count(problems.len(), "problem"))))
-        }
-        Err(error) => Err(fail(error)),
-    }
 }
 
 /// `1 problem`, `2 problems`.

@@ -6,9 +6,10 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tollgate::{Config, DescriptorRules, KeySeed, LoadError, Policy};
+use tollgate::{Config, DescriptorRules, KeySeed, LimitadorLimits, LoadError, Policy};
 
-use crate::cli::{ValidateOptions, count, fail, print_out, rule_file, stderr_has_colour};
+use crate::cli::{ValidateOptions, count, fail, print_out, stderr_has_colour};
+use crate::load::{limits_file, rule_file};
 
 /// Checks all files; succeeds if none has a problem.
 pub(crate) fn run(options: &ValidateOptions) -> ExitCode {
@@ -36,6 +37,20 @@ pub(crate) fn run(options: &ValidateOptions) -> ExitCode {
                     for found in wrong {
                         let _ = writeln!(io::stderr().lock(), "{}\n", found.render(stderr_has_colour()));
                     }
+                }
+            }
+            continue;
+        }
+        if let Some(text) = limits_file(file) {
+            let name = file.display().to_string();
+            match LimitadorLimits::parse(&name, &text, KeySeed::new([0; 16])) {
+                Ok(limits) => {
+                    let limits = count(limits.limits().len(), "limit");
+                    let _ = writeln!(summary, "{name}: fine (Limitador, {limits})");
+                }
+                Err(found) => {
+                    problems += found.len();
+                    let _ = writeln!(io::stderr().lock(), "{}\n", found.render(stderr_has_colour()));
                 }
             }
             continue;

@@ -53,7 +53,7 @@ fn health_is_that_of_the_server() {
     // It still answers for a moment, and then nobody is there.
     let said = stderr(&output);
     assert!(
-        said.contains("is not ready: stopping (status 503)") || said.contains("does not answer"),
+        said.contains("is not ready: unready: stopping (status 503)") || said.contains("does not answer"),
         "{said}"
     );
     slow.write_all(b"}").unwrap();

@@ -140,3 +140,92 @@ fn nodes_that_lease_give_back_what_they_hold_when_they_end() {
     let held = store(&other)["held"].as_u64().unwrap();
     assert_eq!((held, left(&other)), (1, 950 - 6));
 }
+
+/// What a node says of its readiness.
+fn readiness(node: &Server) -> (u16, String) {
+    let reply = node.get("/readyz");
+    (reply.status, reply.body.split([':', '\n']).next().unwrap().to_owned())
+}
+
+fn is(node: &Server, status: u16, word: &str) -> bool {
+    readiness(node) == (status, word.to_owned())
+}
+
+#[test]
+fn a_node_is_ready_while_requests_are_decided_as_they_should_be() {
+    let place = Redis::nowhere();
+    let mut redis = Some(Redis::start_at(&place, &[]));
+    let with = |failure: &[&str]| node(&place.url(), &[&["--on-store-failure"], failure].concat());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("policy.yaml");
+    let policies = "policies:
+      - { name: strictly, key: api_key, limit: 5/hour, on_store_failure: deny }
+      - { name: watched, key: ip, limit: 5/hour, shadow: true, on_store_failure: deny }
+      - { name: other, key: user, limit: 5/hour }
+    ";
+    std::fs::write(&file, policies).unwrap();
+    let mixed = node(&place.url(), &["--policy", file.to_str().unwrap()]);
+    let file = directory.path().join("watching.yaml");
+    let policies =
+        policies.replace("api_key, limit: 5/hour, on_store_failure: deny", "api_key, limit: 5/hour");
+    std::fs::write(&file, policies).unwrap();
+    let watching = node(&place.url(), &["--policy", file.to_str().unwrap()]);
+    let (local, deny, allow) = (with(&["local"]), with(&["deny"]), with(&["allow", "--grace", "3s"]));
+    let all = [&local, &deny, &allow, &mixed, &watching];
+    for node in all {
+        until(|| is(node, 200, "ready"));
+        assert_eq!(node.get("/healthcheck").body, "OK");
+    }
+    for _ in 0..2 {
+        redis.take();
+        // Nobody asks for a decision, and yet they notice.
+        until(|| is(&local, 200, "degraded"));
+        until(|| is(&deny, 503, "unready"));
+        until(|| is(&mixed, 503, "unready"));
+        assert!(mixed.get("/readyz").body.contains("the policy strictly"), "{}", mixed.get("/readyz").body);
+        until(|| is(&watching, 200, "degraded"));
+        // For a while, and then no longer.
+        until(|| is(&allow, 200, "degraded"));
+        until(|| is(&allow, 503, "unready"));
+        assert_eq!((deny.get("/healthz").status, deny.get("/healthcheck").status), (200, 500));
+        assert_eq!((local.get("/healthz").status, local.get("/healthcheck").status), (200, 200));
+        // They answer as they say.
+        assert_eq!(deny.post("/v1/check", ORDERS).status, 503);
+        assert_eq!(local.post("/v1/check", ORDERS).status, 200);
+        let metrics = deny.get("/metrics").body;
+        assert!(
+            metrics.contains(r#"rate_limiter_breaker_state{instance="redis",state="closed"} 0"#),
+            "{metrics}"
+        );
+        redis = Some(Redis::start_at(&place, &[]));
+        for node in all {
+            until(|| is(node, 200, "ready"));
+        }
+    }
+    // A server that is there and says nothing is away, too.
+    let redis = redis.unwrap();
+    redis.stop();
+    until(|| is(&deny, 503, "unready"));
+    redis.go_on();
+    until(|| is(&deny, 200, "ready"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_node_that_is_told_to_stop_is_not_ready() {
+    use std::io::{Read, Write};
+
+    let mut node = Server::start(&[]);
+    assert!(is(&node, 200, "ready"));
+    // A question that has begun to come is answered still.
+    let mut slow = std::net::TcpStream::connect(node.address()).unwrap();
+    slow.write_all(b"GET /readyz HTTP/1.1\r\n").unwrap();
+    assert_eq!(node.get("/healthz").status, 200);
+    node.terminate();
+    until(|| std::net::TcpStream::connect(node.address()).is_err());
+    slow.write_all(b"host: x\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    slow.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 503") && reply.ends_with("unready: stopping\n"), "{reply}");
+    assert!(node.wait(PATIENCE).unwrap().success());
+}

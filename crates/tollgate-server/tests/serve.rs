@@ -20,6 +20,7 @@ fn it_says_what_runs_and_the_line_to_try_works() {
     let server = Server::start(&["--clock", "monotonic"]);
     let shown = server.announcement.replace(server.address(), "ADDRESS");
     let shown = shown.replace(&server.grpc(), "http://GRPC").replace(server.resp(), "RESP");
+    let shown = shown.replace(&server.admin(), "http://ADMIN");
     insta::assert_snapshot!(shown);
     // The curl line is taken at its word.
     let line = server.announcement.lines().find(|line| line.contains("curl")).unwrap();
@@ -201,7 +202,7 @@ fn status_policies_and_metrics_tell_what_happened() {
     );
 
     let reply = server.get("/metrics");
-    assert!(reply.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    assert!(reply.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     for line in [
         r#"rate_limiter_requests_total{backend="memory",result="allowed"} 3"#,
         r#"rate_limiter_requests_total{backend="memory",result="denied"} 1"#,

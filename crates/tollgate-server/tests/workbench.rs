@@ -37,8 +37,9 @@ fn line(second: u32, client: &str, request: &str) -> String {
 #[test]
 fn help_reads_well() {
     let mut shown = String::new();
-    for arguments in [&["--help"][..], &["serve", "--help"], &["replay", "--help"], &["validate", "--help"]] {
-        let output = run(arguments);
+    let commands = ["serve", "replay", "validate", "import"].map(|command| vec![command, "--help"]);
+    for arguments in std::iter::once(vec!["--help"]).chain(commands) {
+        let output = run(&arguments);
         assert!(output.status.success());
         let _ = writeln!(shown, "$ tollgate {}\n{}", arguments.join(" "), stdout(&output));
     }

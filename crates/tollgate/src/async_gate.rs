@@ -55,7 +55,7 @@ impl<S: Store + 'static> Gatekeeper for AsyncGate<S> {
     fn check<A: Attributes + ?Sized>(self: &Arc<Self>, request: &A, cost: Option<u32>) -> Checking {
         let gate = Arc::clone(&self.gate);
         let (now, policies) = (self.clock.now(), gate.policies());
-        let asked = policies.plan(request, now, cost).detach(policies);
+        let asked = policies.plan(request, now, cost).detach(&policies);
         let decide = async move { gate.decide_async(now, asked).await.map_err(Undecided::new) };
         Checking::Waiting(Box::pin(decide))
     }
@@ -65,7 +65,7 @@ impl<S: Store + 'static> Gatekeeper for AsyncGate<S> {
         let (gate, verdict) = (Arc::clone(&self.gate), verdict.clone());
         tokio::spawn(async move {
             if let Err(error) = gate.settle_async(&verdict, settlement).await {
-                tracing::warn!(%error, "a request was not charged for what it really cost");
+                tracing::warn!(target: "tollgate::store", %error, "a request was not charged for what it really cost");
             }
         });
     }

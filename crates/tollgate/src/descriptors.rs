@@ -5,6 +5,8 @@ use tollgate_core::{Combine, Grant, Group, Hit, Nanos, Outcome, Sharing, Source}
 use tollgate_policy::{Applied, Applies};
 use tollgate_store::{Refund, Store, StoreError};
 
+use crate::charge::charge;
+
 /// What a store says of the descriptors of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "an answer that nobody looks at limits nothing"]
@@ -21,6 +23,8 @@ pub struct DescriptorAnswer {
 pub struct DescriptorStatus {
     /// Whether its rule is over the limit, and does not only watch.
     pub is_over: bool,
+    /// The same of rules that only watch too.
+    pub is_exceeded: bool,
     /// How many requests there may still be; the most that there is room for if nothing limits it, and zero where no rule
     /// applies.
     pub remaining: u32,
@@ -78,21 +82,17 @@ pub async fn charge_descriptors<S: Store>(
     found: &[Applies<'_>],
     costs: &[u32],
 ) -> Result<DescriptorAnswer, StoreError> {
-    let answer = ask(store, found, costs, Course::Charge).await?;
-    // What was not there in full is taken as far as it is.
-    let rest: Vec<u32> = answer
-        .statuses
-        .iter()
-        .enumerate()
-        .map(|(index, status)| if status.is_over { status.remaining.min(cost(costs, index)) } else { 0 })
-        .collect();
-    if rest.iter().all(|rest| *rest == 0) {
-        return Ok(answer);
+    let mut statuses = Vec::with_capacity(found.len());
+    for (index, applies) in found.iter().enumerate() {
+        statuses.push(match applies {
+            Applies::Limited(applied) => {
+                let hit = Hit::new(applied.id, applied.key, &applied.limit).with_cost(cost(costs, index));
+                status(applied, &charge(store, Sharing::DEFAULT, applied.is_shadow(), &hit).await?)
+            }
+            _ => nothing(applies),
+        });
     }
-    let charged = ask(store, found, &rest, Course::Charge).await?;
-    let statuses = answer.statuses.iter().zip(charged.statuses);
-    let statuses = statuses.map(|(first, then)| DescriptorStatus { is_over: first.is_over, ..then });
-    Ok(DescriptorAnswer { allowed: answer.allowed, statuses: statuses.collect() })
+    Ok(DescriptorAnswer { allowed: statuses.iter().all(|status| !status.is_over), statuses })
 }
 
 /// Gives so many units back to what applies to a descriptor: to the window in which it was decided, or looked at, with this
@@ -116,7 +116,6 @@ pub async fn give_back_descriptor<S: Store>(
 enum Course {
     Decide,
     Look,
-    Charge,
 }
 
 fn cost(costs: &[u32], index: usize) -> u32 {
@@ -135,9 +134,7 @@ async fn ask<S: Store>(
             _ => None,
         })
     };
-    // What is charged denies nothing: then all are as shadows.
-    let is_shadow = |applied: &Applied<'_>| course == Course::Charge || applied.is_shadow();
-    let is_alone = |applied: &Applied<'_>| is_shadow(applied) || !applied.is_quota();
+    let is_alone = |applied: &Applied<'_>| applied.is_shadow() || !applied.is_quota();
     // Those in quota mode come last, as one group.
     let ordered: SmallVec<[(usize, &Applied<'_>); 4]> = limited()
         .filter(|(_, applied)| is_alone(applied))
@@ -152,24 +149,18 @@ async fn ask<S: Store>(
     let alone = ordered.iter().filter(|(_, applied)| is_alone(applied)).count();
     let mut groups: SmallVec<[Group<'_>; 4]> = SmallVec::new();
     for (hit, (_, applied)) in hits.iter().zip(&ordered).take(alone) {
-        groups.push(Group { shadow: is_shadow(applied), ..Group::all(std::slice::from_ref(hit)) });
+        groups.push(Group { shadow: applied.is_shadow(), ..Group::all(std::slice::from_ref(hit)) });
     }
     if let Some(quota) = hits.get(alone..).filter(|quota| !quota.is_empty()) {
         groups.push(Group { hits: quota, combine: Combine::Any, shadow: false, sharing: Sharing::DEFAULT });
     }
-    let nothing = |applies: &Applies<'_>| DescriptorStatus {
-        is_over: false,
-        remaining: if matches!(applies, Applies::Unlimited(_)) { u32::MAX } else { 0 },
-        reset_after: Nanos::ZERO,
-        taken: None,
-    };
     let mut statuses: Vec<DescriptorStatus> = found.iter().map(nothing).collect();
     if groups.is_empty() {
         return Ok(DescriptorAnswer { allowed: true, statuses });
     }
     let answer = match course {
         Course::Look => store.peek(&groups).await?,
-        Course::Decide | Course::Charge => store.acquire(&groups).await?,
+        Course::Decide => store.acquire(&groups).await?,
     };
     for ((index, applied), outcome) in ordered.iter().zip(&answer.outcomes) {
         statuses[*index] = status(applied, outcome);
@@ -177,9 +168,21 @@ async fn ask<S: Store>(
     Ok(DescriptorAnswer { allowed: answer.allowed, statuses })
 }
 
+/// The status of a descriptor that nothing limits.
+fn nothing(applies: &Applies<'_>) -> DescriptorStatus {
+    DescriptorStatus {
+        is_over: false,
+        is_exceeded: false,
+        remaining: if matches!(applies, Applies::Unlimited(_)) { u32::MAX } else { 0 },
+        reset_after: Nanos::ZERO,
+        taken: None,
+    }
+}
+
 fn status(applied: &Applied<'_>, outcome: &Outcome) -> DescriptorStatus {
     DescriptorStatus {
         is_over: !outcome.decision.allowed && !applied.is_shadow(),
+        is_exceeded: !outcome.decision.allowed,
         remaining: u32::try_from(outcome.decision.remaining).unwrap_or(u32::MAX),
         reset_after: outcome.decision.reset_after,
         taken: outcome.grant.map(|grant| (grant, outcome.source)),

@@ -1,20 +1,26 @@
 //! Policies and a store together.
 
+mod reload;
 mod together;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Decision, Grant, Group, Hit, KeyHash, KeySeed, Nanos, Outcome, Timestamp};
+use tollgate_core::{Answer, Grant, Group, Hit, KeyHash, KeySeed, Nanos, Outcome, Sharing, Timestamp};
 use tollgate_policy::{Asked, Attributes, Config, KeyPart, Plan, PolicySet, Settlement, Single, Verdict};
 use tollgate_store::{LocalStore, MemoryStore, Refund, Store, StoreError, random_seed};
 
 use crate::bans::{Ban, Bans};
+use crate::charge::charge;
 use crate::limiter::LimitOrQuota;
 use crate::reservation::Reservation;
 use crate::statistics::{Counters, Statistics};
 
+use self::reload::{Current, Reloads};
+
+pub use self::reload::Changes;
 pub use self::together::Ask;
 
 /// Decides requests by a policy file.
@@ -34,7 +40,9 @@ pub use self::together::Ask;
 /// ```
 #[derive(Debug)]
 pub struct Gate<S = MemoryStore> {
-    policies: Arc<PolicySet>,
+    /// The policies, which can be replaced at any time.
+    current: ArcSwap<Current>,
+    reloads: Reloads,
     store: S,
     counters: Counters,
     bans: Bans,
@@ -68,15 +76,20 @@ impl<S> Gate<S> {
 
     /// A gate on this store, whose keys are hashed under this seed: the same on all nodes that share the store.
     pub fn with_seed(config: Config, store: S, seed: KeySeed) -> Self {
-        let policies = Arc::new(PolicySet::new(config, seed));
-        let counters = Counters::new(policies.policies().len());
+        let policies = PolicySet::new(config, seed);
         let bans = Bans::new(&policies);
-        Self { policies, store, counters, bans }
+        Self {
+            current: ArcSwap::from_pointee(Current::new(policies)),
+            reloads: Reloads::default(),
+            store,
+            counters: Counters::default(),
+            bans,
+        }
     }
 
-    /// The policies.
-    pub const fn policies(&self) -> &Arc<PolicySet> {
-        &self.policies
+    /// The policies, as they are now.
+    pub fn policies(&self) -> Arc<PolicySet> {
+        Arc::clone(&self.current.load().policies)
     }
 
     /// The store.
@@ -86,7 +99,9 @@ impl<S> Gate<S> {
 
     /// What the gate has decided so far, and how it fares.
     pub fn status(&self) -> Statistics {
-        self.counters.read(&self.policies)
+        let mut status = self.counters.read();
+        self.current.load().describe(&mut status);
+        status
     }
 
     fn timer(&self) -> Option<Instant> {
@@ -94,15 +109,20 @@ impl<S> Gate<S> {
     }
 
     #[inline]
-    fn record_single(&self, single: &Single<'_>, outcome: &Outcome, timer: Option<Instant>) {
-        let took = timer.map(|started| started.elapsed());
-        let admission = (single.policy(), outcome.decision.allowed);
-        self.counters.record(single.is_allowed(outcome), std::iter::once(admission), took);
+    fn record_single(
+        &self,
+        current: &Current,
+        single: &Single<'_>,
+        outcome: &Outcome,
+        timer: Option<Instant>,
+    ) {
+        self.counters.record(single.is_allowed(outcome), timer.map(|started| started.elapsed()));
+        current.record(std::iter::once((single.policy(), outcome.decision.allowed)));
     }
 
-    fn record(&self, verdict: &Verdict, timer: Option<Instant>) {
-        let took = timer.map(|started| started.elapsed());
-        self.counters.record(verdict.is_allowed(), verdict.admissions(), took);
+    fn record(&self, current: &Current, verdict: &Verdict, timer: Option<Instant>) {
+        self.counters.record(verdict.is_allowed(), timer.map(|started| started.elapsed()));
+        current.record(verdict.admissions());
     }
 }
 
@@ -126,22 +146,23 @@ impl<S: LocalStore> Gate<S> {
         cost: Option<u32>,
     ) -> Verdict {
         let timer = self.timer();
-        if let Some(single) = self.single(request, now, cost) {
+        let current = self.current.load();
+        if let Some(single) = self.single(&current, request, now, cost) {
             let outcome = self.store.acquire_one_at(now, single.hit());
-            self.record_single(&single, &outcome, timer);
-            return single.verdict(&self.policies, outcome);
+            self.record_single(&current, &single, &outcome, timer);
+            return single.verdict(&current.policies, outcome);
         }
-        self.decide(now, self.policies.plan(request, now, cost), timer)
+        self.decide(&current, now, current.policies.plan(request, now, cost), timer)
     }
 
-    fn decide(&self, now: Timestamp, plan: Plan<'_>, timer: Option<Instant>) -> Verdict {
-        let verdict = self.verdict_of_ban(now, &plan).unwrap_or_else(|| {
+    fn decide(&self, current: &Current, now: Timestamp, plan: Plan<'_>, timer: Option<Instant>) -> Verdict {
+        let verdict = self.verdict_of_ban(&current.policies, now, &plan).unwrap_or_else(|| {
             let answer = self.store.acquire_at(now, &plan.groups());
-            let verdict = plan.verdict(&self.policies, answer);
-            self.bans.note(now, &self.policies, &verdict);
+            let verdict = plan.verdict(&current.policies, answer);
+            self.bans.note(now, &current.policies, &verdict);
             verdict
         });
-        self.record(&verdict, timer);
+        self.record(current, &verdict, timer);
         verdict
     }
 
@@ -159,23 +180,24 @@ impl<S: LocalStore> Gate<S> {
     pub fn refusal(&self, request: &(impl Attributes + ?Sized), cost: Option<u32>) -> Option<Verdict> {
         let timer = self.timer();
         let now = self.store.now();
-        if let Some(single) = self.single(request, now, cost) {
+        let current = self.current.load();
+        if let Some(single) = self.single(&current, request, now, cost) {
             let outcome = self.store.acquire_one_at(now, single.hit());
-            self.record_single(&single, &outcome, timer);
-            return (!single.is_allowed(&outcome)).then(|| single.verdict(&self.policies, outcome));
+            self.record_single(&current, &single, &outcome, timer);
+            return (!single.is_allowed(&outcome)).then(|| single.verdict(&current.policies, outcome));
         }
-        let plan = self.policies.plan(request, now, cost);
+        let plan = current.policies.plan(request, now, cost);
         if !self.bans.are_idle() {
-            return Some(self.decide(now, plan, timer)).filter(|verdict| !verdict.is_allowed());
+            return Some(self.decide(&current, now, plan, timer)).filter(|verdict| !verdict.is_allowed());
         }
         let answer = self.store.acquire_at(now, &plan.groups());
         if answer.allowed {
-            let took = timer.map(|started| started.elapsed());
-            self.counters.record(true, plan.admissions(&answer.outcomes), took);
+            self.counters.record(true, timer.map(|started| started.elapsed()));
+            current.record(plan.admissions(&answer.outcomes));
             return None;
         }
-        let verdict = plan.verdict(&self.policies, answer);
-        self.record(&verdict, timer);
+        let verdict = plan.verdict(&current.policies, answer);
+        self.record(&current, &verdict, timer);
         Some(verdict)
     }
 
@@ -192,12 +214,13 @@ impl<S: LocalStore> Gate<S> {
     /// ```
     pub fn check_many(&self, requests: &[impl Attributes]) -> Vec<Verdict> {
         let now = self.store.now();
+        let current = self.current.load();
         let plans: Vec<Plan<'_>> =
-            requests.iter().map(|request| self.policies.plan(request, now, None)).collect();
+            requests.iter().map(|request| current.policies.plan(request, now, None)).collect();
         for hit in plans.iter().flat_map(Plan::hits) {
             self.store.prefetch(hit.key);
         }
-        plans.into_iter().map(|plan| self.decide(now, plan, self.timer())).collect()
+        plans.into_iter().map(|plan| self.decide(&current, now, plan, self.timer())).collect()
     }
 
     /// Like [`check`](Self::check), with a receipt by which the cost can be given back; `None` if the request is denied.
@@ -207,7 +230,8 @@ impl<S: LocalStore> Gate<S> {
         cost: Option<u32>,
     ) -> (Verdict, Option<Reservation>) {
         let now = self.store.now();
-        let verdict = self.decide(now, self.policies.plan(request, now, cost), self.timer());
+        let current = self.current.load();
+        let verdict = self.decide(&current, now, current.policies.plan(request, now, cost), self.timer());
         let reservation = verdict.is_allowed().then(|| reservation(&verdict));
         (verdict, reservation)
     }
@@ -246,10 +270,11 @@ impl<S: LocalStore> Gate<S> {
     /// Says what [`check`](Self::check) would, at the policies' cost or at another, and takes nothing.
     pub fn peek(&self, request: &(impl Attributes + ?Sized), cost: Option<u32>) -> Verdict {
         let now = self.store.now();
-        let plan = self.policies.plan(request, now, cost);
-        self.verdict_of_ban(now, &plan).unwrap_or_else(|| {
+        let policies = &self.current.load().policies;
+        let plan = policies.plan(request, now, cost);
+        self.verdict_of_ban(policies, now, &plan).unwrap_or_else(|| {
             let answer = self.store.peek_at(now, &plan.groups());
-            plan.verdict(&self.policies, answer)
+            plan.verdict(policies, answer)
         })
     }
 
@@ -272,9 +297,9 @@ impl<S: LocalStore> Gate<S> {
     pub fn ban(
         &self,
         request: &(impl Attributes + ?Sized),
-        policy: Option<usize>,
+        policy: Option<&str>,
         length: Duration,
-    ) -> Vec<&str> {
+    ) -> Vec<String> {
         self.ban_at(self.store.now(), request, policy, length)
     }
 
@@ -285,7 +310,7 @@ impl<S: LocalStore> Gate<S> {
 
     /// Forgets what a request's keys have spent, and lifts their bans, under all policies that apply or under one of them.
     /// Returns the names of the policies whose state was reset.
-    pub fn reset(&self, request: &(impl Attributes + ?Sized), policy: Option<usize>) -> Vec<&str> {
+    pub fn reset(&self, request: &(impl Attributes + ?Sized), policy: Option<&str>) -> Vec<String> {
         let (keys, names) = self.reset_keys(self.store.now(), request, policy);
         LocalStore::reset(&self.store, &keys);
         names
@@ -304,29 +329,32 @@ impl<S: Store> Gate<S> {
         cost: Option<u32>,
     ) -> Result<Verdict, StoreError> {
         let timer = self.timer();
-        self.decide_plan_async(now, self.policies.plan(request, now, cost), timer).await
+        let policies = self.policies();
+        self.decide_plan_async(&policies, now, policies.plan(request, now, cost), timer).await
     }
 
     /// Decides what was [planned](tollgate_policy::Plan::detach), at the time that it was planned for.
     pub async fn decide_async(&self, now: Timestamp, asked: Asked) -> Result<Verdict, StoreError> {
-        self.decide_plan_async(now, asked.plan(), self.timer()).await
+        self.decide_plan_async(asked.policies(), now, asked.plan(), self.timer()).await
     }
 
     async fn decide_plan_async(
         &self,
+        policies: &Arc<PolicySet>,
         now: Timestamp,
         plan: Plan<'_>,
         timer: Option<Instant>,
     ) -> Result<Verdict, StoreError> {
-        let verdict = if let Some(banned) = self.verdict_of_ban(now, &plan) {
+        let verdict = if let Some(banned) = self.verdict_of_ban(policies, now, &plan) {
             banned
         } else {
             let answer = Store::acquire(&self.store, &plan.groups()).await?;
-            let verdict = plan.verdict(&self.policies, answer);
-            self.bans.note(now, &self.policies, &verdict);
+            let verdict = plan.verdict(policies, answer);
+            self.bans.note(now, policies, &verdict);
             verdict
         };
-        self.record(&verdict, timer);
+        self.counters.record(verdict.is_allowed(), timer.map(|started| started.elapsed()));
+        self.current.load().record_by(policies, verdict.admissions());
         Ok(verdict)
     }
 
@@ -337,10 +365,7 @@ impl<S: Store> Gate<S> {
             Store::refund(&self.store, &refunds).await?;
         }
         for hit in charges {
-            let denied = Store::acquire(&self.store, &[Group::all(&[hit])]).await?;
-            if let Some(rest) = rest(&hit, &denied) {
-                let _ = Store::acquire(&self.store, &[Group::all(&[rest])]).await?;
-            }
+            charge(&self.store, Sharing::DEFAULT, false, &hit).await?;
         }
         Ok(())
     }
@@ -352,12 +377,13 @@ impl<S: Store> Gate<S> {
         request: &(impl Attributes + ?Sized + Sync),
         cost: Option<u32>,
     ) -> Result<Verdict, StoreError> {
-        let plan = self.policies.plan(request, now, cost);
-        if let Some(banned) = self.verdict_of_ban(now, &plan) {
+        let policies = self.policies();
+        let plan = policies.plan(request, now, cost);
+        if let Some(banned) = self.verdict_of_ban(&policies, now, &plan) {
             return Ok(banned);
         }
         let answer = Store::peek(&self.store, &plan.groups()).await?;
-        Ok(plan.verdict(&self.policies, answer))
+        Ok(plan.verdict(&policies, answer))
     }
 
     /// Forgets what a request's keys have spent, and lifts their bans, under all policies that apply or under one of them.
@@ -365,8 +391,8 @@ impl<S: Store> Gate<S> {
         &self,
         now: Timestamp,
         request: &(impl Attributes + ?Sized + Sync),
-        policy: Option<usize>,
-    ) -> Result<Vec<&str>, StoreError> {
+        policy: Option<&str>,
+    ) -> Result<Vec<String>, StoreError> {
         let (keys, names) = self.reset_keys(now, request, policy);
         Store::reset(&self.store, &keys).await?;
         Ok(names)
@@ -379,22 +405,37 @@ impl<S> Gate<S> {
         &self,
         now: Timestamp,
         request: &(impl Attributes + ?Sized),
-        policy: Option<usize>,
+        policy: Option<&str>,
         length: Duration,
-    ) -> Vec<&str> {
-        let mut plan = self.policies.plan(request, now, None);
-        if let Some(policy) = policy {
-            plan.retain(policy);
+    ) -> Vec<String> {
+        let policies = &self.current.load().policies;
+        let plan = plan_of(policies, request, now, policy);
+        let mut names = Vec::new();
+        for (index, key) in plan.ban_keys() {
+            let Some(policy) = policies.policy(index) else { continue };
+            self.bans.add(now, policy.name(), key, Nanos::from(length));
+            names.push(policy.name().to_owned());
         }
-        for (index, key) in plan.enforced() {
-            self.bans.add(now, index, key, Nanos::from(length));
-        }
-        plan.enforced().filter_map(|(index, _)| Some(self.policies.policy(index)?.name())).collect()
+        names
     }
 
     /// [`bans`](Self::bans) at a given time.
     pub fn bans_at(&self, now: Timestamp) -> Vec<Ban> {
-        self.bans.list(now, &self.policies)
+        self.bans.list(now)
+    }
+
+    /// Bans keys anew that were banned by a gate with the same [seed](Self::with_seed), as [`bans`](Self::bans) has told them.
+    pub fn restore_bans_at(&self, now: Timestamp, bans: impl IntoIterator<Item = Ban>) {
+        for ban in bans {
+            if ban.until > now {
+                self.bans.add_until(now, &ban.policy, ban.key, ban.until);
+            }
+        }
+    }
+
+    /// Lifts the ban of a key, as [`bans`](Self::bans) tells it. Returns whether there was one.
+    pub fn lift_ban(&self, key: KeyHash) -> bool {
+        self.bans.lift(&[key]) > 0
     }
 
     /// How many keys are banned, with those whose bans have just ended.
@@ -404,36 +445,59 @@ impl<S> Gate<S> {
 
     /// What a request asks, if that is a single hit and nobody can be banned.
     #[inline(always)]
-    fn single(
+    fn single<'c>(
         &self,
+        current: &'c Current,
         request: &(impl Attributes + ?Sized),
         now: Timestamp,
         cost: Option<u32>,
-    ) -> Option<Single<'_>> {
-        if self.bans.are_idle() { self.policies.single(request, now, cost) } else { None }
+    ) -> Option<Single<'c>> {
+        if self.bans.are_idle() { current.policies.single(request, now, cost) } else { None }
     }
 
     /// What there is to say if a ban denies the request. Without one, this is a look at a number.
     #[inline]
-    fn verdict_of_ban(&self, now: Timestamp, plan: &Plan<'_>) -> Option<Verdict> {
+    fn verdict_of_ban(&self, policies: &Arc<PolicySet>, now: Timestamp, plan: &Plan<'_>) -> Option<Verdict> {
         let (policy, left) = self.bans.find(now, plan)?;
-        Some(plan.clone().banned(&self.policies, policy, left))
+        Some(plan.clone().banned(policies, policy, left))
     }
 
     fn reset_keys(
         &self,
         now: Timestamp,
         request: &(impl Attributes + ?Sized),
-        policy: Option<usize>,
-    ) -> (Vec<KeyHash>, Vec<&str>) {
-        let mut plan = self.policies.plan(request, now, None);
-        if let Some(policy) = policy {
-            plan.retain(policy);
-        }
-        let keys: Vec<KeyHash> = plan.hits().iter().map(|hit| hit.key).collect();
-        self.bans.lift(&keys);
-        (keys, plan.policies().map(tollgate_policy::Policy::name).collect())
+        policy: Option<&str>,
+    ) -> (Vec<KeyHash>, Vec<String>) {
+        let policies = &self.current.load().policies;
+        let plan = plan_of(policies, request, now, policy);
+        let bans: SmallVec<[KeyHash; 4]> = plan.ban_keys().map(|(_, key)| key).collect();
+        self.bans.lift(&bans);
+        let of_hit = |hit: &Hit<'_>| {
+            let key = hit.key;
+            std::iter::once(key)
+                .chain(hit.formers.iter().map(move |former| former.key(key)))
+                .collect::<Vec<_>>()
+        };
+        let keys = plan.hits().iter().flat_map(of_hit).collect();
+        (keys, plan.policies().map(|policy| policy.name().to_owned()).collect())
     }
+}
+
+/// What a request asks, of all policies or of the one of this name.
+fn plan_of<'p>(
+    policies: &'p PolicySet,
+    request: &(impl Attributes + ?Sized),
+    now: Timestamp,
+    policy: Option<&str>,
+) -> Plan<'p> {
+    let mut plan = policies.plan(request, now, None);
+    if let Some(name) = policy {
+        match policies.index_of(name) {
+            Some(index) => drop(plan.retain(index)),
+            None => plan.clear(),
+        }
+    }
+    plan
 }
 
 fn reservation(verdict: &Verdict) -> Reservation {
@@ -458,11 +522,7 @@ fn changes(verdict: &Verdict, settlement: Settlement) -> (SmallVec<[Refund<'_>; 
 
 /// What can be taken in place of a hit that was denied: all that was left.
 fn rest<'h>(hit: &Hit<'h>, answer: &Answer) -> Option<Hit<'h>> {
-    left(hit, &answer.outcomes.first()?.decision)
-}
-
-/// The same, where this is the decision.
-fn left<'h>(hit: &Hit<'h>, decision: &Decision) -> Option<Hit<'h>> {
+    let decision = &answer.outcomes.first()?.decision;
     let left = u32::try_from(decision.remaining).unwrap_or(u32::MAX).min(hit.cost);
     (!decision.allowed && left > 0).then(|| hit.with_cost(left))
 }

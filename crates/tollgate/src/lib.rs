@@ -64,10 +64,14 @@ mod async_gate;
 mod bans;
 mod cell;
 #[cfg(feature = "policy")]
+mod charge;
+#[cfg(feature = "policy")]
 mod descriptors;
 #[cfg(feature = "policy")]
 mod gate;
 mod keyed;
+#[cfg(feature = "policy")]
+mod limitador;
 mod limiter;
 #[cfg(any(feature = "outgoing", feature = "shaping"))]
 mod line;
@@ -108,17 +112,23 @@ pub use descriptors::{
     peek_descriptors,
 };
 #[cfg(feature = "policy")]
-pub use gate::{Ask, Gate};
+pub use gate::{Ask, Changes, Gate};
+#[cfg(feature = "policy")]
+pub use limitador::{CounterStatus, CountersAnswer, check_counters, peek_counters, report_counters};
 #[cfg(feature = "policy")]
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
     Applied, Applies, Asked, Attribute, Attributes, BanRule, Condition, Config, CustomHeader, Descriptor,
-    DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Expression, ExpressionError, Format, HeaderValues, KeyPart,
-    Like, LoadError, MetadataValue, NetworkError, Networks, Plan, Policy, PolicyLimit, PolicySet,
-    PolicyVerdict, Problem, Problems, Request, Rule, Settlement, StoreConfig, Unit, UnknownKey, Variant,
-    Verdict, bearer_token, cookie_value, host_name, query_value,
+    DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Entries, Expression, ExpressionError, Format, HeaderValues,
+    KeyPart, Like, LimitadorCounter, LimitadorLimit, LimitadorLimits, LoadError, MetadataValue, NetworkError,
+    Networks, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Reason, Request, Rule,
+    Settlement, StoreConfig, Unit, UnknownKey, Variant, Verdict, bearer_token, cookie_value, host_name,
+    query_value,
 };
+
+#[cfg(feature = "expressions")]
+pub use tollgate_policy::{Import, ImportWarning, Origin};
 
 #[cfg(feature = "tower")]
 pub use async_gate::AsyncGate;

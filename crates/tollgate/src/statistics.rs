@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tollgate_policy::PolicySet;
-
 /// What a gate has decided since it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -31,6 +29,10 @@ pub struct Statistics {
 pub struct PolicyStatistics {
     /// The policy's name.
     pub name: String,
+    /// Whether it is switched on.
+    pub is_enabled: bool,
+    /// Whether it only watches.
+    pub is_shadow: bool,
     /// Requests that it applied to.
     pub matched: u64,
     /// How many of them it did not admit, as a shadow too.
@@ -38,52 +40,26 @@ pub struct PolicyStatistics {
 }
 
 /// The counters behind [`Statistics`]. All orderings are relaxed: each counter stands for itself.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Counters {
     allowed: AtomicU64,
     denied: AtomicU64,
     sampled: AtomicU64,
     sampled_nanos: AtomicU64,
-    /// Matched and denied of each policy.
-    policies: Box<[(AtomicU64, AtomicU64)]>,
 }
 
 /// Every how many decisions one is timed.
 const SAMPLE: u64 = 64;
 
 impl Counters {
-    pub(crate) fn new(policies: usize) -> Self {
-        let zero = || AtomicU64::new(0);
-        Self {
-            allowed: zero(),
-            denied: zero(),
-            sampled: zero(),
-            sampled_nanos: zero(),
-            policies: (0..policies).map(|_| (zero(), zero())).collect(),
-        }
-    }
-
     /// Whether the next decision is to be timed.
     pub(crate) fn is_sampled(&self) -> bool {
         (self.allowed.load(Ordering::Relaxed) + self.denied.load(Ordering::Relaxed)).is_multiple_of(SAMPLE)
     }
 
-    pub(crate) fn record(
-        &self,
-        allowed: bool,
-        admissions: impl Iterator<Item = (usize, bool)>,
-        took: Option<Duration>,
-    ) {
+    pub(crate) fn record(&self, allowed: bool, took: Option<Duration>) {
         let total = if allowed { &self.allowed } else { &self.denied };
         total.fetch_add(1, Ordering::Relaxed);
-        for (policy, admitted) in admissions {
-            if let Some((matched, denied)) = self.policies.get(policy) {
-                matched.fetch_add(1, Ordering::Relaxed);
-                if !admitted {
-                    denied.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
         if let Some(took) = took {
             self.sampled.fetch_add(1, Ordering::Relaxed);
             self.sampled_nanos
@@ -91,21 +67,17 @@ impl Counters {
         }
     }
 
-    pub(crate) fn read(&self, set: &PolicySet) -> Statistics {
+    /// All but what is known of policies.
+    pub(crate) fn read(&self) -> Statistics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let policies = set.policies().zip(&self.policies).map(|(policy, (matched, denied))| {
-            PolicyStatistics { name: policy.name().to_owned(), matched: read(matched), denied: read(denied) }
-        });
         Statistics {
             allowed: read(&self.allowed),
             denied: read(&self.denied),
             store_available: true,
-            consecutive_failures: 0,
             mean_latency: Duration::from_nanos(
                 read(&self.sampled_nanos).checked_div(read(&self.sampled)).unwrap_or(0),
             ),
-            active_policies: set.policies().filter(|policy| policy.is_enabled()).count() as u64,
-            policies: policies.collect(),
+            ..Statistics::default()
         }
     }
 }

@@ -78,7 +78,7 @@ fn bans_by_hand_hold_for_the_policies_that_apply() {
 ",
     );
     let eve = from("203.0.113.7");
-    assert_eq!(gate.ban(&eve, Some(0), Duration::from_mins(1)), ["login"]);
+    assert_eq!(gate.ban(&eve, Some("login"), Duration::from_mins(1)), ["login"]);
     assert!(gate.check(&eve).is_banned());
     let elsewhere = Request::new("GET", "/").with_ip("203.0.113.7".parse().unwrap());
     assert!(gate.check(&elsewhere).is_allowed());
@@ -119,10 +119,10 @@ async fn gates_on_distant_stores_ban_too() {
     let (gate, eve) = (Arc::new(gate), from("203.0.113.7"));
     let now = || tollgate::Clock::now(&clock);
     for _ in 0..6 {
-        let asked = gate.policies().plan(&eve, now(), None).detach(gate.policies());
+        let asked = gate.policies().plan(&eve, now(), None).detach(&gate.policies());
         assert!(!gate.decide_async(now(), asked).await.unwrap().is_banned());
     }
-    let asked = gate.policies().plan(&eve, now(), None).detach(gate.policies());
+    let asked = gate.policies().plan(&eve, now(), None).detach(&gate.policies());
     assert!(gate.decide_async(now(), asked).await.unwrap().is_banned());
     assert!(gate.check_async(now(), &eve, None).await.unwrap().is_banned());
     assert!(gate.peek_async(now(), &eve, None).await.unwrap().is_banned());

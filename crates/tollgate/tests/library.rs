@@ -127,7 +127,7 @@ fn a_gate_decides_counts_and_gives_back() {
         status.policies.iter().map(|policy| (policy.name.as_str(), policy.matched, policy.denied)).collect();
     assert_eq!(counts, [("narrow", 4, 2), ("wide", 4, 0), ("watching", 4, 3)]);
 
-    assert_eq!(gate.reset(&ann, Some(0)), ["narrow"]);
+    assert_eq!(gate.reset(&ann, Some("narrow")), ["narrow"]);
     let left: Vec<u64> = gate.peek(&ann, None).policies().map(|policy| policy.remaining()).collect();
     assert_eq!(left, [5, 99, 0]);
     clock.advance(Duration::from_hours(1));

@@ -160,7 +160,7 @@ impl Options {
         error: &Undecided,
         permits: Permits,
     ) -> Course<G> {
-        tracing::debug!(%error, "a request was not decided");
+        tracing::debug!(target: "tollgate::http", %error, "a request was not decided");
         let answer = match &self.on_undecided {
             Some(on_undecided) => on_undecided(seen, error),
             None => Some(Denial::undecided(content_type(seen))),

@@ -168,6 +168,7 @@ pub(super) fn warn_of_missing_peer() {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
         tracing::warn!(
+            target: "tollgate::http",
             "requests have no peer address, so policies that count by address do not apply; serve axum with \
              `into_make_service_with_connect_info::<SocketAddr>()`, insert `tollgate_http::Peer` into requests, or say \
              where it is with `RateLimitLayer::peer`"

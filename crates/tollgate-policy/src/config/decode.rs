@@ -56,9 +56,14 @@ impl Decoder {
             return None;
         };
         let mut fields: Vec<(&str, Range<usize>, &Node, bool)> = Vec::with_capacity(entries.len());
+        // Most maps are so small that to look at all names is quicker than to hash them.
         let mut seen = std::collections::HashSet::new();
+        let is_small = entries.len() <= 16;
         for (name, value) in entries {
-            if seen.insert(name.text.as_str()) {
+            let text = name.text.as_str();
+            let is_new =
+                if is_small { fields.iter().all(|(other, ..)| *other != text) } else { seen.insert(text) };
+            if is_new {
                 fields.push((&name.text, name.span.clone(), value, false));
             } else {
                 self.problem(&name.span, format!("`{}` is set twice", shortened(&name.text)));

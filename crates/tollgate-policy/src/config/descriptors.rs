@@ -7,7 +7,7 @@ use tollgate_core::KeySeed;
 use super::decode::{Decoder, Fields, shortened};
 use super::tree::{Node, Value};
 use super::yaml;
-use crate::descriptors::{DescriptorRules, Level, MetadataValue, Mode, Rule, Unit};
+use crate::descriptors::{DescriptorRules, Level, MetadataValue, Mode, Rule, ToldApart, Unit};
 use crate::problem::{Problem, Problems};
 
 /// The settings of a file, of a descriptor in it, and of its limit.
@@ -29,9 +29,12 @@ const RATE_LIMIT: [&str; 5] = ["name", "replaces", "unit", "requests_per_unit", 
 impl DescriptorRules {
     /// Whether a text is meant as a file of rules for descriptors: a map with a `domain`, and without `policies`.
     pub fn are_in(text: &str) -> bool {
+        // Policy files may be large, and say so early.
+        if yaml::has_name(text, "policies") {
+            return false;
+        }
         let Ok(Node { value: Value::Map(entries), .. }) = yaml::parse(text) else { return false };
-        let has = |name: &str| entries.iter().any(|(known, _)| known.text == name);
-        has("domain") && !has("policies")
+        entries.iter().any(|(name, _)| name.text == "domain")
     }
 
     /// Reads files of rules: their names and texts. `merges` allows several files for one domain. Counts are kept under keys that
@@ -122,7 +125,11 @@ fn descriptor(decoder: &mut Decoder, mut fields: Fields<'_>) -> Option<Rule> {
         (false, true) => Mode::Quota,
         (false, false) => Mode::Enforced,
     };
-    rule.has_value_in_metrics = [flag("detailed_metric"), flag("value_to_metric")].contains(&true);
+    rule.told_apart = match (flag("detailed_metric"), flag("value_to_metric")) {
+        (true, _) => ToldApart::All,
+        (false, true) => ToldApart::Own,
+        (false, false) => ToldApart::Asked,
+    };
     let share_threshold = fields.take("share_threshold");
     rule.shares_threshold = share_threshold.and_then(|node| decoder.flag(node)).unwrap_or(false);
     if let Some(node) = share_threshold.filter(|_| rule.shares_threshold && !rule.is_wildcard()) {

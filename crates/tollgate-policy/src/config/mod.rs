@@ -2,6 +2,7 @@
 
 mod decode;
 mod descriptors;
+mod limitador;
 mod limits;
 mod overrides;
 mod policies;
@@ -48,6 +49,13 @@ impl Format {
     pub fn of(path: &Path) -> Self {
         let is_toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
         if is_toml { Self::Toml } else { Self::Yaml }
+    }
+
+    fn parse(self, text: &str) -> Result<Node, Problem> {
+        match self {
+            Self::Yaml => yaml::parse(text),
+            Self::Toml => toml::parse(text),
+        }
     }
 }
 
@@ -96,6 +104,31 @@ pub enum LoadError {
     /// The file holds something that a policy file cannot.
     #[error(transparent)]
     Problems(#[from] Problems),
+}
+
+impl Policy {
+    /// Reads a policy of this name by itself: what stands under `policies` in a file, of which the name may be left out.
+    /// `source` stands for the text in messages. What it says of other policies is not [checked](Config::check).
+    ///
+    /// # Errors
+    /// All that is wrong with the text.
+    ///
+    /// ```
+    /// use tollgate_policy::{Format, Policy};
+    ///
+    /// let login = Policy::parse("inline", "{ key: ip, limit: 5/minute }", Format::Yaml, "login")?;
+    /// assert_eq!((login.name(), login.definition()), ("login", Some(r#"{"name":"login","key":"ip","limit":"5/minute"}"#)));
+    /// # Ok::<(), tollgate_policy::Problems>(())
+    /// ```
+    pub fn parse(source: &str, text: &str, format: Format, name: &str) -> Result<Self, Problems> {
+        let failed = |problems| Problems::new(source, text, problems);
+        let root = format.parse(text).map_err(|problem| failed(vec![problem]))?;
+        let mut decoder = Decoder::default();
+        match policies::decode_one(&mut decoder, root, name) {
+            Some(policy) if !decoder.has_problems() => Ok(policy),
+            _ => Err(failed(decoder.into_problems())),
+        }
+    }
 }
 
 impl Config {
@@ -163,11 +196,7 @@ impl Config {
         // A byte order mark is no part of the text, for a person who counts columns neither.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let failed = |problems| Problems::new(name, text, problems);
-        let mut root = match format {
-            Format::Yaml => yaml::parse(text),
-            Format::Toml => toml::parse(text),
-        }
-        .map_err(|problem| failed(vec![problem]))?;
+        let mut root = format.parse(text).map_err(|problem| failed(vec![problem]))?;
         let mut decoder = Decoder::default();
         for (variable, value) in variables {
             if let Err(error) = overrides::apply(&mut root, variable, value) {
@@ -179,6 +208,13 @@ impl Config {
             Some(config) if !decoder.has_problems() => Ok(config),
             _ => Err(failed(decoder.into_problems())),
         }
+    }
+
+    /// Whether a text in YAML is meant as a policy file: a map with `policies`.
+    pub fn is_in(text: &str) -> bool {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let Ok(Node { value: Value::Map(entries), .. }) = yaml::parse(text) else { return false };
+        entries.iter().any(|(name, _)| name.text == "policies")
     }
 
     /// A single policy, named `default`, that limits every request that has these parts of a key.
@@ -199,6 +235,45 @@ impl Config {
             ipv6_prefix: IPV6_PREFIX,
             store: StoreConfig::default(),
         }
+    }
+
+    /// Puts a policy in the place of the one of its name, or else after all others.
+    ///
+    /// ```
+    /// use tollgate_policy::{Config, Format, Policy};
+    ///
+    /// let mut config = Config::example();
+    /// config.set(Policy::parse("inline", r#"{"key": "ip", "limit": "5/minute"}"#, Format::Yaml, "signup")?);
+    /// config.check()?;
+    /// assert_eq!(config.policies.last().map(|policy| policy.name()), Some("signup"));
+    /// assert!(config.remove("signup").is_some());
+    /// # Ok::<(), tollgate_policy::Problems>(())
+    /// ```
+    pub fn set(&mut self, policy: Policy) {
+        match self.policies.iter_mut().find(|other| other.name == policy.name) {
+            Some(place) => *place = policy,
+            None => self.policies.push(policy),
+        }
+    }
+
+    /// Takes out the policy of this name.
+    pub fn remove(&mut self, name: &str) -> Option<Policy> {
+        let index = self.policies.iter().position(|policy| policy.name == name)?;
+        Some(self.policies.remove(index))
+    }
+
+    /// Checks what the policies say of each other, after one was set or taken out by a program: that what one replaces is
+    /// there, and does not replace it in turn. Of what was loaded as a whole this is known.
+    ///
+    /// # Errors
+    /// What cannot be.
+    pub fn check(&self) -> Result<(), Problems> {
+        let mut decoder = Decoder::default();
+        policies::check(&mut decoder, &self.policies);
+        if decoder.has_problems() {
+            return Err(Problems::new("the policies together", "", decoder.into_problems()));
+        }
+        Ok(())
     }
 
     /// The policies that ship with Tollgate.

@@ -10,7 +10,7 @@ use tollgate_core::{Combine, HashedKey, KeyBuilder, KeySeed, Limit, LimitId, Nan
 use super::decode::{Decoder, Fields, shortened};
 use super::limits::{self, Kind, LIMIT_SETTINGS};
 use super::sharing::sharing;
-use super::tree::{Node, Value};
+use super::tree::{Name, Node, Value};
 use crate::address::Networks;
 use crate::attribute::{ATTRIBUTE_WORDS, Attribute};
 use crate::condition::{Condition, Like};
@@ -85,24 +85,68 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Vec<Policy> {
             }
             None => decoder.problem(&fields.span.clone(), "this policy has no `name`"),
         }
-        policies.extend(policy(decoder, fields, name_node, &mut steps));
+        if let Some(policy) = policy(decoder, fields, name_node, &mut steps) {
+            policies.push(Policy { definition: Some(item.to_json()), ..policy });
+        }
     }
+    together(decoder, &policies, &names, &steps);
+    policies
+}
+
+/// A policy by itself, of this name: its text may leave that out. What it says of other policies is not checked.
+pub(super) fn decode_one(decoder: &mut Decoder, mut root: Node, own_name: &str) -> Option<Policy> {
+    if let Value::Map(fields) = &mut root.value
+        && fields.iter().all(|(field, _)| field.text != "name")
+    {
+        let span = root.span.start..root.span.start;
+        let value = Node { value: Value::Text(own_name.to_owned()), span: span.clone() };
+        fields.insert(0, (Name { text: "name".to_owned(), span }, value));
+    }
+    let mut fields = decoder.fields(&root, "a policy: a map with `key:` and `limit:`")?;
+    let name_node = fields.take("name");
+    if let Some(node) = name_node
+        && let Some(name) = name(decoder, node)
+        && name != own_name
+    {
+        decoder.problem(&node.span, format!("this is the policy `{own_name}`, and not `{name}`"));
+    }
+    let policy = policy(decoder, fields, name_node, &mut Vec::new())?;
+    Some(Policy { definition: Some(root.to_json()), ..policy })
+}
+
+/// Notes what policies say of each other that cannot be.
+pub(super) fn check(decoder: &mut Decoder, policies: &[Policy]) {
+    let names: BTreeSet<String> = policies.iter().map(|policy| policy.name.clone()).collect();
+    let steps: Vec<Replaced> = policies
+        .iter()
+        .flat_map(|policy| {
+            let step = |name: &String| Replaced { by: policy.name.clone(), name: name.clone(), span: 0..0 };
+            policy.replaces.iter().map(step)
+        })
+        .collect();
+    together(decoder, policies, &names, &steps);
+}
+
+/// Notes what policies say of each other that cannot be, where it is said.
+fn together(decoder: &mut Decoder, policies: &[Policy], names: &BTreeSet<String>, steps: &[Replaced]) {
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
-    for Replaced { name, span, .. } in &steps {
+    for Replaced { name, span, .. } in steps {
         if !names.contains(name) {
             decoder.unknown(span, "policy", name, &known);
         }
     }
-    for Replaced { name, span, .. } in &steps {
-        if policies.iter().any(|policy: &Policy| policy.replaces_all && policy.name == *name) {
+    // Of many thousands hardly any replaces all others.
+    let replace_all: BTreeSet<&str> =
+        policies.iter().filter(|policy| policy.replaces_all).map(Policy::name).collect();
+    for Replaced { name, span, .. } in steps {
+        if replace_all.contains(name.as_str()) {
             decoder.problem(
                 span,
                 format!("`{name}` replaces all others, and so this one, so that neither would apply"),
             );
         }
     }
-    circles(decoder, &steps);
-    policies
+    circles(decoder, steps);
 }
 
 /// Notes where policies replace each other, directly or by way of others: where all of them match, none would apply.
@@ -227,6 +271,7 @@ fn policy(
         replaces,
         replaces_all,
         headers,
+        definition: None,
     })
 }
 
@@ -492,8 +537,13 @@ fn variants(
         if variant.limits.len() > 16 {
             decoder.problem(&span, "a policy has at most 16 limits");
         }
-        for (index, limit) in variant.limits.iter_mut().enumerate() {
-            limit.id = limit_id(policy, variant.tier.as_deref(), index);
+        for index in 0..variant.limits.len() {
+            let (before, limit) = variant.limits.split_at_mut(index);
+            if let Some(limit) = limit.first_mut() {
+                // A limit with a name is known by that, wherever it stands.
+                let like = before.iter().filter(|other| other.name == limit.name).count();
+                limit.id = limit_id(policy, variant.tier.as_deref(), limit.name.as_deref(), like);
+            }
         }
     }
     Some(found)
@@ -504,7 +554,7 @@ pub(super) fn only(key: Vec<KeyPart>, limit: Limit) -> Policy {
     /// It is told to clients, so it says nothing.
     const NAME: &str = "default";
 
-    let limit = PolicyLimit { id: limit_id(NAME, None, 0), name: None, limit };
+    let limit = PolicyLimit { id: limit_id(NAME, None, None, 0), name: None, limit };
     Policy {
         name: NAME.to_owned(),
         description: None,
@@ -526,14 +576,16 @@ pub(super) fn only(key: Vec<KeyPart>, limit: Limit) -> Policy {
         replaces: Vec::new(),
         replaces_all: false,
         headers: Vec::new(),
+        definition: None,
     }
 }
 
 /// The identity of a limit, the same in every process.
-fn limit_id(policy: &str, tier: Option<&str>, index: usize) -> LimitId {
+fn limit_id(policy: &str, tier: Option<&str>, name: Option<&str>, index: usize) -> LimitId {
     let mut builder = KeyBuilder::new(&KeySeed::new([0; 16]));
     builder.push(policy);
     builder.push(&tier);
+    builder.push(&name);
     builder.push(&index);
     // Half of the hash is enough to tell a configuration's limits apart.
     LimitId(builder.low())

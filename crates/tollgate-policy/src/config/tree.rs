@@ -1,5 +1,6 @@
 //! A configuration file as a tree that remembers where everything stood, whatever it was written in.
 
+use std::fmt::Write;
 use std::ops::Range;
 
 /// The largest file that is read.
@@ -49,6 +50,64 @@ impl Node {
             Value::Map(_) => "a map",
         }
     }
+}
+
+impl Node {
+    /// The same in JSON.
+    pub(crate) fn to_json(&self) -> String {
+        let mut json = String::with_capacity(192);
+        self.write_json(&mut json);
+        json.shrink_to_fit();
+        json
+    }
+
+    fn write_json(&self, json: &mut String) {
+        match &self.value {
+            Value::Null => json.push_str("null"),
+            Value::Bool(value) => json.push_str(if *value { "true" } else { "false" }),
+            Value::Integer(number) => json.push_str(&number.to_string()),
+            // A setting that takes one takes it as a text too.
+            Value::Decimal(text) | Value::Text(text) => write_text(json, text),
+            Value::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    json.push(if index == 0 { '[' } else { ',' });
+                    item.write_json(json);
+                }
+                json.push_str(if items.is_empty() { "[]" } else { "]" });
+            }
+            Value::Map(entries) => {
+                for (index, (name, value)) in entries.iter().enumerate() {
+                    json.push(if index == 0 { '{' } else { ',' });
+                    write_text(json, &name.text);
+                    json.push(':');
+                    value.write_json(json);
+                }
+                json.push_str(if entries.is_empty() { "{}" } else { "}" });
+            }
+        }
+    }
+}
+
+fn write_text(json: &mut String, text: &str) {
+    json.push('"');
+    let is_plain = |byte: u8| byte >= 0x20 && !matches!(byte, b'"' | b'\\' | 0x7f);
+    if text.bytes().all(is_plain) {
+        json.push_str(text);
+        json.push('"');
+        return;
+    }
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => json.extend(['\\', character]),
+            '\n' => json.push_str("\\n"),
+            control if u32::from(control) < 0x20 || control == '\u{7f}' => {
+                // Writing to a string cannot fail.
+                let _ = write!(json, "\\u{:04x}", u32::from(control));
+            }
+            other => json.push(other),
+        }
+    }
+    json.push('"');
 }
 
 impl Value {

@@ -32,6 +32,38 @@ pub(super) fn parse(text: &str) -> Result<Node, Problem> {
     Ok(root.unwrap_or(Node { value: Value::Null, span: 0..0 }))
 }
 
+/// Whether the text is a list. It is not read to its end, and may turn out to be no YAML.
+pub(super) fn begins_list(text: &str) -> bool {
+    let mut events = Parser::new_from_str(text).map_while(Result::ok).map(|(event, _)| event);
+    let root =
+        events.find(|event| !matches!(event, Event::StreamStart | Event::DocumentStart(_) | Event::Nothing));
+    matches!(root, Some(Event::SequenceStart(..)))
+}
+
+/// Whether the text is a map that has this name. It is read no further than up to there, and may turn out to be no YAML.
+pub(super) fn has_name(text: &str, name: &str) -> bool {
+    let (mut depth, mut is_map, mut is_name) = (0_usize, false, false);
+    for (event, _) in Parser::new_from_str(text).map_while(Result::ok) {
+        match event {
+            Event::Scalar(word, ..) if depth == 1 && is_map && is_name && word == name => return true,
+            Event::MappingStart(..) | Event::SequenceStart(..) => {
+                if depth == 0 {
+                    (is_map, is_name) = (matches!(event, Event::MappingStart(..)), false);
+                }
+                depth += 1;
+            }
+            Event::MappingEnd | Event::SequenceEnd => depth = depth.saturating_sub(1),
+            Event::Scalar(..) | Event::Alias(_) => {}
+            _ => continue,
+        }
+        // Names and values take turns; what begins the map is followed by a name.
+        if depth == 1 {
+            is_name = !is_name;
+        }
+    }
+    false
+}
+
 /// A list or map whose end has not come yet.
 enum Open {
     List { items: Vec<Node>, start: usize, anchor: usize },

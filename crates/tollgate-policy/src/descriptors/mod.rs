@@ -5,6 +5,7 @@
 //! rule says, is as envoyproxy/ratelimit has it, whose files are read as they are.
 
 mod rule;
+mod series;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +15,8 @@ use tollgate_core::{HashedKey, KeyBuilder, KeyHash, KeySeed, Limit, LimitId, Nan
 
 use crate::condition::Like;
 
-pub(crate) use self::rule::Mode;
 pub use self::rule::{MetadataValue, Rule, Unit};
+pub(crate) use self::rule::{Mode, ToldApart};
 
 /// The rules of all domains, ready to be asked.
 ///
@@ -163,6 +164,12 @@ impl Level {
         self.rules.is_empty()
     }
 
+    /// Its rules, in the order of the file.
+    #[cfg(feature = "expressions")]
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// The rule that an entry leads to: by its value, else by the first pattern of the file that this is like, else by the
     /// key alone.
     fn find(&self, key: &str, value: &str) -> Option<&Rule> {
@@ -216,6 +223,12 @@ impl DescriptorRules {
         let mut names: Vec<&str> = self.domains.keys().map(String::as_str).collect();
         names.sort_unstable();
         names
+    }
+
+    /// The domains, in the order of their names, and their rules.
+    #[cfg(feature = "expressions")]
+    pub(crate) fn levels(&self) -> impl Iterator<Item = (&str, &Level)> {
+        self.domains().into_iter().map(|domain| (domain, &self.domains[domain]))
     }
 
     /// Every rule that says something about its descriptors, with the way to it: `domain.key_value.key`.

@@ -18,7 +18,7 @@ pub struct Rule {
     pub(crate) mode: Mode,
     /// Whether all values that are like a pattern are counted together.
     pub(crate) shares_threshold: bool,
-    pub(crate) has_value_in_metrics: bool,
+    pub(crate) told_apart: ToldApart,
     /// The names of limits that are left out where this one applies.
     pub(crate) replaces: Vec<String>,
     pub(crate) metadata: Option<MetadataValue>,
@@ -35,6 +35,18 @@ pub(crate) enum Mode {
     Shadow,
     /// It denies if all in this mode are over.
     Quota,
+}
+
+/// Which values metrics tell apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ToldApart {
+    /// Those that the rule asks for.
+    #[default]
+    Asked,
+    /// Its own, whatever they are.
+    Own,
+    /// Those of all entries that lead to it.
+    All,
 }
 
 impl Rule {
@@ -62,14 +74,15 @@ impl Rule {
         matches!(self.mode, Mode::Shadow)
     }
 
+    /// Whether its metrics tell the values of entries apart that it does not ask for: an import says that ours do not.
+    #[cfg(feature = "expressions")]
+    pub(crate) const fn tells_values_apart(&self) -> bool {
+        !matches!(self.told_apart, ToldApart::Asked)
+    }
+
     /// Whether it denies only if all rules of which this holds do.
     pub const fn is_quota(&self) -> bool {
         matches!(self.mode, Mode::Quota)
-    }
-
-    /// Whether metrics tell its values apart.
-    pub const fn has_value_in_metrics(&self) -> bool {
-        self.has_value_in_metrics
     }
 
     /// What is handed back to who asks.

@@ -248,7 +248,18 @@ descriptors:
 fn files_are_told_from_policy_files() {
     assert!(DescriptorRules::are_in("domain: d\ndescriptors: []"));
     assert!(DescriptorRules::are_in("domain: d"));
+    // A word is only a setting where settings are named.
+    for text in
+        ["domain: policies", "domain: d\ndescriptors: [{ key: k, policies: [] }, policies]", "'domain': d"]
+    {
+        assert!(DescriptorRules::are_in(text), "{text}");
+    }
     for text in ["policies: []", "", "[]", "domain: [", "policies: []\ndomain: d"] {
+        assert!(!DescriptorRules::are_in(text), "{text}");
+    }
+    for text in
+        ["domain: d\npolicies: []", "domain: { a: [b] }\n\"policies\": [", "domain: d\n---\npolicies: []"]
+    {
         assert!(!DescriptorRules::are_in(text), "{text}");
     }
 }

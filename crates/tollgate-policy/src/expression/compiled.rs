@@ -3,30 +3,25 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 use cel::{Context, Env, ExecutionError, Program, Value};
 
+use super::uses::{Subject, Uses};
 use super::{ExpressionError, Purpose};
 use crate::attribute::{Attribute, Attributes};
+use crate::set::{cut, value as value_of};
 
 /// The longest expression, in bytes.
-const BYTES_MAX: usize = 1_000;
-/// How deep an expression may be nested.
-const DEPTH_MAX: usize = 48;
+pub(super) const BYTES_MAX: usize = 1_000;
 /// Room for the parser, which calls itself for each level with much on the stack: twice what the deepest needs in a build for
 /// debugging. It is taken of the address space only, as long as it is not used.
 const PARSER_STACK_BYTES: usize = 64 << 20;
-/// The most bytes of an attribute that an expression is given.
-const VALUE_BYTES_MAX: usize = 4_096;
-
-/// What every expression may call, beside operators: each takes time by the length of what it is given, no more.
-const FUNCTIONS: [&str; 8] = ["size", "contains", "startsWith", "endsWith", "int", "double", "string", "has"];
 
 /// The functions and operators of the language, without its optional values.
-static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
+pub(super) static LANGUAGE: LazyLock<Arc<Env>> =
+    LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
 
 /// The attributes that are variables.
-const PLAIN: [(&str, Attribute); 7] = [
+pub(super) const PLAIN: [(&str, Attribute); 7] = [
     ("method", Attribute::Method),
     ("path", Attribute::Path),
     ("host", Attribute::Host),
@@ -37,10 +32,10 @@ const PLAIN: [(&str, Attribute); 7] = [
 ];
 
 /// Makes an attribute of a name.
-type Named = fn(String) -> Attribute;
+pub(super) type Named = fn(String) -> Attribute;
 
 /// The attributes that have names: maps from them to values.
-const NAMED: [(&str, Named); 5] = [
+pub(super) const NAMED: [(&str, Named); 5] = [
     ("header", |name| Attribute::Header(name.to_ascii_lowercase())),
     ("query", Attribute::Query),
     ("cookie", Attribute::Cookie),
@@ -49,7 +44,7 @@ const NAMED: [(&str, Named); 5] = [
 ];
 
 /// The client's address, as a text.
-const IP: &str = "ip";
+pub(super) const IP: &str = "ip";
 
 pub(super) struct Compiled {
     program: Program,
@@ -62,14 +57,9 @@ pub(super) struct Compiled {
 
 impl Compiled {
     pub(super) fn new(text: &str) -> Result<Self, ExpressionError> {
-        if text.len() > BYTES_MAX {
-            return Err(ExpressionError::new(format!("an expression has at most {BYTES_MAX} bytes")));
-        }
         let mut compiled =
             Self { program: parsed(text)?, plain: Vec::new(), named: Vec::new(), asks_for_ip: false };
-        let mut uses = Uses { text, program: &compiled.program, found: Vec::new() };
-        uses.look(compiled.program.expression(), 0)?;
-        for (variable, name) in uses.found {
+        for (variable, name) in Uses::of(text, &compiled.program, Subject::Request)?.found {
             match name {
                 None if variable == IP => compiled.asks_for_ip = true,
                 None => {
@@ -149,13 +139,10 @@ impl Compiled {
 
     /// What it gives for a request.
     fn ask(&self, request: &(impl Attributes + ?Sized), path: &str) -> Option<Value> {
+        // As conditions and keys see it: a host without capitals, port and final dot.
         let value = |attribute: &Attribute| {
-            let value = match attribute {
-                Attribute::Path => return Some(path.to_owned()),
-                attribute => request.get(attribute).filter(|value| !value.is_empty())?,
-            };
-            let cut = &value[..value.len().min(VALUE_BYTES_MAX)];
-            Some(String::from_utf8_lossy(cut).into_owned())
+            let value = value_of(request, attribute, path)?;
+            Some(String::from_utf8_lossy(cut(&value)).into_owned())
         };
         let ip = || request.ip().map(|ip| crate::address::canonical(ip).to_string());
         self.evaluate(value, ip).ok()
@@ -181,7 +168,10 @@ impl Compiled {
     }
 }
 
-fn parsed(text: &str) -> Result<Program, ExpressionError> {
+pub(super) fn parsed(text: &str) -> Result<Program, ExpressionError> {
+    if text.len() > BYTES_MAX {
+        return Err(ExpressionError::new(format!("an expression has at most {BYTES_MAX} bytes")));
+    }
     let compile = || LANGUAGE.compile(text);
     let compiled = std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("tollgate-expression".to_owned());
@@ -205,114 +195,13 @@ fn parsed(text: &str) -> Result<Program, ExpressionError> {
 
 const SYNTAX: &str = "Syntax error: ";
 
-fn text_of(value: &Value) -> Option<String> {
+pub(super) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.to_string()),
         Value::Int(number) => Some(number.to_string()),
         Value::Bool(value) => Some(value.to_string()),
         _ => None,
     }
-}
-
-/// Collects what an expression asks for, and refuses what it must not do.
-struct Uses<'p> {
-    text: &'p str,
-    program: &'p Program,
-    /// Variables, and names of those that have them.
-    found: Vec<(&'p str, Option<String>)>,
-}
-
-impl<'p> Uses<'p> {
-    fn look(&mut self, part: &'p IdedExpr, depth: usize) -> Result<(), ExpressionError> {
-        if depth > DEPTH_MAX {
-            return Err(self.error(part, format!("an expression is nested at most {DEPTH_MAX} deep")));
-        }
-        match &part.expr {
-            Expr::Literal(_) => Ok(()),
-            Expr::Ident(variable) => self.variable(part, variable),
-            Expr::Select(select) => match &select.operand.expr {
-                Expr::Ident(variable) if is_named(variable) => {
-                    self.found.push((variable, Some(select.field.clone())));
-                    Ok(())
-                }
-                _ => self.look(&select.operand, depth + 1),
-            },
-            Expr::Call(call) => self.call(part, call, depth),
-            Expr::List(list) => list.elements.iter().try_for_each(|element| self.look(element, depth + 1)),
-            Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
-                EntryExpr::MapEntry(entry) => {
-                    self.look(&entry.key, depth + 1)?;
-                    self.look(&entry.value, depth + 1)
-                }
-                EntryExpr::StructField(field) => self.look(&field.value, depth + 1),
-            }),
-            Expr::Comprehension(_) => {
-                Err(self
-                    .error(part, "`all`, `exists`, `map` and `filter` cannot be used: nothing here repeats"))
-            }
-            Expr::Struct(_) | Expr::Unspecified => Err(self.error(part, "no such thing can be made here")),
-        }
-    }
-
-    fn call(&mut self, part: &'p IdedExpr, call: &'p CallExpr, depth: usize) -> Result<(), ExpressionError> {
-        let function = call.func_name.as_str();
-        let is_operator = function == "@in" || function.contains('_');
-        if !is_operator && !FUNCTIONS.contains(&function) {
-            return Err(self.error(
-                part,
-                format!("there is no function `{function}`; there are {}", quoted(FUNCTIONS.into_iter())),
-            ));
-        }
-        // `header["x"]`, and `"x" in header`.
-        let (map, name) = match (function, call.args.as_slice()) {
-            ("_[_]", [map, name]) | ("@in", [name, map]) => (map, name),
-            (_, arguments) => {
-                let target = call.target.as_deref();
-                return target.into_iter().chain(arguments).try_for_each(|part| self.look(part, depth + 1));
-            }
-        };
-        match (&map.expr, &name.expr) {
-            (Expr::Ident(variable), Expr::Literal(LiteralValue::String(name))) if is_named(variable) => {
-                self.found.push((variable, Some(name.inner().to_owned())));
-                Ok(())
-            }
-            (Expr::Ident(variable), _) if is_named(variable) => {
-                Err(self.error(name, format!("the name of a {variable} is a text in quotes")))
-            }
-            _ => {
-                self.look(map, depth + 1)?;
-                self.look(name, depth + 1)
-            }
-        }
-    }
-
-    fn variable(&mut self, part: &IdedExpr, variable: &'p str) -> Result<(), ExpressionError> {
-        if is_named(variable) {
-            let message = format!("which {variable} is meant? write `{variable}[\"name\"]`");
-            return Err(self.error(part, message));
-        }
-        let plain = || PLAIN.iter().map(|(name, _)| *name).chain([IP]);
-        if plain().any(|known| known == variable) {
-            self.found.push((variable, None));
-            return Ok(());
-        }
-        let all = plain().chain(NAMED.iter().map(|(name, _)| *name));
-        Err(self.error(part, format!("a request has no `{variable}`; it has {}", quoted(all))))
-    }
-
-    fn error(&self, part: &IdedExpr, message: impl Into<String>) -> ExpressionError {
-        let start = self.program.source_info().offset_for(part.id);
-        let characters = start.map(|(start, _)| self.text.chars().take(start as usize).count().max(1));
-        ExpressionError::at(characters, message)
-    }
-}
-
-fn is_named(variable: &str) -> bool {
-    NAMED.iter().any(|(known, _)| *known == variable)
-}
-
-fn quoted<'w>(words: impl Iterator<Item = &'w str>) -> String {
-    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -2,6 +2,10 @@
 
 #[cfg(feature = "expressions")]
 mod compiled;
+#[cfg(feature = "expressions")]
+mod over;
+#[cfg(feature = "expressions")]
+mod uses;
 #[cfg(not(feature = "expressions"))]
 mod without;
 
@@ -10,8 +14,14 @@ use std::sync::Arc;
 
 #[cfg(feature = "expressions")]
 use self::compiled::Compiled;
+#[cfg(feature = "expressions")]
+use self::over::CompiledOver;
+#[cfg(feature = "expressions")]
+pub(crate) use self::over::{Context, OfLimit};
 #[cfg(not(feature = "expressions"))]
-use self::without::Compiled;
+use self::without::{Compiled, CompiledOver};
+#[cfg(not(feature = "expressions"))]
+pub(crate) use self::without::{Context, OfLimit};
 use crate::attribute::Attributes;
 
 /// An expression over a request's attributes, in the Common Expression Language (CEL).
@@ -119,6 +129,50 @@ impl Expression {
     /// Whether it looks at what lets its holder in somewhere.
     pub(crate) fn is_secret(&self) -> bool {
         self.compiled.is_secret()
+    }
+}
+
+/// An expression over the descriptors of a request, and over the limit that it is a part of: `descriptors[0]["user"]`,
+/// `limit.name`. It is bounded as an [`Expression`] is.
+#[derive(Clone)]
+pub(crate) struct DescriptorExpression {
+    text: Arc<str>,
+    compiled: Arc<CompiledOver>,
+}
+
+impl DescriptorExpression {
+    /// Reads an expression for a purpose, which is a condition or a key.
+    ///
+    /// # Errors
+    /// If it cannot be read, is too long or too deep, asks for what there is not, or never gives what is wanted.
+    pub(crate) fn parse_for(text: &str, purpose: Purpose) -> Result<Self, ExpressionError> {
+        Ok(Self { text: text.into(), compiled: Arc::new(CompiledOver::new(text, purpose)?) })
+    }
+
+    /// It as it was written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is true. What cannot be computed is not.
+    pub(crate) fn holds(&self, context: &OfLimit<'_>) -> bool {
+        self.compiled.condition(context) == Some(true)
+    }
+
+    /// What it gives, as a text; `None` if it cannot be computed.
+    pub(crate) fn value(&self, context: &OfLimit<'_>) -> Option<String> {
+        self.compiled.text(context)
+    }
+
+    /// The places of the descriptors that it looks at; `None` if those are not known before.
+    pub(crate) fn looks_at(&self) -> Option<&[usize]> {
+        self.compiled.looks_at()
+    }
+}
+
+impl fmt::Debug for DescriptorExpression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DescriptorExpression").field(&self.text).finish()
     }
 }
 

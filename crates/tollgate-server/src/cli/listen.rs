@@ -1,5 +1,6 @@
 //! Where the server listens, and whom it lets in.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +12,16 @@ use clap::{Args, ValueEnum};
 pub(crate) enum ListenAddress {
     At(SocketAddr),
     Off,
+}
+
+/// As it is written.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(address) => address.fmt(f),
+            Self::Off => f.write_str("off"),
+        }
+    }
 }
 
 impl FromStr for ListenAddress {
@@ -83,7 +94,7 @@ pub(crate) struct TlsOptions {
         env = "TOLLGATE_TLS_ON",
         value_enum,
         value_delimiter = ',',
-        default_value = "http,grpc,resp"
+        default_value = "http,grpc,resp,admin"
     )]
     pub(crate) on: Vec<Face>,
 }
@@ -97,4 +108,42 @@ pub(crate) enum Face {
     Grpc,
     /// The Redis protocol
     Resp,
+    /// The administration
+    Admin,
+}
+
+/// The administration.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Administration")]
+pub(crate) struct AdminOptions {
+    /// Where to listen for administrators, who change policies and bans and ask why a request is denied; port 0 takes a free
+    /// one, `off` is for nobody. Others than this machine need a token
+    #[arg(long, value_name = "ADDRESS", env = "TOLLGATE_ADMIN", default_value = "127.0.0.1:8082")]
+    pub(crate) admin: ListenAddress,
+
+    /// What administrators have to send as `Authorization: Bearer TOKEN`
+    #[arg(long, value_name = "TOKEN", env = "TOLLGATE_ADMIN_TOKEN", hide_env_values = true)]
+    pub(crate) admin_token: Option<String>,
+
+    /// A file that holds that token
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_ADMIN_TOKEN_FILE", conflicts_with = "admin_token")]
+    pub(crate) admin_token_file: Option<PathBuf>,
+
+    /// Where to keep what administrators change, so that it holds after a restart. The file is a secret [default: nowhere]
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_CHANGES")]
+    pub(crate) changes: Option<PathBuf>,
+
+    /// Where to log what administrators do, and a share of the decisions, as lines of JSON [default: nowhere; what
+    /// administrators do is also in the server's log]
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_AUDIT_LOG")]
+    pub(crate) audit_log: Option<PathBuf>,
+
+    /// Which share of the decisions the audit log holds, from 0 to 1
+    #[arg(long, value_name = "SHARE", env = "TOLLGATE_AUDIT_SAMPLE", default_value = "0.01", value_parser = share)]
+    pub(crate) audit_sample: f64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "write a number from 0 to 1, as in 0.01 for one in a hundred".to_owned())
 }

@@ -29,9 +29,11 @@ use self::engine::Engine;
 use self::log::{FieldNames, FormatChoice, Progress};
 use self::order::Order;
 use self::plan::Planner;
-use self::report::{Style, render_html, render_text, to_json};
+use self::report::{render_html, render_text, to_json};
 use self::source::Source;
-use crate::cli::{fail, load_policies, print_out};
+use crate::cli::{fail, print_out};
+use crate::load::policies;
+use crate::text::style;
 
 #[derive(Args, Debug)]
 pub(crate) struct ReplayOptions {
@@ -75,9 +77,9 @@ pub(crate) struct ReplayOptions {
 
 /// Replays the logs and prints the report.
 pub(crate) fn run(options: &ReplayOptions) -> ExitCode {
-    let (policy_file, config) = match load_policies(options.policy.as_deref()) {
+    let (policy_file, config) = match policies(options.policy.as_deref()) {
         Ok(loaded) => loaded,
-        Err(code) => return code,
+        Err(failure) => return failure.show(),
     };
     let fields = match FieldNames::parse(&options.fields) {
         Ok(fields) => fields,
@@ -136,12 +138,6 @@ fn say_speed(lines: u64, took: Duration) {
     #[allow(clippy::cast_precision_loss)]
     let rate = lines as f64 / took.as_secs_f64().max(1e-9);
     let _ = writeln!(std::io::stderr().lock(), "{lines} lines in {took:.1?}, {rate:.0} a second");
-}
-
-/// As wide as the terminal, within reason. Colours are taken away on output where they are not wanted.
-fn style() -> Style {
-    let terminal = console::Term::stdout().size_checked().map(|(_, columns)| columns);
-    Style { color: true, width: terminal.unwrap_or(100).clamp(80, 120) }
 }
 
 struct Shown {

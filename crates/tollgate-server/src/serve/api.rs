@@ -4,9 +4,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,16 +16,22 @@ use tokio::sync::watch;
 use tollgate::http::HeaderOptions;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
+use super::audit::Audit;
+use super::body::{Body, Unread};
+use super::book::Book;
 use super::grpc::json;
+use super::limitador::{self, Limitador};
 use super::live::{self, Live};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, exposition};
 use super::net::Peer;
+use super::openapi;
+use super::ready::Readiness;
 use super::store::{ServerStore, log_failure};
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
 use crate::cli::HeaderNames;
 
 /// The largest question, and the largest batch of them.
-const QUESTION_BYTES_MAX: usize = 64 << 10;
+pub(super) const QUESTION_BYTES_MAX: usize = 64 << 10;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// The most questions in a batch.
 const BATCH_MAX: usize = 1_000;
@@ -36,12 +41,17 @@ const BATCH_MAX: usize = 1_000;
 pub(super) struct App {
     pub(super) gate: Gate<ServerStore>,
     /// The rules for descriptors, if the server decides by those.
-    pub(super) rules: Option<DescriptorRules>,
+    pub(super) rules: ArcSwapOption<DescriptorRules>,
+    /// Where all that is from, and how it changes.
+    pub(super) book: Book,
+    /// Limitador's limits, if the server decides by those.
+    pub(super) limitador: ArcSwapOption<Limitador>,
     /// What the gate's keys are hashed under.
     pub(super) seed: KeySeed,
     pub(super) clock: SystemClock,
     pub(super) metrics: Metrics,
     pub(super) live: Live,
+    pub(super) audit: Audit,
     pub(super) started: Instant,
     pub(super) capacity: usize,
     /// Whether the server is about to stop.
@@ -52,8 +62,9 @@ impl App {
     /// Notes a decision, in the metrics and for the dashboard. A request may not have `passed` though this verdict allows it,
     /// if it was decided together with others.
     pub(super) fn decided(&self, verdict: &Verdict, passed: bool, request: &impl Attributes, took: Duration) {
-        self.metrics.decided(verdict, passed, took);
-        self.live.decided(self.gate.policies(), verdict, request, took);
+        self.metrics.counted(passed, took);
+        self.live.decided(verdict, request, took);
+        self.audit.decided(verdict, request);
     }
 
     /// Notes a decision that no policy had a part in.
@@ -77,8 +88,10 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .merge(openapi::at("/v1/openapi.json", openapi::HTTP_API))
         .merge(live::routes())
         .merge(json::routes(&app, grpc_headers))
+        .merge(limitador::routes(&app))
         .fallback(|| async {
             refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; the API starts at /v1")
         })
@@ -88,7 +101,7 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .with_state(app)
 }
 
-async fn check(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn check(State(app): Shared, body: Result<Body, Unread>) -> Response {
     let question: Question = match read(&app, body) {
         Ok(question) => question,
         Err(refusal) => return refusal,
@@ -104,7 +117,7 @@ async fn check(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respo
     response
 }
 
-async fn check_batch(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn check_batch(State(app): Shared, body: Result<Body, Unread>) -> Response {
     #[derive(Serialize)]
     struct Results<'v> {
         results: Vec<Answer<'v>>,
@@ -156,7 +169,7 @@ async fn decide(app: &App, question: Question) -> Result<Verdict, StoreError> {
 }
 
 /// The answer to a question that the store did not decide: no denial.
-fn undecided(error: &StoreError) -> Response {
+pub(super) fn undecided(error: &StoreError) -> Response {
     log_failure(error);
     match error {
         StoreError::Unavailable(_) => refusal(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", error),
@@ -164,7 +177,7 @@ fn undecided(error: &StoreError) -> Response {
     }
 }
 
-async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn peek(State(app): Shared, body: Result<Body, Unread>) -> Response {
     match read::<Question>(&app, body) {
         Ok(question) => {
             let cost = question.cost;
@@ -177,31 +190,27 @@ async fn peek(State(app): Shared, body: Result<Bytes, BytesRejection>) -> Respon
     }
 }
 
-async fn reset(
-    State(app): Shared,
-    client: Extension<Arc<Peer>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+async fn reset(State(app): Shared, client: Extension<Arc<Peer>>, body: Result<Body, Unread>) -> Response {
     #[derive(Serialize)]
-    struct Done<'n> {
-        reset: Vec<&'n str>,
+    struct Done {
+        reset: Vec<String>,
     }
 
     let question: ResetQuestion = match read(&app, body) {
         Ok(question) => question,
         Err(refusal) => return refusal,
     };
-    let policy = question.policy.as_ref().map(|name| app.gate.policies().index_of(name));
-    if policy == Some(None) {
+    let policy = question.policy.as_deref();
+    if policy.is_some_and(|name| app.gate.policies().index_of(name).is_none()) {
         let message = "there is no policy of this name; GET /v1/policies lists them";
         return refusal(StatusCode::NOT_FOUND, "UNKNOWN_POLICY", message);
     }
     let request = question.request.into_request();
-    let reset = match app.gate.reset_async(app.clock.now(), &request, policy.flatten()).await {
+    let reset = match app.gate.reset_async(app.clock.now(), &request, policy).await {
         Ok(reset) => reset,
         Err(error) => return undecided(&error),
     };
-    tracing::info!(policies = ?reset, client = %client.0, "reset a key");
+    tracing::info!(target: "tollgate::audit", policies = ?reset, client = %client.0, "reset a key");
     json(StatusCode::OK, &Done { reset })
 }
 
@@ -223,47 +232,39 @@ async fn status(State(app): Shared) -> Response {
 }
 
 async fn list_policies(State(app): Shared) -> Response {
-    json(StatusCode::OK, &serde_json::json!({ "policies": policies(app.gate.policies()) }))
+    json(StatusCode::OK, &serde_json::json!({ "policies": policies(&app.gate.policies()) }))
 }
 
-async fn ready(State(app): Shared) -> Response {
-    if *app.draining.borrow() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
-    } else {
-        "ready\n".into_response()
-    }
+async fn ready(State(app): Shared) -> Readiness {
+    Readiness::of(&app).await
 }
 
-async fn metrics(State(app): Shared) -> Response {
-    let text = app.metrics.render(app.gate.store());
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+async fn metrics(State(app): Shared, headers: HeaderMap) -> Response {
+    exposition::respond(&headers, app.metrics.render(&app))
 }
 
-/// Reads a question, or says what is wrong with it and where.
+/// Reads a question, or says what is wrong with it and where, and counts it as not decided.
 // The answer is made here and handed out at once: boxing it would only add a step.
 #[allow(clippy::result_large_err)]
-fn read<T: DeserializeOwned>(app: &App, body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
-    let refused = |status, message: String| {
-        app.metrics.undecided();
-        let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "TOO_LARGE" } else { "BAD_REQUEST" };
-        refusal(status, code, message)
-    };
-    let body = body.map_err(|rejection| refused(rejection.status(), rejection.body_text()))?;
-    // Without this, a list would do for an object, its items for the fields in order.
-    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        return Err(refused(
-            StatusCode::BAD_REQUEST,
-            "the body must be a JSON object: it starts with `{`".to_owned(),
-        ));
-    }
-    // The parser says the line and the column.
-    serde_json::from_slice(&body).map_err(|error| {
-        refused(StatusCode::BAD_REQUEST, format!("the body is not what was expected: {error}"))
-    })
+pub(super) fn read<T: DeserializeOwned>(app: &App, body: Result<Body, Unread>) -> Result<T, Response> {
+    parsed(body).inspect_err(|_| app.metrics.undecided())
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
+/// Reads what a body holds, or says what is wrong with it and where.
+#[allow(clippy::result_large_err)]
+pub(super) fn parsed<T: DeserializeOwned>(body: Result<Body, Unread>) -> Result<T, Response> {
+    let refused = |message: String| refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
+    let Body(body) = body.map_err(|unread| refusal(unread.status, unread.code, unread.message))?;
+    // Without this, a list would do for an object, its items for the fields in order.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(refused("the body must be a JSON object: it starts with `{`".to_owned()));
+    }
+    // The parser says the line and the column.
+    serde_json::from_slice(&body)
+        .map_err(|error| refused(format!("the body is not what was expected: {error}")))
+}
+
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(mut bytes) => {
             bytes.push(b'\n');
@@ -277,6 +278,8 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
 
 /// An answer to a question that could not be answered.
 pub(super) fn refusal(status: StatusCode, code: &str, message: impl Display) -> Response {
-    let body = serde_json::json!({ "error": { "code": code, "message": message.to_string() } });
+    let message = message.to_string();
+    tracing::debug!(target: "tollgate::http", %status, code, why = message, "a question was not answered");
+    let body = serde_json::json!({ "error": { "code": code, "message": message } });
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }

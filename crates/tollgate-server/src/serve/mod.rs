@@ -1,24 +1,43 @@
 //! `tollgate serve`: the gate behind HTTP, gRPC and the Redis protocol.
 //!
+//! * [`admin`]: the administration; [`audit`]: what is noted of it, and of decisions.
 //! * [`api`]: the routes of HTTP.
+//! * [`book`]: what it decides by, and how that changes; [`changes`]: what was changed while it ran.
+//! * [`body`]: the bodies of requests; [`decode`]: JSON as it is meant.
+//! * [`openapi`]: what there is to be asked, for programs.
+//! * [`ready`]: whether requests should be sent here.
 //! * [`grpc`]: Envoy's rate limit service.
 //! * [`http`]: how HTTP is served; [`net`]: connections of all kinds, and TLS; [`faces`]: which listeners there are.
+//! * [`limitador`]: Limitador's limits, and its API over HTTP.
 //! * [`live`]: the dashboard.
+//! * [`logs`]: what is told to standard error.
 //! * [`wire`]: the JSON of questions and answers.
-//! * [`metrics`]: what Prometheus reads.
 //! * [`notify`]: what systemd is told.
+//! * [`metrics`]: what Prometheus reads.
 //! * [`resp`]: the Redis protocol.
+//! * [`signals`]: what the system tells it.
 //! * [`store`]: memory, or a store that nodes share.
 
+mod admin;
 mod api;
+mod audit;
+mod body;
+mod book;
+mod changes;
+mod decode;
 mod faces;
 mod grpc;
 mod http;
+mod limitador;
 mod live;
+mod logs;
 mod metrics;
 mod net;
 mod notify;
+mod openapi;
+mod ready;
 mod resp;
+mod signals;
 mod store;
 mod wire;
 
@@ -27,38 +46,37 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tollgate::{ClockSource, Gate, MemoryOptions, SystemClock};
-use tracing_subscriber::EnvFilter;
+use tollgate::{Clock, Gate, MemoryOptions, SystemClock};
 
+use self::admin::Admin;
 use self::api::App;
+use self::audit::Audit;
+use self::book::{Book, Source, config_of};
+use self::changes::ChangesFile;
 use self::faces::Faces;
 use self::grpc::GrpcFace;
+use self::limitador::Limitador;
 use self::live::Live;
 use self::metrics::Metrics;
+use self::signals::Hangups;
 use self::store::ServerStore;
-use crate::cli::{Loaded, ServeOptions, count, fail, load, print_out, show, stderr_has_colour};
+use crate::cli::{Interval, ServeOptions, count, fail, print_out};
+use crate::load::Failure;
 
 /// How long requests under way may take once the server is told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(options: &ServeOptions) -> ExitCode {
-    let filter = match EnvFilter::try_new(&options.log) {
-        Ok(filter) => filter,
-        Err(error) => {
-            return fail(format_args!("--log: {error}; write a level, or `info,tollgate::serve=debug`"));
-        }
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(stderr_has_colour())
-        .with_writer(std::io::stderr)
-        .init();
-    let loaded = match load(options.policy.as_deref(), options.merge_domains) {
-        Ok(loaded) => loaded,
-        Err(code) => return code,
+    if let Err(error) = logs::start(&options.logs) {
+        return fail(error);
+    }
+    let source = match Source::load(options.policy.as_deref(), options.merge_domains) {
+        Ok(source) => source,
+        Err(failure) => return failure.show(),
     };
     let store_options = MemoryOptions {
         capacity: usize::try_from(options.capacity).unwrap_or(usize::MAX),
@@ -75,7 +93,7 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}")),
     };
-    let code = runtime.block_on(serve(options, loaded, store_options, clock));
+    let code = runtime.block_on(serve(options, source, store_options, clock));
     // Whatever still runs has had its time.
     runtime.shutdown_timeout(Duration::from_millis(500));
     code
@@ -83,68 +101,47 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
 
 async fn serve(
     options: &ServeOptions,
-    loaded: Loaded,
+    source: Source,
     memory: MemoryOptions,
     clock: SystemClock,
 ) -> ExitCode {
-    let (store, seed) = match ServerStore::open(&options.store, &loaded.config.store, memory, clock).await {
-        Ok(opened) => opened,
-        Err(error) => return fail(error),
+    let app = match open(options, source, memory, clock).await {
+        Ok(app) => Arc::new(app),
+        Err(failure) => return failure.show(),
     };
-    let rules = match loaded.rules(options.merge_domains, seed) {
-        Ok(rules) => rules,
-        Err(wrong) => return show(&wrong),
-    };
-    let Loaded { name: policy_name, config, .. } = loaded;
-    let gate = Gate::with_seed(config, store, seed);
-    if let Some(unfit) = gate.store().unfit(gate.policies()) {
-        return fail(format_args!("{policy_name}: {unfit}"));
-    }
     let faces = match Faces::bind(options) {
         Ok(faces) => faces,
         Err(error) => return fail(error),
     };
-    let app = Arc::new(App {
-        metrics: Metrics::new(gate.policies(), gate.store()),
-        gate,
-        rules,
-        seed,
-        clock,
-        live: Live::new(),
-        started: Instant::now(),
-        capacity: memory.capacity,
-        draining: watch::channel(false).0,
-    });
-    let keeps = match app.gate.store() {
-        ServerStore::Memory(_) => format!("memory, at most {}", count(memory.capacity, "key")),
-        store @ ServerStore::Redis(_) => store.to_string(),
-    };
-    announce(&format!("{policy_name} ({})", decided_by(&app)), &keeps, clock.source(), &faces);
+    let mut serving = JoinSet::new();
+    look_after(&app, options.watch);
+    announce(&app, &faces);
     faces.warn();
-    let Faces { http, grpc, resp, tls } = faces;
-    let grpc = match grpc {
-        Some(listener) => match GrpcFace::new(listener, &app, options.grpc_headers.clone()).await {
-            Ok(face) => Some(face),
-            Err(error) => return fail(error),
-        },
-        None => None,
+    let admin = faces.admin.as_ref().map(|listener| {
+        let is_mutual = faces.is_mutual(listener);
+        Admin::new(Arc::clone(&app), options, listener.address(), is_mutual)
+    });
+    let admin = match admin.transpose() {
+        Ok(admin) => admin.zip(faces.admin),
+        Err(error) => return fail(error),
     };
-    if let Some(tls) = tls {
+    if let Some(listener) = faces.grpc {
+        match GrpcFace::new(listener, &app, options.grpc_headers.clone()).await {
+            Ok(face) => serving.spawn(face.serve()),
+            Err(error) => return fail(error),
+        };
+    }
+    if let Some(tls) = faces.tls {
         tokio::spawn(tls.watch());
     }
-    let watched = Arc::clone(&app);
-    tokio::spawn(async move { watched.live.run(&watched).await });
     let stopped = app.draining.subscribe();
-    let stopping = Arc::clone(&app);
-    tokio::spawn(async move { wait_for_stop(&stopping).await });
     // Each on its own, so that none waits for another's turn.
-    let mut serving = JoinSet::new();
     let routes = api::routes(Arc::clone(&app), options.grpc_headers.clone());
-    serving.spawn(http::serve(http, Arc::clone(&app), routes));
-    if let Some(face) = grpc {
-        serving.spawn(face.serve());
+    serving.spawn(http::serve(faces.http, Arc::clone(&app), routes));
+    if let Some((admin, listener)) = admin {
+        serving.spawn(http::serve(listener, Arc::clone(&app), admin::routes(admin)));
     }
-    if let Some(listener) = resp {
+    if let Some(listener) = faces.resp {
         // An empty variable is no password.
         let password = options.resp.resp_password.clone().filter(|password| !password.is_empty());
         let app = Arc::clone(&app);
@@ -160,24 +157,84 @@ async fn serve(
     let code = tokio::select! {
         result = ended => match result {
             Ok(()) => {
-                tracing::info!("stopped");
+                tracing::info!(target: "tollgate::serve", "stopped");
                 ExitCode::SUCCESS
             }
             Err(error) => fail(format_args!("the server failed: {error}")),
         },
         () = drain_ended(stopped) => {
-            tracing::warn!("some connections did not end in {} s, and were cut", DRAIN_MAX.as_secs());
+            tracing::warn!(target: "tollgate::serve", "some connections did not end in {} s, and were cut", DRAIN_MAX.as_secs());
             ExitCode::SUCCESS
         }
     };
     app.gate.store().hand_back().await;
+    app.audit.close();
     code
+}
+
+/// What all faces share.
+async fn open(
+    options: &ServeOptions,
+    source: Source,
+    memory: MemoryOptions,
+    clock: SystemClock,
+) -> Result<App, Failure> {
+    let kept = options.admin.changes.as_deref().map(ChangesFile::open).transpose()?;
+    let (kept_in, restored) = kept.unzip();
+    let restored = restored.unwrap_or_default();
+    let audit = Audit::open(options.admin.audit_log.as_deref(), options.admin.audit_sample);
+    let audit = audit.map_err(Failure::Other)?;
+    let store = &source.loaded.config.store;
+    let (store, seed) = ServerStore::open(&options.store, store, memory, clock, restored.seed)
+        .await
+        .map_err(Failure::Other)?;
+    let config = config_of(&store, &source.loaded, &restored.changes)?;
+    let (rules, limits) = (source.rules(seed)?, source.limits(seed)?);
+    let gate = Gate::with_seed(config, store, seed);
+    gate.restore_bans_at(clock.now(), restored.bans);
+    Ok(App {
+        metrics: Metrics::new(gate.store()),
+        gate,
+        rules: ArcSwapOption::new(rules.map(Arc::new)),
+        limitador: ArcSwapOption::new(limits.map(|limits| Arc::new(Limitador::new(limits)))),
+        book: Book::new(source, seed, restored.changes, kept_in),
+        seed,
+        clock,
+        live: Live::new(),
+        audit,
+        started: Instant::now(),
+        capacity: memory.capacity,
+        draining: watch::channel(false).0,
+    })
+}
+
+/// Starts what goes on beside the faces.
+fn look_after(app: &Arc<App>, watch: Interval) {
+    let watched = Arc::clone(app);
+    tokio::spawn(async move { watched.live.run(&watched).await });
+    if let Interval::Every(every) = watch {
+        let watching = Arc::clone(app);
+        tokio::spawn(async move { Book::watch(&watching, every).await });
+    }
+    let (hanging, mut hangups) = (Arc::clone(app), Hangups::new());
+    tokio::spawn(async move {
+        loop {
+            hangups.next().await;
+            hanging.audit.reopen();
+            Book::reload_aside(&hanging, "SIGHUP").await;
+        }
+    });
+    let (stopping, told) = (Arc::clone(app), signals::told_to_stop());
+    tokio::spawn(async move { wait_for_stop(told, &stopping).await });
 }
 
 /// What the server decides by, counted.
 fn decided_by(app: &App) -> String {
-    if let Some(rules) = &app.rules {
+    if let Some(rules) = &*app.rules.load() {
         return format!("{} for descriptors", count(rules.rules().len(), "rule"));
+    }
+    if let Some(limitador) = &*app.limitador.load() {
+        return format!("{} of Limitador's", count(limitador.limits().limits().len(), "limit"));
     }
     match app.gate.policies().policies().filter(|policy| policy.is_enabled()).count() {
         1 => "1 policy".to_owned(),
@@ -194,34 +251,21 @@ fn more_descriptors() {
     let granted = getrlimit(Resource::Nofile);
     let all = Rlimit { current: granted.maximum, maximum: granted.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, all) {
-        tracing::debug!(%error, "no more descriptors than usual");
+        tracing::debug!(target: "tollgate::serve", %error, "no more descriptors than usual");
     }
 }
 
 #[cfg(not(unix))]
 fn more_descriptors() {}
 
-/// Waits for SIGTERM or Ctrl-C, then lets `/readyz` say so.
-async fn wait_for_stop(app: &App) {
-    let interrupted = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending::<()>().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminated = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupted => {}
-        () = terminated => {}
-    }
-    tracing::info!("stopping: no new connections, {} s for requests under way", DRAIN_MAX.as_secs());
+/// Waits until the server is told to stop, then lets `/readyz` say so.
+async fn wait_for_stop(told: impl Future<Output = ()>, app: &App) {
+    told.await;
+    tracing::info!(
+        target: "tollgate::serve",
+        "stopping: no new connections, {} s for requests under way",
+        DRAIN_MAX.as_secs()
+    );
     notify::stopping();
     app.draining.send_replace(true);
 }
@@ -235,9 +279,15 @@ async fn drain_ended(mut draining: watch::Receiver<bool>) {
 }
 
 /// Says what runs, and how to try it.
-fn announce(policies: &str, store: &str, clock: ClockSource, faces: &Faces) {
+fn announce(app: &App, faces: &Faces) {
+    let policies = format!("{} ({})", app.book.name(), decided_by(app));
+    let store = match app.gate.store() {
+        ServerStore::Memory(_) => format!("memory, at most {}", count(app.capacity, "key")),
+        store @ ServerStore::Redis(_) => store.to_string(),
+    };
+    let clock = app.clock.source();
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    let (http, grpc, resp) = faces.urls();
+    let [http, grpc, resp, admin] = faces.urls();
 
     let mut text = Vec::new();
     // Writing to memory cannot fail.
@@ -252,6 +302,7 @@ fn announce(policies: &str, store: &str, clock: ClockSource, faces: &Faces) {
   dashboard {http}/
   gRPC      {grpc}
   RESP      {resp}
+  admin     {admin}
   metrics   {http}/metrics
 
 Try it:
@@ -261,4 +312,5 @@ Try it:
         env!("CARGO_PKG_VERSION"),
     );
     print_out(&text);
+    tracing::info!(target: "tollgate::policy", file = %app.book.name(), by = %decided_by(app), "loaded");
 }

@@ -27,7 +27,7 @@ fn tell(state: &str) {
         datagram.send_to_addr(state.as_bytes(), &address)
     });
     if let Err(error) = told {
-        tracing::warn!(%error, "cannot tell systemd {state}");
+        tracing::warn!(target: "tollgate::serve", %error, "cannot tell systemd {state}");
     }
 }
 

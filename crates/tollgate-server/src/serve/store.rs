@@ -8,7 +8,7 @@ use tollgate::guard::{GuardOptions, Guarded, Phase};
 use tollgate::lease::{LeaseOptions, Leased};
 use tollgate::redis::{RedisOptions, RedisStore};
 use tollgate::{
-    Answer, Group, KeyHash, KeySeed, MemoryOptions, MemoryStore, Nanos, OnFailure, PolicySet, Refund, Share,
+    Answer, Group, KeyHash, KeySeed, MemoryOptions, MemoryStore, Nanos, OnFailure, Policy, Refund, Share,
     Store, StoreConfig, StoreError, SystemClock, random_seed,
 };
 
@@ -24,9 +24,9 @@ const HAND_BACK_MAX: Duration = Duration::from_secs(1);
 /// mistake of ours.
 pub(super) fn log_failure(error: &StoreError) {
     if let StoreError::Unavailable(_) = error {
-        tracing::debug!(%error, "a request was not decided");
+        tracing::debug!(target: "tollgate::store", %error, "a request was not decided");
     } else {
-        tracing::error!(%error, "the store refused what it was asked");
+        tracing::error!(target: "tollgate::store", %error, "the store refused what it was asked");
     }
 }
 
@@ -40,7 +40,8 @@ pub(super) enum ServerStore {
 }
 
 impl ServerStore {
-    /// The store that the options name, or else the policy file; and the seed that its keys are hashed under.
+    /// The store that the options name, or else the policy file; and the seed that its keys are hashed under. A store in memory
+    /// uses the one that was saved, if none is given.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -49,12 +50,14 @@ impl ServerStore {
         config: &StoreConfig,
         memory: MemoryOptions,
         clock: SystemClock,
+        saved_seed: Option<KeySeed>,
     ) -> Result<(Self, KeySeed), String> {
         let local = MemoryStore::with_clock(clock, memory);
         let seed = options.key_seed.as_deref().or(config.key_seed.as_deref()).map(seed_of).transpose()?;
         let url = options.store.as_deref().or(config.url.as_deref()).unwrap_or("memory");
         if url == "memory" {
-            return Ok((Self::Memory(local), seed.unwrap_or_else(random_seed)));
+            let seed = seed.or(saved_seed).unwrap_or_else(random_seed);
+            return Ok((Self::Memory(local), seed));
         }
         let redis = redis_options(url, options, config)?;
         let store = RedisStore::new(&redis).map_err(|error| format!("--store: {error}"))?;
@@ -91,7 +94,7 @@ impl ServerStore {
         if let Self::Redis(store) = self
             && tokio::time::timeout(HAND_BACK_MAX, store.hand_back()).await.is_err()
         {
-            tracing::warn!("what this node held ahead could not all go back; it recovers by itself");
+            tracing::warn!(target: "tollgate::store", "what this node held ahead could not all go back; it recovers by itself");
         }
     }
 
@@ -124,6 +127,14 @@ impl ServerStore {
         }
     }
 
+    /// Who meets the failures of a store that can fail.
+    pub(super) fn guard(&self) -> Option<&Guarded<RedisStore>> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(store) => Some(store.store()),
+        }
+    }
+
     /// Whether the store can be asked, as far as is known; `None` if it is this process.
     pub(super) fn is_available(&self) -> Option<bool> {
         match self {
@@ -152,10 +163,10 @@ impl ServerStore {
     }
 
     /// The first limit of these policies that the store cannot keep, and why.
-    pub(super) fn unfit(&self, policies: &PolicySet) -> Option<String> {
+    pub(super) fn unfit(&self, policies: &[Policy]) -> Option<String> {
         match self {
             Self::Memory(_) => None,
-            Self::Redis(_) => policies.policies().find_map(|policy| {
+            Self::Redis(_) => policies.iter().find_map(|policy| {
                 let limits = policy.variants().iter().flat_map(tollgate::Variant::limits);
                 let unfit = limits
                     .map(tollgate::PolicyLimit::limit)
@@ -253,6 +264,7 @@ async fn agreed_seed(store: &RedisStore) -> Result<KeySeed, String> {
             Ok(agreed) => return seed_of(&agreed),
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(
+                    target: "tollgate::store",
                     %why,
                     "waiting for the store, as nodes agree there on the secret that keys are hashed under; with \
                      --key-seed the server starts without it"
@@ -265,7 +277,8 @@ async fn agreed_seed(store: &RedisStore) -> Result<KeySeed, String> {
 }
 
 /// A seed from 32 hexadecimal digits.
-fn seed_of(digits: &str) -> Result<KeySeed, String> {
+/// The seed of these digits.
+pub(super) fn seed_of(digits: &str) -> Result<KeySeed, String> {
     let seed = (digits.len() == 32).then(|| u128::from_str_radix(digits, 16).ok()).flatten();
     seed.map(|seed| KeySeed::new(seed.to_be_bytes())).ok_or_else(|| {
         "--key-seed: write 32 hexadecimal digits, as `openssl rand -hex 16` prints them".to_owned()

@@ -9,6 +9,8 @@ use tollgate::{
     Attribute, Condition, Nanos, Policy, PolicySet, PolicyVerdict, Request, Retry, Statistics, Verdict,
 };
 
+use super::decode;
+
 /// A request that somebody asks about.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +27,7 @@ pub(super) struct Question {
     claims: BTreeMap<String, String>,
     attributes: BTreeMap<String, String>,
     /// What the request costs, in place of what the policies say.
+    #[serde(deserialize_with = "decode::whole_or_null")]
     pub(super) cost: Option<u32>,
 }
 
@@ -32,6 +35,7 @@ pub(super) struct Question {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ResetQuestion {
+    #[serde(deserialize_with = "decode::object")]
     pub(super) request: Question,
     /// Only this policy's state.
     pub(super) policy: Option<String>,
@@ -41,6 +45,7 @@ pub(super) struct ResetQuestion {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Batch {
+    #[serde(deserialize_with = "decode::objects")]
     pub(super) requests: Vec<Question>,
 }
 
@@ -100,7 +105,7 @@ struct Numbers<'v> {
 }
 
 #[derive(Debug, Serialize)]
-struct PolicyAnswer<'v> {
+pub(super) struct PolicyAnswer<'v> {
     #[serde(flatten)]
     numbers: Numbers<'v>,
     admitted: bool,
@@ -129,7 +134,7 @@ impl<'v> Answer<'v> {
         Self {
             allowed: verdict.is_allowed(),
             deciding: verdict.deciding().map(numbers),
-            policies: verdict.policies().map(policy_answer).collect(),
+            policies: policy_answers(verdict).collect(),
             denial: (!verdict.is_allowed()).then(|| response_body(verdict)),
         }
     }
@@ -143,6 +148,11 @@ fn numbers(policy: PolicyVerdict<'_>) -> Numbers<'_> {
         reset_after_ms: millis(policy.reset_after()),
         retry_after_ms: retry_millis(policy.retry_after),
     }
+}
+
+/// What each policy says that applies.
+pub(super) fn policy_answers(verdict: &Verdict) -> impl Iterator<Item = PolicyAnswer<'_>> {
+    verdict.policies().map(policy_answer)
 }
 
 fn policy_answer(policy: PolicyVerdict<'_>) -> PolicyAnswer<'_> {
@@ -174,7 +184,7 @@ fn millis(length: Nanos) -> u64 {
     length.as_nanos().div_ceil(1_000_000)
 }
 
-fn retry_millis(retry: Retry) -> Option<u64> {
+pub(super) fn retry_millis(retry: Retry) -> Option<u64> {
     retry.nanos().map(millis)
 }
 

@@ -75,7 +75,7 @@ impl Server {
 
     pub(crate) fn start_command(mut command: Command) -> Self {
         // Wherever there is room, unless the test says where: by an option, which comes before the variable.
-        command.env("TOLLGATE_GRPC", "127.0.0.1:0");
+        command.env("TOLLGATE_GRPC", "127.0.0.1:0").env("TOLLGATE_ADMIN", "127.0.0.1:0");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut announcement = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -96,6 +96,18 @@ impl Server {
     pub(crate) fn grpc(&self) -> String {
         let line = self.announcement.lines().find_map(|line| line.trim().strip_prefix("gRPC"));
         line.unwrap().trim().to_owned()
+    }
+
+    /// The address of the administration.
+    pub(crate) fn admin(&self) -> String {
+        let line = self.announcement.lines().find_map(|line| line.trim().strip_prefix("admin"));
+        line.unwrap().trim().to_owned()
+    }
+
+    /// Asks the administration.
+    pub(crate) fn administer(&self, method: &str, path: &str, body: &str) -> Reply {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.admin()));
+        Reply::of(self.agent.run(request.body(body.to_owned()).unwrap()).unwrap())
     }
 
     pub(crate) fn address(&self) -> &str {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use tollgate_core::packed::LAST_MOMENT;
 use tollgate_core::{
-    Answer, Decision, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Previous, Retry, Source, Timestamp,
+    Answer, Decision, Former, Grant, Group, Hit, KeyHash, Limit, LimitId, Nanos, Retry, Source, Timestamp,
     combined,
 };
 
@@ -169,21 +169,35 @@ struct Difference {
     found: String,
 }
 
-/// A limit under test and the key that it counts by.
-#[derive(Clone, Copy)]
+/// A limit under test, the key that it counts by, and what it was before.
 struct Slot {
-    key: KeyHash,
+    identity: KeyHash,
     limit: Limit,
-    previous: Option<(KeyHash, Limit)>,
+    /// The latest first.
+    formers: Vec<Former>,
 }
 
 impl Slot {
+    /// The number of the limit's keys.
+    fn number(&self) -> u64 {
+        self.formers.len() as u64
+    }
+
+    fn key(&self) -> KeyHash {
+        self.identity.nth(self.number())
+    }
+
     fn hit(&self, cost: u32) -> Hit<'_> {
-        let hit = Hit::new(LimitId(0), self.key, &self.limit).with_cost(cost);
-        match &self.previous {
-            Some((key, limit)) => hit.with_previous(Previous { key: *key, limit }),
-            None => hit,
-        }
+        Hit::new(LimitId(0), self.key(), &self.limit).with_cost(cost).with_formers(&self.formers)
+    }
+
+    fn change(&mut self, limit: Limit) {
+        let now = self.number() + 1;
+        let mut limits: Vec<Limit> = self.formers.iter().map(|former| *former.limit()).collect();
+        limits.insert(0, self.limit);
+        let former = |(number, limit)| Former::new(limit, number, now);
+        self.formers = (0..now).rev().zip(limits).map(former).collect();
+        self.limit = limit;
     }
 }
 
@@ -222,8 +236,11 @@ async fn replay<S: Subject>(
     mut keys: Keys,
     summary: &mut Summary,
 ) -> Result<(), Difference> {
-    let mut slots: Vec<Slot> =
-        history.limits.iter().map(|limit| Slot { key: keys.next(), limit: *limit, previous: None }).collect();
+    let mut slots: Vec<Slot> = history
+        .limits
+        .iter()
+        .map(|limit| Slot { identity: keys.next(), limit: *limit, formers: Vec::new() })
+        .collect();
     let mut world = World::new();
     let mut held: Vec<Held> = Vec::new();
     let tick = resolution.as_nanos().max(1);
@@ -250,13 +267,15 @@ async fn replay<S: Subject>(
             }
             Step::Reset(slot) => {
                 let slot = &slots[*slot];
-                subject.reset(&[slot.key]).await.map_err(failed)?;
-                world.remove(&slot.key);
+                let of_formers = slot.formers.iter().map(|former| former.key(slot.key()));
+                let keys: Vec<KeyHash> = std::iter::once(slot.key()).chain(of_formers).collect();
+                subject.reset(&keys).await.map_err(failed)?;
+                for key in keys {
+                    world.remove(&key);
+                }
             }
             Step::Change(slot, limit) => {
-                let former = slots[*slot];
-                slots[*slot] =
-                    Slot { key: keys.next(), limit: *limit, previous: Some((former.key, former.limit)) };
+                slots[*slot].change(*limit);
             }
             Step::Refund(index) => {
                 if *index < held.len() {
@@ -319,7 +338,7 @@ fn agreeing(
     let touched = groups
         .iter()
         .flat_map(|group| group.hits)
-        .flat_map(|hit| std::iter::once(hit.key).chain(hit.previous.map(|previous| previous.key)));
+        .flat_map(|hit| std::iter::once(hit.key).chain(hit.formers.iter().map(|former| former.key(hit.key))));
     let doubtful: Vec<KeyHash> =
         touched.filter(|key| world.get(key).is_some_and(|remembered| remembered.forgettable)).collect();
     let mut first = None;
@@ -352,25 +371,29 @@ fn decide(mut world: World, now: Timestamp, groups: &[Group<'_>], takes: bool) -
     let hits: Vec<&Hit<'_>> = groups.iter().flat_map(|group| group.hits).collect();
     let mut states: Vec<Option<Model>> = Vec::new();
     for hit in &hits {
-        let own = match world.get(&hit.key) {
-            Some(own) if own.model.vacant_at(hit.limit) > instant => Some(own.model.clone()),
-            Some(_) => Model::with_available(hit.limit, None, now),
-            None => None,
+        let own = world.get(&hit.key).map(|own| &own.model).filter(|own| own.vacant_at(hit.limit) > instant);
+        let mut state = own.cloned().or_else(|| Model::with_available(hit.limit, None, now));
+        let left = |model: &Model, limit: &Limit| i128::from(model.decide(limit, now, 0, false).remaining);
+        let alive = |former: &&Former| {
+            let remembered = world.get(&former.key(hit.key));
+            remembered.is_some_and(|remembered| remembered.model.vacant_at(former.limit()) > instant)
         };
-        let former =
-            hit.previous.and_then(|previous| Some((previous, world.get(&previous.key)?.model.clone())));
-        let state = match (own, former) {
-            (Some(own), _) => Some(own),
-            (None, Some((previous, model))) if !matches!(hit.limit, Limit::Unlimited | Limit::DenyAll) => {
-                if takes {
-                    world.remove(&previous.key);
-                }
-                let vacant = model.vacant_at(previous.limit) <= instant;
-                let left = model.decide(previous.limit, now, 0, false).remaining;
-                Model::with_available(hit.limit, (!vacant).then_some(i128::from(left)), now)
+        let formers: Vec<&Former> = hit.formers.iter().filter(alive).collect();
+        if !formers.is_empty() && !matches!(hit.limit, Limit::Unlimited | Limit::DenyAll) {
+            let least =
+                formers.iter().map(|former| left(&world[&former.key(hit.key)].model, former.limit())).min();
+            let carried = Model::with_available(hit.limit, least, now);
+            let is_less =
+                |carried: &Model| own.is_none_or(|own| left(carried, hit.limit) < left(own, hit.limit));
+            if carried.as_ref().is_some_and(is_less) {
+                state = carried;
             }
-            _ => Model::with_available(hit.limit, None, now),
-        };
+            if takes {
+                for former in hit.formers {
+                    world.remove(&former.key(hit.key));
+                }
+            }
+        }
         states.push(state);
     }
     let decision = |index: usize, taken: bool| match &states[index] {

@@ -92,6 +92,27 @@ impl<S: Remote> Guarded<S> {
         self.breaker.failures()
     }
 
+    /// Asks the store behind for a sign of life, as a request would: what comes of it counts like any answer.
+    ///
+    /// # Errors
+    /// If there is none, or if the store is not asked at the moment.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.ask(self.remote.probe()).await
+    }
+
+    /// Who decides while the store behind cannot be asked, for limits with this choice of their own, if they have one. A grace
+    /// that is over is `Deny`.
+    pub fn decides_alone(&self, own: Option<OnFailure>) -> OnFailure {
+        self.choice(own, self.breaker.failing_for(Instant::now()))
+    }
+
+    fn choice(&self, own: Option<OnFailure>, lasted: Duration) -> OnFailure {
+        match own.unwrap_or(self.options.on_failure) {
+            OnFailure::Allow { grace } if lasted >= Duration::from(grace) => OnFailure::Deny,
+            choice => choice,
+        }
+    }
+
     /// Asks the store behind, if that is worth it. Where that is not, it is unavailable as if it had been asked.
     async fn ask<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         if self.breaker.phase() != Phase::Closed {
@@ -100,7 +121,7 @@ impl<S: Remote> Guarded<S> {
         let result = work.await;
         if let Err(error @ StoreError::Unavailable(_)) = &result {
             if self.breaker.failed(Instant::now()) {
-                tracing::warn!(%error, "the store is unavailable: decided without it");
+                tracing::warn!(target: "tollgate::store", %error, "the store is unavailable: decided without it");
                 self.watch();
             }
         } else {
@@ -122,7 +143,7 @@ impl<S: Remote> Guarded<S> {
                 if remote.probe().await.is_ok() {
                     let lasted = breaker.failing_for(Instant::now());
                     breaker.succeeded();
-                    tracing::info!(?lasted, "the store answers again");
+                    tracing::info!(target: "tollgate::store", ?lasted, "the store answers again");
                     return;
                 }
                 breaker.probing(false);
@@ -138,10 +159,7 @@ impl<S: Remote> Guarded<S> {
         decide: impl FnOnce(&MemoryStore, &[Group<'_>]) -> Answer,
     ) -> Result<Answer, StoreError> {
         let lasted = self.breaker.failing_for(Instant::now());
-        let choice = |group: &Group<'_>| match group.sharing.on_failure.unwrap_or(self.options.on_failure) {
-            OnFailure::Allow { grace } if lasted >= Duration::from(grace) => OnFailure::Deny,
-            choice => choice,
-        };
+        let choice = |group: &Group<'_>| self.choice(group.sharing.on_failure, lasted);
         // What only watches does not stand in the way.
         if groups.iter().any(|group| !group.shadow && choice(group) == OnFailure::Deny) {
             return Err(error);
@@ -170,7 +188,7 @@ impl<S: Remote> Guarded<S> {
 fn by_share<R>(groups: &[Group<'_>], share: Share, decide: impl FnOnce(&[Group<'_>]) -> R) -> R {
     let limits: Vec<Limit> = hits(groups).map(|hit| hit.limit.share(share)).collect();
     let own: Vec<Hit<'_>> =
-        hits(groups).zip(&limits).map(|(hit, limit)| Hit { limit, previous: None, ..*hit }).collect();
+        hits(groups).zip(&limits).map(|(hit, limit)| Hit { limit, formers: &[], ..*hit }).collect();
     decide(&grouped(groups.iter().map(shape), &own))
 }
 

@@ -284,7 +284,7 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
                     return Some(None);
                 }
                 // What is carried over from a changed limit is the store's to say.
-                let terms = self.terms(hit, consistency).filter(|_| hit.previous.is_none())?;
+                let terms = self.terms(hit, consistency).filter(|_| hit.formers.is_empty())?;
                 (asked(&own, index) <= terms.chunk).then_some(Some(terms))
             };
             let local = match consistency {
@@ -339,7 +339,7 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
         let terms = &held.pocket.terms;
         let fits = terms.limit == *hit.limit
             && terms.owes == (self.consistency(group) == Consistency::LocalFirst)
-            && hit.previous.is_none()
+            && hit.formers.is_empty()
             && hit.cost <= terms.chunk
             && group.combine.admits(1, 1)
             && !group.combine.admits(0, 1);
@@ -604,7 +604,7 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
                 .collect();
             for fetch in owing {
                 if let Err(error) = ended(fetch).await {
-                    tracing::debug!(%error, "what is owed is not settled yet");
+                    tracing::debug!(target: "tollgate::store", %error, "what is owed is not settled yet");
                 }
             }
         }
@@ -634,7 +634,7 @@ impl<S: Common, C: Clock + 'static> Inner<S, C> {
                     .collect();
                 if let Err(error) = self.store.refund(&refunds).await {
                     // As if this node had died with them: the limits recover by themselves.
-                    tracing::debug!(%error, "units that nobody asked for could not go back");
+                    tracing::debug!(target: "tollgate::store", %error, "units that nobody asked for could not go back");
                 }
             }
         }

@@ -14,6 +14,10 @@ impl Census {
         Self { present: AtomicUsize::new(0), capacity }
     }
 
+    pub(super) const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// How many are present.
     pub(super) fn present(&self) -> usize {
         // Relaxed, here and below: the count guards nothing but itself.

@@ -26,7 +26,7 @@ use tollgate_core::algorithm::meter::Meter;
 use tollgate_core::packed::{LAST_MOMENT, OneWord};
 use tollgate_core::{
     Answer, Clock, Decision, Grant, Group, HashedKey, Hit, KeyHash, Limit, LimitId, Nanos, Outcome, Outcomes,
-    Retry, Source, Timestamp,
+    Retry, Source, State, Timestamp,
 };
 
 use self::states::States;
@@ -135,6 +135,11 @@ impl<C: Clock> MemoryStore<C> {
         self.len() == 0
     }
 
+    /// How many keys can be remembered at once.
+    pub const fn capacity(&self) -> usize {
+        self.own.capacity()
+    }
+
     /// How many hits met the overflow rule since the store was made.
     pub fn overflowed(&self) -> u64 {
         // Relaxed: a statistic.
@@ -185,7 +190,7 @@ impl<C: Clock> MemoryStore<C> {
     #[inline(never)]
     fn acquire_any<K: HashedKey>(&self, now: Timestamp, home: Home<'_, 1>, hit: Hit<'_, K>) -> Outcome {
         let outcome = match hit.limit {
-            _ if hit.previous.is_some() => None,
+            _ if !hit.formers.is_empty() => None,
             Limit::FixedWindow(window) => self.acquire_window(now, home, window, hit.cost),
             Limit::SlidingWindow(window) => self.acquire_window(now, home, window, hit.cost),
             _ => None,
@@ -224,18 +229,23 @@ impl<C: Clock> MemoryStore<C> {
 
     /// Moves what is left of a key whose limit was changed to the key of the new limit.
     fn carry_over(&self, now: Timestamp, hit: &Hit<'_>) {
-        let Some(previous) = hit.previous else { return };
+        if hit.formers.is_empty() {
+            return;
+        }
         let Some(carried) = self.carried_over(hit, now) else { return };
+        let left = |state: &State| hit.limit.decide(state, now, 0).remaining;
         let fresh = hit.limit.fresh(now);
-        // Another thread may have been here first; what it has begun goes on.
         let moved = self.own.update(hit.key, hit.limit, now, |state| {
-            if *state == fresh {
+            // Another thread may have been here first; what it has begun goes on.
+            if *state == fresh || left(state) > left(&carried) {
                 state.clone_from(&carried);
             }
         });
         if moved.is_ok() {
-            // Moved, not copied: else it would come back once the new state is vacant.
-            self.own.forget(previous.key);
+            for former in hit.formers {
+                // Moved, not copied: else it would come back once the new state is vacant.
+                self.own.forget(former.key(hit.key));
+            }
         }
     }
 }
@@ -328,7 +338,7 @@ impl<C: Clock> LocalStore for MemoryStore<C> {
 /// The meter by which a hit's state is one word, unless its limit was changed.
 #[inline(always)]
 fn word_meter<'a, K>(hit: &Hit<'a, K>) -> Option<&'a Meter> {
-    if hit.previous.is_some() { None } else { hit.limit.word_meter() }
+    if hit.formers.is_empty() { hit.limit.word_meter() } else { None }
 }
 
 /// The key under which keys of a limit share a state.

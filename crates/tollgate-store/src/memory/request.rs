@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 use tollgate_core::{
-    Answer, Clock, Combine, Decision, Grant, Group, Hit, KeyHash, Outcome, Outcomes, Source, State,
-    Timestamp, combined,
+    Answer, Clock, Combine, Decision, Former, Grant, Group, Hit, KeyHash, Limit, Outcome, Outcomes, Source,
+    State, Timestamp, combined,
 };
 
 use super::states::States;
@@ -82,7 +82,7 @@ impl<C: Clock> MemoryStore<C> {
     fn acquire_all(&self, now: Timestamp, groups: &[Group<'_>]) -> Option<Answer> {
         let all = |group: &Group<'_>| group.combine == Combine::All && !group.shadow;
         let admits = |hit: &Hit<'_>| {
-            hit.previous.is_none()
+            hit.formers.is_empty()
                 && hits(groups).filter(|other| other.key == hit.key).count() == 1
                 && self.own.admits(hit, now)
         };
@@ -126,14 +126,17 @@ impl<C: Clock> MemoryStore<C> {
         Answer { allowed: combined(groups, &admits).0, outcomes }
     }
 
-    /// What a key that has no state will get from that of the limit before a change.
+    /// The state that a key goes on from whose limit was changed, if there is anything left of the time before.
     pub(super) fn carried_over(&self, hit: &Hit<'_>, now: Timestamp) -> Option<State> {
-        let previous = hit.previous?;
-        if self.own.look(hit.key, hit.limit, now).is_some() {
+        let look = |former: &Former| {
+            Some((*former.limit(), self.own.look(former.key(hit.key), former.limit(), now)?))
+        };
+        let formers: SmallVec<[(Limit, State); 1]> = hit.formers.iter().filter_map(look).collect();
+        if formers.is_empty() {
             return None;
         }
-        let former = self.own.look(previous.key, previous.limit, now)?;
-        Some(hit.limit.carried_over(previous.limit, &former, now))
+        let own = self.own.look(hit.key, hit.limit, now);
+        hit.limit.reconciled(own.as_ref(), formers.iter().map(|(limit, state)| (limit, state)), now)
     }
 
     /// Where a hit's state is, or would be.

@@ -28,6 +28,10 @@ impl States {
         }
     }
 
+    pub(super) const fn capacity(&self) -> usize {
+        self.census.capacity()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.census.present()
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tollgate_core::{Combine, Limit, ManualClock, Previous, Quota, Retry, Source};
+use tollgate_core::{Combine, Former, Limit, ManualClock, Quota, Retry, Source};
 
 use tollgate_core::{Hit, LimitId};
 
@@ -132,8 +132,10 @@ fn a_changed_limit_keeps_what_was_spent() {
     for _ in 0..95 {
         let _ = take(&store, &before, 1);
     }
-    let former = hit(&before, 1);
-    let changed = hit(&after, 2).with_previous(Previous { key: former.key, limit: &before });
+    // What it was in between nobody asked for.
+    let between = Limit::gcra(Quota::per_minute(50));
+    let formers = [Former::new(between, 1, 2), Former::new(before, 0, 2)];
+    let changed = Hit::new(LimitId(7), hit(&before, 1).key.nth(2), &after).with_formers(&formers);
     let answer = store.acquire(&[Group::all(&[changed])]);
     assert_eq!(answer.outcomes[0].decision.remaining, 4);
     assert_eq!(store.len(), 1);

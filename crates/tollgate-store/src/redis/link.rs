@@ -202,6 +202,7 @@ impl Link {
             && let Some(rule) = evicts(&String::from_utf8_lossy(&text))
         {
             tracing::warn!(
+                target: "tollgate::store",
                 %rule,
                 "the server throws keys out when its memory is full, and with them what was spent: set maxmemory-policy \
                  to noeviction"

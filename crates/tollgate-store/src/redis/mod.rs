@@ -25,7 +25,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, Source, State, Timestamp};
+use tollgate_core::{Answer, Former, Group, Hit, KeyHash, Limit, Source, State, Timestamp};
 
 pub use self::wire::Unfit;
 
@@ -232,7 +232,7 @@ impl RedisStore {
 
     async fn decide(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         let order = Order::new(groups).map_err(unfit)?;
-        if hits(groups).any(|hit| hit.previous.is_some()) {
+        if hits(groups).any(|hit| !hit.formers.is_empty()) {
             // Boxed, as it is rare and large; below as well.
             Box::pin(self.in_time(self.carry_over(groups))).await?;
         }
@@ -275,7 +275,7 @@ impl RedisStore {
             };
             for (index, hit) in hits(groups).enumerate() {
                 if answer.outcomes[index].grant.is_none() && changed(hit) {
-                    let look = Hit { previous: None, ..*hit }.with_cost(0);
+                    let look = Hit { formers: &[], ..*hit }.with_cost(0);
                     let order = Order::new(&[Group::all(&[look])]).map_err(unfit)?;
                     self.send(hit.key.tag(), order).await.map(drop)?;
                 }
@@ -286,7 +286,7 @@ impl RedisStore {
             let taking: Vec<(usize, Hit<'_>)> = hits(groups)
                 .enumerate()
                 .filter(|(index, _)| answer.outcomes[*index].grant.is_some())
-                .map(|(index, hit)| (index, Hit { previous: None, ..*hit }))
+                .map(|(index, hit)| (index, Hit { formers: &[], ..*hit }))
                 .collect();
             let mut tags: Vec<u16> = taking.iter().map(|(_, hit)| hit.key.tag()).collect();
             // Always in the same order.
@@ -338,8 +338,8 @@ impl RedisStore {
     async fn states(&self, groups: &[Group<'_>]) -> Result<(States, Timestamp), StoreError> {
         let mut keys: Vec<(KeyHash, Limit)> = hits(groups)
             .flat_map(|hit| {
-                let previous = hit.previous.map(|previous| (previous.key, *previous.limit));
-                std::iter::once((hit.key, *hit.limit)).chain(previous)
+                let formers = hit.formers.iter().map(|former| (former.key(hit.key), *former.limit()));
+                std::iter::once((hit.key, *hit.limit)).chain(formers)
             })
             .filter(|(_, limit)| limit.is_stateful())
             .collect();
@@ -363,15 +363,16 @@ impl RedisStore {
     async fn carry_over(&self, groups: &[Group<'_>]) -> Result<(), StoreError> {
         let (states, now) = self.states(groups).await?;
         for (hit, state) in carried(groups, &states, now) {
-            let Some(previous) = hit.previous else { continue };
-            let (Ok(rule), Ok(former)) = (Rule::of(hit.limit), Rule::of(previous.limit)) else { continue };
-            let from = states.get(&previous.key).map(|state| former.write_state(state));
-            let own = states.get(&hit.key).map(|state| rule.write_state(state));
+            let Ok(rule) = Rule::of(hit.limit) else { continue };
             let to = self.told_time.lasting(hit.limit, &state, now);
             let to = to.map(|millis| (rule.write_state(&state), millis));
-            // The new one first: where both are, the new one counts. If it was not done, somebody else did it.
-            for swap in [Swap { key: hit.key, from: own, to }, Swap { key: previous.key, from, to: None }] {
-                self.swap(&swap).await?;
+            let from = states.get(&hit.key).map(|state| rule.write_state(state));
+            // The new one first: what is there twice counts once. If it was not done, somebody else did it.
+            self.swap(&Swap { key: hit.key, from, to }).await?;
+            for former in hit.formers {
+                let (key, Ok(rule)) = (former.key(hit.key), Rule::of(former.limit())) else { continue };
+                let Some(state) = states.get(&key) else { continue };
+                self.swap(&Swap { key, from: Some(rule.write_state(state)), to: None }).await?;
             }
         }
         Ok(())
@@ -436,17 +437,14 @@ fn tags<'g>(groups: &'g [Group<'g>]) -> impl Iterator<Item = u16> + 'g {
         .map(|(_, tag)| tag)
 }
 
-/// The states that new keys get from those of their limits before a change.
+/// The states that keys go on from whose limits were changed, where anything is left of the time before.
 fn carried<'h>(groups: &'h [Group<'h>], states: &States, now: Timestamp) -> Vec<(&'h Hit<'h>, State)> {
-    hits(groups)
-        .filter_map(|hit| {
-            let previous = hit.previous?;
-            let has_own = states.get(&hit.key).is_some_and(|state| hit.limit.vacant_at(state) > now);
-            let former = states.get(&previous.key).filter(|_| !has_own)?;
-            let state = hit.limit.carried_over(previous.limit, former, now);
-            (state != State::Nothing).then_some((hit, state))
-        })
-        .collect()
+    let carried = |hit: &'h Hit<'h>| {
+        let former = |former: &'h Former| Some((former.limit(), states.get(&former.key(hit.key))?));
+        let formers = hit.formers.iter().filter_map(former);
+        Some((hit, hit.limit.reconciled(states.get(&hit.key), formers, now)?))
+    };
+    hits(groups).filter(|hit| !hit.formers.is_empty()).filter_map(carried).collect()
 }
 
 fn unfit(why: Unfit) -> StoreError {

@@ -1,13 +1,14 @@
 //! Several requests that pass together or not at all.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
-use tollgate_core::{
-    Answer, Combine, Decision, Grant, Group, Hit, Limit, Nanos, Outcomes, Sharing, Source, Timestamp,
-};
-use tollgate_policy::{Attributes, Plan, Verdict};
+use tollgate_core::{Answer, Grant, Group, Limit, Nanos, Outcomes, Source, Timestamp};
+use tollgate_policy::{Attributes, Plan, PolicySet, Verdict};
 use tollgate_store::{Refund, Store, StoreError};
 
-use super::{Gate, left};
+use super::Gate;
+use crate::charge::charge;
 
 /// One of several requests that are decided together.
 #[derive(Clone, Copy, Debug)]
@@ -42,9 +43,6 @@ impl<R> Ask<R> {
         self
     }
 }
-
-/// How often what is left of a limit is looked for, to be charged.
-const CHARGES_MAX: usize = 4;
 
 /// What a ban says of a request: the policy, and for how much longer.
 type Banned = Option<(usize, Nanos)>;
@@ -81,21 +79,24 @@ impl<S: Store> Gate<S> {
         asks: &[Ask<&R>],
     ) -> Result<Vec<Verdict>, StoreError> {
         let timer = self.timer();
-        let plans = self.plans(now, asks);
+        let policies = &self.policies();
+        let plans = plans(policies, now, asks);
         let (verdicts, allowed) = if let Some(banned) = self.banned(now, &plans) {
-            (self.verdicts_of_bans(plans, &banned), false)
+            (verdicts_of_bans(policies, plans, &banned), false)
         } else {
             let answer = Store::acquire(&self.store, &groups(&plans)).await?;
-            let verdicts = self.verdicts(plans, &answer);
+            let verdicts = verdicts_of(policies, plans, &answer);
             for verdict in &verdicts {
-                self.bans.note(now, &self.policies, verdict);
+                self.bans.note(now, policies, verdict);
             }
             (verdicts, answer.allowed)
         };
+        let current = self.current.load();
         let took = timer.map(|started| started.elapsed());
         for (index, verdict) in verdicts.iter().enumerate() {
             // Those that would have passed by themselves have not, if the others were denied.
-            self.counters.record(allowed, verdict.admissions(), took.filter(|_| index == 0));
+            self.counters.record(allowed, took.filter(|_| index == 0));
+            current.record_by(policies, verdict.admissions());
         }
         Ok(verdicts)
     }
@@ -106,12 +107,13 @@ impl<S: Store> Gate<S> {
         now: Timestamp,
         asks: &[Ask<&R>],
     ) -> Result<Vec<Verdict>, StoreError> {
-        let plans = self.plans(now, asks);
+        let policies = self.policies();
+        let plans = plans(&policies, now, asks);
         if let Some(banned) = self.banned(now, &plans) {
-            return Ok(self.verdicts_of_bans(plans, &banned));
+            return Ok(verdicts_of_bans(&policies, plans, &banned));
         }
         let answer = Store::peek(&self.store, &groups(&plans)).await?;
-        Ok(self.verdicts(plans, &answer))
+        Ok(verdicts_of(&policies, plans, &answer))
     }
 
     /// Charges requests for what they have cost already: each limit as far as there is anything left, whatever the others
@@ -137,45 +139,16 @@ impl<S: Store> Gate<S> {
         now: Timestamp,
         asks: &[Ask<&R>],
     ) -> Result<Vec<Verdict>, StoreError> {
-        let plans = self.plans(now, asks);
-        // As shadows they do not deny each other.
-        let each: SmallVec<[Group<'_>; 8]> = groups(&plans)
-            .iter()
-            .flat_map(|group| group.hits.iter().map(|hit| alone(group.sharing, hit)))
-            .collect();
-        let mut answer = Store::acquire(&self.store, &each).await?;
-        // What was not there in full is taken as far as it is. Others may be quicker, so this may need more than one try.
-        for _ in 0..CHARGES_MAX {
-            let overrun: SmallVec<[(usize, Sharing, Hit<'_>); 4]> = each
-                .iter()
-                .zip(&answer.outcomes)
-                .enumerate()
-                .filter_map(|(index, (group, outcome))| {
-                    let [hit] = group.hits else { return None };
-                    let is_charged = outcome.decision.allowed || outcome.grant.is_some();
-                    if is_charged {
-                        None
-                    } else {
-                        Some((index, group.sharing, left(hit, &outcome.decision)?))
-                    }
-                })
-                .collect();
-            if overrun.is_empty() {
-                break;
-            }
-            let rests: SmallVec<[Group<'_>; 4]> =
-                overrun.iter().map(|(_, sharing, hit)| alone(*sharing, hit)).collect();
-            let charged = Store::acquire(&self.store, &rests).await?;
-            for ((index, ..), charged) in overrun.iter().zip(charged.outcomes) {
-                if let Some(outcome) = answer.outcomes.get_mut(*index) {
-                    let Decision { allowed, retry_after, .. } = outcome.decision;
-                    outcome.decision = Decision { allowed, retry_after, ..charged.decision };
-                    outcome.grant = charged.grant;
-                }
+        let policies = self.policies();
+        let plans = plans(&policies, now, asks);
+        let mut outcomes = Outcomes::new();
+        for group in groups(&plans) {
+            for hit in group.hits {
+                outcomes.push(charge(&self.store, group.sharing, group.shadow, hit).await?);
             }
         }
-        drop(each);
-        Ok(self.verdicts(plans, &answer))
+        let allowed = outcomes.iter().all(|outcome| outcome.decision.allowed);
+        Ok(verdicts_of(&policies, plans, &Answer { allowed, outcomes }))
     }
 
     /// Gives so many units back to each limit that a request was charged by, up to what is spent: more than was taken, as
@@ -196,53 +169,48 @@ impl<S: Store> Gate<S> {
         if refunds.is_empty() { Ok(()) } else { Store::refund(&self.store, &refunds).await }
     }
 
-    fn plans<'a, R: Attributes>(&'a self, now: Timestamp, asks: &'a [Ask<&R>]) -> Vec<Plan<'a>> {
-        let plan = |ask: &'a Ask<&R>| {
-            let plan = self.policies.plan(ask.request, now, ask.cost);
-            match &ask.limit {
-                Some(limit) => plan.with_limit(limit),
-                None => plan,
-            }
-        };
-        asks.iter().map(plan).collect()
-    }
-
     /// What bans say, if they say anything.
     fn banned(&self, now: Timestamp, plans: &[Plan<'_>]) -> Option<Vec<Banned>> {
         let banned: SmallVec<[Banned; 4]> = plans.iter().map(|plan| self.bans.find(now, plan)).collect();
         banned.iter().any(Option::is_some).then(|| banned.into_vec())
     }
+}
 
-    fn verdicts_of_bans(&self, plans: Vec<Plan<'_>>, banned: &[Banned]) -> Vec<Verdict> {
-        let verdict = |(mut plan, banned): (Plan<'_>, &Banned)| {
-            if let Some((policy, left)) = banned {
-                return plan.banned(&self.policies, *policy, *left);
-            }
-            plan.clear();
-            plan.verdict(&self.policies, Answer { allowed: true, outcomes: Outcomes::new() })
-        };
-        plans.into_iter().zip(banned).map(verdict).collect()
-    }
+fn plans<'a, R: Attributes>(policies: &'a PolicySet, now: Timestamp, asks: &'a [Ask<&R>]) -> Vec<Plan<'a>> {
+    let plan = |ask: &'a Ask<&R>| {
+        let plan = policies.plan(ask.request, now, ask.cost);
+        match &ask.limit {
+            Some(limit) => plan.with_limit(limit),
+            None => plan,
+        }
+    };
+    asks.iter().map(plan).collect()
+}
 
-    /// What an answer to all plans means for each.
-    fn verdicts(&self, plans: Vec<Plan<'_>>, answer: &Answer) -> Vec<Verdict> {
-        let mut rest = &answer.outcomes[..];
-        let verdict = |plan: Plan<'_>| {
-            let (own, others) = rest.split_at(plan.hits().len().min(rest.len()));
-            rest = others;
-            let own = Answer { allowed: plan.admits(own), outcomes: own.into() };
-            plan.verdict(&self.policies, own)
-        };
-        plans.into_iter().map(verdict).collect()
-    }
+fn verdicts_of_bans(policies: &Arc<PolicySet>, plans: Vec<Plan<'_>>, banned: &[Banned]) -> Vec<Verdict> {
+    let verdict = |(mut plan, banned): (Plan<'_>, &Banned)| {
+        if let Some((policy, left)) = banned {
+            return plan.banned(policies, *policy, *left);
+        }
+        plan.clear();
+        plan.verdict(policies, Answer { allowed: true, outcomes: Outcomes::new() })
+    };
+    plans.into_iter().zip(banned).map(verdict).collect()
+}
+
+/// What an answer to all plans means for each.
+fn verdicts_of(policies: &Arc<PolicySet>, plans: Vec<Plan<'_>>, answer: &Answer) -> Vec<Verdict> {
+    let mut rest = &answer.outcomes[..];
+    let verdict = |plan: Plan<'_>| {
+        let (own, others) = rest.split_at(plan.hits().len().min(rest.len()));
+        rest = others;
+        let own = Answer { allowed: plan.admits(own), outcomes: own.into() };
+        plan.verdict(policies, own)
+    };
+    plans.into_iter().map(verdict).collect()
 }
 
 /// The groups of all plans, one behind the other.
 fn groups<'p>(plans: &'p [Plan<'_>]) -> SmallVec<[Group<'p>; 8]> {
     plans.iter().flat_map(Plan::groups).collect()
-}
-
-/// A hit that denies no other.
-const fn alone<'h>(sharing: Sharing, hit: &'h Hit<'h>) -> Group<'h> {
-    Group { hits: std::slice::from_ref(hit), combine: Combine::All, shadow: true, sharing }
 }

@@ -187,7 +187,7 @@ impl<S: Store + 'static> Drop for Place<'_, S> {
         let limiter = Arc::clone(self.limiter);
         runtime.spawn(async move {
             if let Err(error) = limiter.refund_async(reservation).await {
-                tracing::debug!(%error, "a place that was not used was not given back");
+                tracing::debug!(target: "tollgate::outgoing", %error, "a place that was not used was not given back");
             }
         });
     }

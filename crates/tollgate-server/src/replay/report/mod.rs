@@ -10,9 +10,7 @@
 
 mod axis;
 mod chart;
-mod format;
 mod html;
-mod safe;
 mod text;
 mod words;
 
@@ -25,7 +23,9 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 pub(crate) use html::render_html;
-pub(crate) use text::{Style, render_text};
+pub(crate) use text::render_text;
+
+use crate::text::{format, safe};
 
 /// The JSON form of `report`: indented, with a newline at its end.
 ///

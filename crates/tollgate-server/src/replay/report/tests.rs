@@ -1,9 +1,8 @@
 //! What all forms of a report promise.
 
 use super::sample::{START, empty, policy, report};
-use super::{
-    BadLine, KeyReport, Report, Span, Style, Suggestion, Timeline, render_html, render_text, to_json,
-};
+use super::{BadLine, KeyReport, Report, Span, Suggestion, Timeline, render_html, render_text, to_json};
+use crate::text::paint::Style;
 
 const PLAIN: Style = Style { color: false, width: 100 };
 

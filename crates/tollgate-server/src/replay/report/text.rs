@@ -1,20 +1,15 @@
 //! The report for a person at a terminal.
 
-mod paint;
 mod plot;
-mod table;
 
 use std::fmt::{self, Write as _};
 
 use super::format::{cell, count, date_time, moment, percent, plural};
 use super::{KeyReport, PolicyReport, Report, Suggestion, safe, words};
-use paint::Paint;
-use table::{Cell, Column, Fit, Table};
+use crate::text::INDENT;
+use crate::text::paint::{Paint, Style};
+use crate::text::table::{Cell, Column, Fit, Table};
 
-pub(crate) use paint::Style;
-
-/// Columns between the edge of the terminal and the text.
-const INDENT: usize = 2;
 /// The most columns of a name, key or file name.
 const NAME_WIDTH: usize = 40;
 /// The most columns of an excerpt or a limit.

@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -20,23 +19,36 @@ use super::service::RateLimits;
 use super::status::Answers;
 use crate::cli::HeaderNames;
 use crate::serve::api::App;
+use crate::serve::body::{Body, Unread};
+use crate::serve::decode::{self, Whole};
+use crate::serve::ready::Readiness;
 
 /// The largest request: as large as one over gRPC.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The routes, for any server.
 pub(in crate::serve) fn routes(app: &Arc<App>, headers: Option<HeaderNames>) -> Router<Arc<App>> {
-    let limits = RateLimits { answers: Answers::new(app.gate.policies(), headers), app: Arc::clone(app) };
+    let limits = RateLimits { answers: Answers::new(headers), app: Arc::clone(app) };
     let limits = Arc::new(limits);
     Router::new()
-        .route("/json", post(move |body: Bytes| should_rate_limit(Arc::clone(&limits), body)))
+        .route("/json", post(move |body| should_rate_limit(Arc::clone(&limits), body)))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .route("/healthcheck", get(health))
         .route("/rlconfig", get(rules))
 }
 
-async fn should_rate_limit(limits: Arc<RateLimits>, body: Bytes) -> Response {
-    let request: JsonRequest = match serde_json::from_slice(&body) {
+async fn should_rate_limit(limits: Arc<RateLimits>, body: Result<Body, Unread>) -> Response {
+    let body = match body {
+        Ok(Body(body)) => body,
+        Err(unread) => {
+            limits.app.metrics.undecided();
+            return unread.into_response();
+        }
+    };
+    let mut read = serde_json::Deserializer::from_slice(&body);
+    let request: Result<JsonRequest, _> =
+        decode::object(&mut read).and_then(|request| read.end().map(|()| request));
+    let request = match request {
         Ok(request) => request,
         Err(error) => {
             limits.app.metrics.undecided();
@@ -63,16 +75,17 @@ fn status_of(error: &Status) -> StatusCode {
 }
 
 async fn health(State(app): State<Arc<App>>) -> Response {
-    if *app.draining.borrow() {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "stopping").into_response();
+    match Readiness::of(&app).await {
+        Readiness::Unready(why) => (StatusCode::INTERNAL_SERVER_ERROR, why).into_response(),
+        _ => "OK".into_response(),
     }
-    "OK".into_response()
 }
 
 /// The rules in force, a line each.
 async fn rules(State(app): State<Arc<App>>) -> String {
     let mut text = String::new();
-    for (path, rule) in app.rules.iter().flat_map(tollgate::DescriptorRules::rules) {
+    let rules = app.rules.load();
+    for (path, rule) in rules.iter().flat_map(|rules| rules.rules()) {
         // Writing to a string cannot fail.
         let _ = match rule.rate() {
             Some((requests, unit)) => {
@@ -89,31 +102,37 @@ async fn rules(State(app): State<Arc<App>>) -> String {
     text
 }
 
-/// A request in the JSON of protocol buffers: names in either spelling, large numbers as texts or not.
+/// A request in the JSON of protocol buffers: names in either spelling, numbers as texts or not, `null` for nothing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct JsonRequest {
+    #[serde(deserialize_with = "decode::or_default")]
     domain: String,
+    #[serde(deserialize_with = "decode::objects_or_null")]
     descriptors: Vec<JsonDescriptor>,
     #[serde(alias = "hitsAddend")]
-    hits_addend: Option<Number>,
+    hits_addend: Option<Number<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct JsonDescriptor {
+    #[serde(deserialize_with = "decode::objects_or_null")]
     entries: Vec<JsonEntry>,
+    #[serde(deserialize_with = "decode::object_or_null")]
     limit: Option<JsonOverride>,
     #[serde(alias = "hitsAddend")]
-    hits_addend: Option<Number>,
-    #[serde(alias = "isNegativeHits")]
+    hits_addend: Option<Number<u64>>,
+    #[serde(alias = "isNegativeHits", deserialize_with = "decode::or_default")]
     is_negative_hits: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct JsonEntry {
+    #[serde(deserialize_with = "decode::or_default")]
     key: String,
+    #[serde(deserialize_with = "decode::or_default")]
     value: String,
 }
 
@@ -121,51 +140,63 @@ struct JsonEntry {
 #[serde(deny_unknown_fields, default)]
 struct JsonOverride {
     #[serde(alias = "requestsPerUnit")]
-    requests_per_unit: Option<Number>,
+    requests_per_unit: Option<Number<u32>>,
+    #[serde(deserialize_with = "decode::or_default")]
     unit: JsonUnit,
 }
 
+/// A number as it may be spelt.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Number {
-    Digits(u64),
+enum Spelt {
+    Digits(Whole<u64>),
     Text(String),
 }
 
-impl Number {
-    /// What is no number is nothing; what is too large is the largest.
-    fn value(&self) -> u64 {
-        match self {
-            Self::Digits(number) => *number,
-            Self::Text(text) => text.parse().unwrap_or(0),
-        }
-    }
+/// A number, of at most what it is kept in.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "Spelt")]
+struct Number<T: TryFrom<u64>>(T);
 
-    fn small(&self) -> u32 {
-        u32::try_from(self.value()).unwrap_or(u32::MAX)
+impl<T: TryFrom<u64>> TryFrom<Spelt> for Number<T> {
+    type Error = String;
+
+    fn try_from(spelt: Spelt) -> Result<Self, String> {
+        let (number, shown) = match spelt {
+            Spelt::Digits(Whole(number)) => (Some(number), number.to_string()),
+            Spelt::Text(text) => (text.parse().ok(), format!("{text:?}")),
+        };
+        let number = number.and_then(|number: u64| T::try_from(number).ok());
+        number
+            .map(Self)
+            .ok_or_else(|| format!("{shown} is no whole number of at most {} bits", 8 * size_of::<T>()))
     }
 }
 
 /// By name or by number.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum JsonUnit {
+enum SpeltUnit {
     Name(String),
-    Number(i32),
+    Number(Whole<i32>),
 }
 
-impl Default for JsonUnit {
-    fn default() -> Self {
-        Self::Number(0)
-    }
-}
+/// The number of a unit.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(try_from = "SpeltUnit")]
+struct JsonUnit(i32);
 
-impl JsonUnit {
-    fn number(&self) -> i32 {
-        match self {
-            Self::Number(number) => *number,
-            Self::Name(name) => {
-                NAMES.iter().find(|(_, known)| known == name).map_or(0, |(unit, _)| *unit as i32)
+impl TryFrom<SpeltUnit> for JsonUnit {
+    type Error = String;
+
+    fn try_from(spelt: SpeltUnit) -> Result<Self, String> {
+        match spelt {
+            SpeltUnit::Number(Whole(number)) => Ok(Self(number)),
+            SpeltUnit::Name(name) => {
+                let found = NAMES.iter().find(|(_, known)| *known == name);
+                found.map(|(unit, _)| Self(*unit as i32)).ok_or_else(|| {
+                    format!("{name:?} is no unit; these are: {}", NAMES.map(|(_, name)| name).join(", "))
+                })
             }
         }
     }
@@ -186,7 +217,7 @@ impl From<JsonRequest> for RateLimitRequest {
     fn from(request: JsonRequest) -> Self {
         Self {
             domain: request.domain.into(),
-            hits_addend: request.hits_addend.map_or(0, |number| number.small()),
+            hits_addend: request.hits_addend.map_or(0, |number| number.0),
             descriptors: request.descriptors.into_iter().map(Descriptor::from).collect(),
         }
     }
@@ -196,13 +227,13 @@ impl From<JsonDescriptor> for Descriptor {
     fn from(descriptor: JsonDescriptor) -> Self {
         let entry = |entry: JsonEntry| Entry { key: entry.key.into(), value: entry.value.into() };
         let limit = |limit: JsonOverride| Override {
-            requests_per_unit: limit.requests_per_unit.map_or(0, |number| number.small()),
-            unit: limit.unit.number(),
+            requests_per_unit: limit.requests_per_unit.map_or(0, |number| number.0),
+            unit: limit.unit.0,
         };
         Self {
             entries: descriptor.entries.into_iter().map(entry).collect(),
             limit: descriptor.limit.map(limit),
-            hits_addend: descriptor.hits_addend.map(|number| number.value()),
+            hits_addend: descriptor.hits_addend.map(|number| number.0),
             is_negative_hits: descriptor.is_negative_hits,
         }
     }
@@ -255,5 +286,9 @@ fn of_status(status: &DescriptorStatus) -> Value {
 }
 
 fn code_name(code: i32) -> &'static str {
-    if code == i32::from(Code::OverLimit) { "OVER_LIMIT" } else { "OK" }
+    match Code::try_from(code) {
+        Ok(Code::OverLimit) => "OVER_LIMIT",
+        Ok(Code::Unknown) => "UNKNOWN",
+        _ => "OK",
+    }
 }

@@ -4,6 +4,7 @@
 //! * [`routes`]: from a path to a method.
 //! * [`service`]: the methods.
 //! * [`rules`]: the same by the rules of descriptors.
+//! * [`counters`]: the same by the limits of Limitador.
 //! * [`json`]: the same over HTTP.
 //! * [`request`]: from a message to what the gate is asked.
 //! * [`status`]: from verdicts to the answer.
@@ -11,6 +12,7 @@
 //! * [`descriptors`]: what the server says of itself to clients that ask (server reflection).
 
 mod codec;
+mod counters;
 mod descriptors;
 pub(super) mod json;
 mod listen;

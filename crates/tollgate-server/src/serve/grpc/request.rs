@@ -36,6 +36,23 @@ pub(super) fn checked(message: &RateLimitRequest) -> Result<(), Status> {
     if message.descriptors.is_empty() {
         return Err(Status::unknown("rate limit descriptor list must not be empty"));
     }
+    bounded(message)?;
+    for (index, descriptor) in message.descriptors.iter().enumerate() {
+        if let Some(limit) = descriptor.limit
+            && limit.limit().is_none()
+        {
+            return Err(wrong(format!(
+                "descriptors[{index}].limit: {} is no unit of time; 1 is a second, 2 a minute, 3 an hour, 4 a day, \
+                 5 a month, 6 a year, 7 a week",
+                limit.unit
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Says what is too much in a message, or no text, if anything is.
+pub(super) fn bounded(message: &RateLimitRequest) -> Result<(), Status> {
     let count = message.descriptors.len();
     if count > DESCRIPTORS_MAX {
         return Err(wrong(format!("a request has at most {DESCRIPTORS_MAX} descriptors, not {count}")));
@@ -53,20 +70,11 @@ pub(super) fn checked(message: &RateLimitRequest) -> Result<(), Status> {
                 return Err(wrong(format!("descriptors[{index}].entries[{place}] is not UTF-8")));
             }
         }
-        if let Some(limit) = descriptor.limit
-            && limit.limit().is_none()
-        {
-            return Err(wrong(format!(
-                "descriptors[{index}].limit: {} is no unit of time; 1 is a second, 2 a minute, 3 an hour, 4 a day, \
-                 5 a month, 6 a year, 7 a week",
-                limit.unit
-            )));
-        }
     }
     Ok(())
 }
 
-fn wrong(message: impl Into<String>) -> Status {
+pub(super) fn wrong(message: impl Into<String>) -> Status {
     Status::invalid_argument(message)
 }
 

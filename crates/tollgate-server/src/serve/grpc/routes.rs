@@ -67,7 +67,7 @@ impl Routes {
         }
         let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         Ok(Self {
-            limits: RateLimits { answers: Answers::new(app.gate.policies(), headers), app },
+            limits: RateLimits { answers: Answers::new(headers), app },
             reporter,
             health: health.max_decoding_message_size(MESSAGE_BYTES_MAX),
             reflection: Boxed::new(reflection.max_decoding_message_size(MESSAGE_BYTES_MAX)),

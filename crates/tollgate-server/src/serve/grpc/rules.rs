@@ -61,6 +61,11 @@ pub(super) async fn answer_by(
     };
     if let Course::Decide = course {
         app.counted(answer.allowed, started.elapsed());
+        let statuses = answer.statuses.iter().zip(&costs);
+        for ((descriptor, applies), (status, hits)) in descriptors.iter().zip(&found).zip(statuses) {
+            let outcome = (status, *hits, answer.allowed);
+            app.metrics.descriptors.count(rules, str_of(&message.domain), (descriptor, applies), outcome);
+        }
     }
     if !matches!(course, Course::Look) {
         give_back(app, &found, &hits, &mut answer).await?;

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use tollgate::{Ask, Clock, StoreError, Timestamp, Verdict};
 use tonic::{Response, Status};
 
+use super::counters::answer_by_limits;
 use super::messages::{Code, RateLimitRequest, RateLimitResponse};
 use super::request::{Described, Hits, ask, checked};
 use super::rules::answer_by;
@@ -52,14 +53,22 @@ impl RateLimits {
     /// OK whatever is left, as there is nothing to be refused any more; the statuses say more.
     pub(super) async fn report(&self, message: RateLimitRequest) -> Answered {
         let mut answer = self.answer(&message, Course::Charge).await?;
-        answer.get_mut().overall_code = Code::Ok.into();
+        let code = &mut answer.get_mut().overall_code;
+        if *code == Code::OverLimit as i32 {
+            *code = Code::Ok.into();
+        }
         Ok(answer)
     }
 
     async fn answer(&self, message: &RateLimitRequest, course: Course) -> Answered {
+        if let Some(limitador) = self.app.limitador.load_full() {
+            let headers = self.answers.headers();
+            let answer = Box::pin(answer_by_limits(&limitador, &self.app, message, course, headers)).await;
+            return answer.map(Response::new).inspect_err(|_| self.app.metrics.undecided());
+        }
         checked(message).inspect_err(|_| self.app.metrics.undecided())?;
-        if let Some(rules) = &self.app.rules {
-            let answer = answer_by(rules, &self.app, message, course).await.map_err(|error| {
+        if let Some(rules) = self.app.rules.load_full() {
+            let answer = answer_by(&rules, &self.app, message, course).await.map_err(|error| {
                 self.app.metrics.undecided();
                 undecided(&error)
             })?;
@@ -132,7 +141,7 @@ impl RateLimits {
 }
 
 /// The status for a request that the store did not decide: an error, so that Envoy's `failure_mode_deny` rules.
-fn undecided(error: &StoreError) -> Status {
+pub(super) fn undecided(error: &StoreError) -> Status {
     log_failure(error);
     match error {
         StoreError::Unavailable(_) => Status::unavailable(error.to_string()),

@@ -1,7 +1,7 @@
 //! From verdicts to statuses.
 
 use bytes::Bytes;
-use tollgate::{PolicySet, PolicyVerdict, Quota, Verdict};
+use tollgate::{PolicyVerdict, Quota, Verdict};
 
 use super::messages::{
     Code, CurrentLimit, Descriptor, DescriptorStatus, Duration, HeaderValue, RateLimitResponse, Unit,
@@ -18,16 +18,18 @@ const UNITS: [Unit; 7] =
 /// What answers are made with.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// The policies' names, in their order: each answer shares them.
-    names: Vec<Bytes>,
     /// The headers that Envoy is to add, if it is.
     headers: Option<HeaderNames>,
 }
 
 impl Answers {
-    pub(super) fn new(policies: &PolicySet, headers: Option<HeaderNames>) -> Self {
-        let name = |policy: &tollgate::Policy| Bytes::copy_from_slice(policy.name().as_bytes());
-        Self { names: policies.policies().map(name).collect(), headers }
+    pub(super) const fn new(headers: Option<HeaderNames>) -> Self {
+        Self { headers }
+    }
+
+    /// The names of the headers that Envoy is to add, if it is.
+    pub(super) const fn headers(&self) -> Option<&HeaderNames> {
+        self.headers.as_ref()
     }
 
     /// The answer to a request with these descriptors.
@@ -35,7 +37,7 @@ impl Answers {
         let statuses: Vec<DescriptorStatus> = descriptors
             .iter()
             .zip(verdicts)
-            .map(|(descriptor, verdict)| self.status(descriptor, verdict))
+            .map(|(descriptor, verdict)| status(descriptor, verdict))
             .collect();
         let overall_code = code(verdicts.iter().all(Verdict::is_allowed));
         self.with_headers(RateLimitResponse { overall_code, statuses, ..RateLimitResponse::default() })
@@ -48,42 +50,41 @@ impl Answers {
         }
         response
     }
+}
 
-    fn status(&self, descriptor: &Descriptor, verdict: &Verdict) -> DescriptorStatus {
-        let plain = |limit_remaining| DescriptorStatus {
-            code: code(verdict.is_allowed()),
-            limit_remaining,
-            ..DescriptorStatus::default()
-        };
-        let enforced = || verdict.policies().filter(|policy| !policy.shadow);
-        // An unlimited policy decides if all limits are full; there is still something to say then.
-        let is_limited = |policy: &PolicyVerdict<'_>| policy.limit() != u64::MAX;
-        let Some(policy) = verdict.deciding().filter(is_limited).or_else(|| enforced().find(is_limited))
-        else {
-            return plain(if enforced().next().is_some() { UNLIMITED } else { 0 });
-        };
-        let (requests_per_unit, unit) = if let Some(stated) = descriptor.limit {
-            (stated.requests_per_unit, stated.unit)
-        } else {
-            let (count, unit) = per_unit(policy.rule().and_then(tollgate::Limit::quota));
-            (count, unit.into())
-        };
-        DescriptorStatus {
-            current_limit: Some(CurrentLimit { requests_per_unit, unit, name: self.name(&policy) }),
-            duration_until_reset: Some(Duration {
-                // Rounded up: who asks a little late passes, who asks a little early does not.
-                seconds: i64::try_from(policy.reset_after().as_secs_ceil()).unwrap_or(i64::MAX),
-            }),
-            ..plain(clamped(policy.remaining()))
-        }
+fn status(descriptor: &Descriptor, verdict: &Verdict) -> DescriptorStatus {
+    let plain = |limit_remaining| DescriptorStatus {
+        code: code(verdict.is_allowed()),
+        limit_remaining,
+        ..DescriptorStatus::default()
+    };
+    let enforced = || verdict.policies().filter(|policy| !policy.shadow);
+    // An unlimited policy decides if all limits are full; there is still something to say then.
+    let is_limited = |policy: &PolicyVerdict<'_>| policy.limit() != u64::MAX;
+    let Some(policy) = verdict.deciding().filter(is_limited).or_else(|| enforced().find(is_limited)) else {
+        return plain(if enforced().next().is_some() { UNLIMITED } else { 0 });
+    };
+    let (requests_per_unit, unit) = if let Some(stated) = descriptor.limit {
+        (stated.requests_per_unit, stated.unit)
+    } else {
+        let (count, unit) = per_unit(policy.rule().and_then(tollgate::Limit::quota));
+        (count, unit.into())
+    };
+    DescriptorStatus {
+        current_limit: Some(CurrentLimit { requests_per_unit, unit, name: name(&policy) }),
+        duration_until_reset: Some(Duration {
+            // Rounded up: who asks a little late passes, who asks a little early does not.
+            seconds: i64::try_from(policy.reset_after().as_secs_ceil()).unwrap_or(i64::MAX),
+        }),
+        ..plain(clamped(policy.remaining()))
     }
+}
 
-    /// The policy's name, and that of its limit behind it if that has one.
-    fn name(&self, policy: &PolicyVerdict<'_>) -> Bytes {
-        match policy.tightest().and_then(|(limit, _)| limit.name()) {
-            Some(limit) => format!("{}/{limit}", policy.policy.name()).into(),
-            None => self.names.get(policy.index).cloned().unwrap_or_default(),
-        }
+/// The policy's name, and that of its limit behind it if that has one.
+fn name(policy: &PolicyVerdict<'_>) -> Bytes {
+    match policy.tightest().and_then(|(limit, _)| limit.name()) {
+        Some(limit) => format!("{}/{limit}", policy.policy.name()).into(),
+        None => Bytes::copy_from_slice(policy.policy.name().as_bytes()),
     }
 }
 
@@ -92,13 +93,13 @@ pub(super) const fn code(allowed: bool) -> i32 {
 }
 
 /// A count as the message can hold it.
-fn clamped(count: u64) -> u32 {
+pub(super) fn clamped(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// A rate by one of the units. A period between them is told by the next longer unit, and one beyond a year by the year, as
 /// many as the rate gives there, rounded down: 100 in 10 s are 600 a minute. Nothing at all is nothing a second.
-fn per_unit(quota: Option<Quota>) -> (u32, Unit) {
+pub(super) fn per_unit(quota: Option<Quota>) -> (u32, Unit) {
     let Some(quota) = quota else { return (0, Unit::Second) };
     let nanos = |unit: Unit| unit.length().map_or(1, tollgate::Nanos::as_nanos);
     let period = quota.period().as_nanos();

@@ -22,7 +22,7 @@ pub(super) struct TopKeys {
 /// A key and how often it has asked.
 #[derive(Clone, Debug)]
 pub(super) struct Counted {
-    key: KeyHash,
+    pub(super) key: KeyHash,
     pub(super) policy: String,
     /// For people: secrets are veiled.
     pub(super) name: String,

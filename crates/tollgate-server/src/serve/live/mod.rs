@@ -1,6 +1,6 @@
 //! What happens at this moment: the dashboard at `/`, and the stream that it shows.
 //!
-//! * [`keys`]: which keys ask the most, in fixed memory.
+//! * [`keys`]: which keys ask the most, in fixed memory; [`history`]: what became of each lately.
 //! * [`latency`]: how long decisions take.
 //! * [`snapshot`]: a second as JSON.
 //! * [`routes`]: the page and the stream.
@@ -8,6 +8,7 @@
 //! Counting is done elsewhere: once a second a task reads the metrics and sends what has changed to all who look. A decision
 //! itself leaves its time here and, if nobody else is just at it, its key.
 
+mod history;
 mod keys;
 mod latency;
 mod routes;
@@ -18,13 +19,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
-use tollgate::{Attributes, PolicySet, Verdict};
+use tollgate::{Attributes, KeyHash, Verdict};
 
+use self::history::History;
 use self::keys::TopKeys;
 use self::latency::Latency;
-use self::snapshot::{Recent, Sampler, Second};
+use self::snapshot::{HotKeys, Recent, Sampler, Second};
 use super::api::App;
 
+pub(super) use self::history::KeyHistory;
 pub(super) use self::routes::routes;
 
 /// How many seconds are remembered for who begins to look.
@@ -39,6 +42,7 @@ const HALF_LIFE_S: u64 = 60;
 #[derive(Debug)]
 pub(super) struct Live {
     latency: Latency,
+    history_of_keys: History,
     detail: Mutex<Detail>,
     /// The last second.
     last: watch::Sender<Second>,
@@ -59,6 +63,7 @@ impl Live {
     pub(super) fn new() -> Self {
         Self {
             latency: Latency::default(),
+            history_of_keys: History::default(),
             detail: Mutex::default(),
             last: watch::channel(Second::default()).0,
             history: Mutex::default(),
@@ -66,21 +71,18 @@ impl Live {
     }
 
     /// Notes a decision. Nobody waits for it: where several threads are at it, some go unnoticed.
-    pub(super) fn decided(
-        &self,
-        policies: &PolicySet,
-        verdict: &Verdict,
-        request: &impl Attributes,
-        took: Duration,
-    ) {
+    pub(super) fn decided(&self, verdict: &Verdict, request: &impl Attributes, took: Duration) {
         self.latency.add(took);
+        let Some(deciding) = verdict.deciding() else { return };
+        let Some(key) = verdict.key_of(deciding.index) else { return };
+        self.history_of_keys.add(key, verdict.is_allowed(), unix_ms());
         let mut detail = match self.detail.try_lock() {
             Ok(detail) => detail,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let Some(deciding) = verdict.deciding() else { return };
-        let Some(key) = verdict.key_of(deciding.index) else { return };
+        // Those by which it was decided, which may have been replaced meanwhile.
+        let policies = verdict.asked().policies();
         let describe = || policies.describe_key(deciding.index, request).unwrap_or_default();
         detail.busy.add(key, deciding.policy.name(), describe);
         if !verdict.is_allowed() {
@@ -98,6 +100,17 @@ impl Live {
     /// Notes a decision that no policy had a part in.
     pub(super) fn counted(&self, took: Duration) {
         self.latency.add(took);
+    }
+
+    /// What became of a key's requests lately.
+    pub(super) fn history(&self, key: KeyHash) -> Option<KeyHistory> {
+        self.history_of_keys.of(key, unix_ms())
+    }
+
+    /// The keys that ask the most, and those that are denied the most: so many of each.
+    pub(super) fn keys(&self, most: usize) -> HotKeys {
+        let detail = lock(&self.detail);
+        HotKeys::new(&detail.busy, &detail.denied, most)
     }
 
     /// Reads, every second, what has changed; ends with the server.

@@ -179,11 +179,13 @@
   const state = () => {
     const shown = byId("state");
     const store = latest && latest.store;
-    const isTrouble = !isConnected || (store && !store.available);
+    const failure = latest && latest.reload_failure;
+    const isTrouble = !isConnected || (store && !store.available) || failure;
     shown.className = "state " + (isTrouble ? "trouble" : "live");
     let text = isPaused ? "paused" : "live";
     if (!isConnected) text = "no connection to the server, trying again …";
     else if (store && !store.available) text = "the store is away" + (store.trouble ? ": " + store.trouble : "");
+    else if (failure) text = "the policy files are wrong, those before stay in force: " + failure.split("\n")[0];
     // Told to screen readers only when it changes.
     if (shown.textContent !== text) shown.textContent = text;
   };

@@ -1,11 +1,11 @@
 //! A second as JSON.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use tollgate::{PolicyVerdict, Verdict};
+use tollgate::{PolicyStatistics, PolicyVerdict, Verdict};
 
 use super::keys::{Counted, TopKeys};
 use super::latency::{Counts, Latency, percentile};
@@ -49,6 +49,9 @@ struct Full<'a> {
     policies: Vec<PolicyNow>,
     more_policies: usize,
     bans: usize,
+    /// What is wrong with the policy files, if they could not be loaded again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reload_failure: Option<String>,
     store: StoreNow,
     busy_keys: Vec<KeyNow>,
     denied_keys: Vec<KeyNow>,
@@ -86,10 +89,26 @@ struct StoreNow {
     overflowed: u64,
 }
 
+/// The keys that ask the most, and those that are denied the most.
+#[derive(Serialize)]
+pub(in crate::serve) struct HotKeys {
+    busy: Vec<KeyNow>,
+    denied: Vec<KeyNow>,
+}
+
+impl HotKeys {
+    pub(super) fn new(busy: &TopKeys, denied: &TopKeys, most: usize) -> Self {
+        let top = |keys: &TopKeys| keys.top(most).into_iter().map(KeyNow::from).collect();
+        Self { busy: top(busy), denied: top(denied) }
+    }
+}
+
 #[derive(Serialize)]
 struct KeyNow {
     policy: String,
     key: String,
+    /// The hash of it.
+    key_hash: String,
     count: u64,
 }
 
@@ -138,12 +157,12 @@ pub(super) struct Sampler {
     totals: Totals,
     latency: Option<Counts>,
     /// Matched and denied of each policy.
-    policies: Vec<(u64, u64)>,
+    policies: HashMap<String, (u64, u64)>,
 }
 
 impl Sampler {
     pub(super) fn new(app: &App) -> Self {
-        Self { started: app.started, totals: totals(app), latency: None, policies: app.metrics.policies() }
+        Self { started: app.started, totals: totals(app), latency: None, policies: HashMap::new() }
     }
 
     /// What has happened since it was asked last.
@@ -155,7 +174,7 @@ impl Sampler {
         recent: &VecDeque<Recent>,
         latency: &Latency,
     ) -> Second {
-        let (totals, counts, policies) = (totals(app), latency.counts(), app.metrics.policies());
+        let (totals, counts, policies) = (totals(app), latency.counts(), app.gate.status().policies);
         let times = |of_thousand| percentile(self.latency.as_ref()?, &counts, of_thousand);
         let point = Point {
             unix_ms: unix_ms(),
@@ -165,10 +184,10 @@ impl Sampler {
             p50_ns: times(500),
             p99_ns: times(990),
         };
-        let mut shown = self.policies_now(app, &policies);
+        let mut shown = self.policies_now(&policies);
         let more_policies = shown.len().saturating_sub(POLICIES_MAX);
         shown.truncate(POLICIES_MAX);
-        let keys = |keys: &TopKeys| keys.top(KEYS_MAX).into_iter().map(KeyNow::from).collect();
+        let keys = HotKeys::new(busy, denied, KEYS_MAX);
         let full = Full {
             point,
             version: env!("CARGO_PKG_VERSION"),
@@ -177,36 +196,34 @@ impl Sampler {
             policies: shown,
             more_policies,
             bans: app.gate.ban_count(),
+            reload_failure: app.book.last().failure.map(|(_, why)| why),
             store: store(app),
-            busy_keys: keys(busy),
-            denied_keys: keys(denied),
+            busy_keys: keys.busy,
+            denied_keys: keys.denied,
             recent,
         };
         // Texts and numbers can always be written.
         let json = serde_json::to_string(&full).unwrap_or_default().into();
-        (self.totals, self.latency, self.policies) = (totals, Some(counts), policies);
+        (self.totals, self.latency) = (totals, Some(counts));
+        let counts = |policy: PolicyStatistics| (policy.name, (policy.matched, policy.denied));
+        self.policies = policies.into_iter().map(counts).collect();
         Second { point, json }
     }
 
     /// The policies, those that deny the most first.
-    fn policies_now(&self, app: &App, counts: &[(u64, u64)]) -> Vec<PolicyNow> {
-        let shadow = app.gate.policies().is_shadow();
-        let mut now: Vec<PolicyNow> = app
-            .gate
-            .policies()
-            .policies()
-            .enumerate()
-            .filter(|(_, policy)| policy.is_enabled())
-            .map(|(index, policy)| {
-                let (matched, denied) = counts.get(index).copied().unwrap_or_default();
-                let before = self.policies.get(index).copied().unwrap_or_default();
+    fn policies_now(&self, counted: &[PolicyStatistics]) -> Vec<PolicyNow> {
+        let mut now: Vec<PolicyNow> = counted
+            .iter()
+            .filter(|policy| policy.is_enabled)
+            .map(|policy| {
+                let before = self.policies.get(&policy.name).copied().unwrap_or_default();
                 PolicyNow {
-                    name: policy.name().to_owned(),
-                    shadow: shadow || policy.is_shadow(),
-                    matched: matched.saturating_sub(before.0),
-                    denied: denied.saturating_sub(before.1),
-                    all_matched: matched,
-                    all_denied: denied,
+                    name: policy.name.clone(),
+                    shadow: policy.is_shadow,
+                    matched: policy.matched.saturating_sub(before.0),
+                    denied: policy.denied.saturating_sub(before.1),
+                    all_matched: policy.matched,
+                    all_denied: policy.denied,
                 }
             })
             .collect();
@@ -237,6 +254,11 @@ fn store(app: &App) -> StoreNow {
 
 impl From<Counted> for KeyNow {
     fn from(counted: Counted) -> Self {
-        Self { policy: counted.policy, key: counted.name, count: counted.count }
+        Self {
+            key_hash: format!("{:032x}", counted.key.0),
+            policy: counted.policy,
+            key: counted.name,
+            count: counted.count,
+        }
     }
 }

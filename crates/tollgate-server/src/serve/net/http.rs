@@ -129,15 +129,16 @@ impl Http {
         seat.begin();
         let mut bytes = Vec::new();
         loop {
-            let begins_two =
-                match opening(&mut stream, &mut seat, &mut bytes, is_http2 || self.one.is_none()).await {
-                    Ok(Some(begins_two)) => begins_two,
-                    Ok(None) => return,
-                    Err(error) => {
-                        tracing::debug!(peer = %whom, %error, "a connection broke");
-                        return;
-                    }
-                };
+            let begins_two = match opening(&mut stream, &mut seat, &mut bytes, is_http2 || self.one.is_none())
+                .await
+            {
+                Ok(Some(begins_two)) => begins_two,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(target: "tollgate::connections", peer = %whom, %error, "a connection broke");
+                    return;
+                }
+            };
             let share = seat.share();
             // On the heap, and only for as long as it is needed.
             match &self.one {
@@ -156,7 +157,7 @@ impl Http {
                     return;
                 }
                 _ => {
-                    tracing::debug!(peer = %whom, "this is no HTTP/2");
+                    tracing::debug!(target: "tollgate::connections", peer = %whom, "this is no HTTP/2");
                     return;
                 }
             }
@@ -222,7 +223,7 @@ where
         Told::Draining => Duration::MAX,
         Told::Idle => FAREWELL_MAX,
         Told::Late => {
-            tracing::debug!("a client was cut off that took too long");
+            tracing::debug!(target: "tollgate::connections", "a client was cut off that took too long");
             return false;
         }
     };
@@ -245,12 +246,12 @@ where
 
 fn log<E: fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
+        tracing::debug!(target: "tollgate::connections", %error, "a connection broke");
     }
 }
 
 fn cut_off() -> bool {
-    tracing::debug!("a client was cut off that made the server hold too much");
+    tracing::debug!(target: "tollgate::connections", "a client was cut off that made the server hold too much");
     false
 }
 

@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::seats::{Limits, Seat, Seats, Told};
 use super::stream::Stream;
 use super::tls::{Protocol, Tls, fingerprint};
+use crate::serve::metrics::connections::Face;
 
 /// How long to wait when no connection can be accepted, as when there are no descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
@@ -51,6 +52,8 @@ const UNSENT_MAX: usize = 16 << 10;
 pub(in crate::serve) struct Settings {
     /// What is spoken here, for people.
     pub(in crate::serve) name: &'static str,
+    /// Where connections are counted.
+    pub(in crate::serve) counts: &'static Face,
     /// The option by which the address is chosen, and the words for no address at all, if there are such.
     pub(in crate::serve) option: &'static str,
     pub(in crate::serve) off: Option<&'static str>,
@@ -145,12 +148,16 @@ impl Listener {
                 accepted = self.socket.accept() => match accepted {
                     Ok((stream, from)) => {
                         if let Some(arrived) = self.arrived(stream, from) {
-                            connections.spawn(serve(arrived));
+                            let (open, served) = (self.settings.counts.open(), serve(arrived));
+                            connections.spawn(async move {
+                                served.await;
+                                drop(open);
+                            });
                         }
                     }
                     Err(error) if is_of_the_connection(&error) => {}
                     Err(error) => {
-                        tracing::error!(%error, "cannot accept a connection for {}", self.settings.name);
+                        tracing::error!(target: "tollgate::connections", %error, "cannot accept a connection for {}", self.settings.name);
                         sleep(BREATH).await;
                     }
                 },
@@ -191,7 +198,7 @@ impl Listener {
         };
         // Without this an answer can wait 40 ms for the client's acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
+            tracing::debug!(target: "tollgate::connections", %error, "cannot set TCP_NODELAY");
         }
         let tls = self.settings.tls.as_ref().map(|tls| (Arc::clone(tls), self.settings.protocol));
         Some(Arrived { stream, from, seat, tls })
@@ -229,7 +236,7 @@ impl Arrived {
                         Stream::Tls(Box::new(stream))
                     }
                     Err(error) => {
-                        tracing::debug!(%from, %error, "no connection under TLS");
+                        tracing::debug!(target: "tollgate::connections", %from, %error, "no connection under TLS");
                         return None;
                     }
                 }
@@ -309,6 +316,6 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 /// A connection that fell over is a defect, and takes no other with it.
 fn failed(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection ended by a defect of this program");
+        tracing::error!(target: "tollgate::connections", %error, "a connection ended by a defect of this program");
     }
 }

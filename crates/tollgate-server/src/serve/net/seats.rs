@@ -207,6 +207,7 @@ impl Seats {
         }
         if places.refused > 0 && now.saturating_sub(places.told) >= TELL_EVERY {
             tracing::warn!(
+                target: "tollgate::connections",
                 connections = places.refused,
                 "there was no room for new connections: see --max-connections and --max-connections-per-address"
             );

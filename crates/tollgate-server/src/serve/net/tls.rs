@@ -16,6 +16,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig, SignatureScheme};
 use webpki::EndEntityCert;
 
+use crate::serve::signals::Hangups;
+
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
@@ -100,13 +102,13 @@ impl Tls {
     /// Takes what is new in the files into use, for connections to come; for ever. The files themselves are compared: their
     /// times and links say less, where directories are swapped.
     pub(in crate::serve) async fn watch(self: Arc<Self>) {
-        let mut hangup = Hangup::new();
+        let mut hangups = Hangups::new();
         let mut known = self.look().await.ok();
         let mut failed = None;
         loop {
             let is_asked = tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => false,
-                () = hangup.recv() => true,
+                () = hangups.next() => true,
             };
             let found = self.look().await;
             if let (Ok(found), Some(known)) = (&found, &known)
@@ -114,7 +116,7 @@ impl Tls {
             {
                 failed = None;
                 if is_asked {
-                    tracing::info!(file = %self.files.cert.display(), "the certificate is the one in use");
+                    tracing::info!(target: "tollgate::tls", file = %self.files.cert.display(), "the certificate is the one in use");
                 }
                 continue;
             }
@@ -123,14 +125,14 @@ impl Tls {
                     *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
                     known = Some(contents);
                     failed = None;
-                    tracing::info!(file = %self.files.cert.display(), "a new certificate is in use");
+                    tracing::info!(target: "tollgate::tls", file = %self.files.cert.display(), "a new certificate is in use");
                 }
                 // Certificate and key may be written one after the other: a mistake that is gone when looked at again was none.
                 Err(error) if !is_asked && failed.is_none() => failed = Some((error, false)),
                 Err(error) => {
                     let is_told = matches!(&failed, Some((known, true)) if *known == error);
                     if is_asked || !is_told {
-                        tracing::error!("the certificate in use is kept: {error}");
+                        tracing::error!(target: "tollgate::tls", "the certificate in use is kept: {error}");
                     }
                     failed = Some((error, true));
                 }
@@ -282,33 +284,4 @@ pub(in crate::serve) fn fingerprint(certificate: &CertificateDer<'_>) -> String 
         }
     }
     text
-}
-
-/// The signal by which a server is asked to read its files again.
-struct Hangup {
-    #[cfg(unix)]
-    signal: Option<tokio::signal::unix::Signal>,
-}
-
-impl Hangup {
-    #[cfg(unix)]
-    fn new() -> Self {
-        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-        Self { signal: signal.inspect_err(|error| tracing::warn!(%error, "SIGHUP is not heard")).ok() }
-    }
-
-    #[cfg(not(unix))]
-    fn new() -> Self {
-        Self {}
-    }
-
-    async fn recv(&mut self) {
-        #[cfg(unix)]
-        if let Some(signal) = &mut self.signal
-            && signal.recv().await.is_some()
-        {
-            return;
-        }
-        std::future::pending::<()>().await;
-    }
 }

@@ -113,7 +113,7 @@ impl Connection<'_> {
                         return Poll::Ready(Ok(true));
                     }
                     if self.seat.is_too_much() {
-                        tracing::debug!("a client was cut off that made the server hold too much");
+                        tracing::debug!(target: "tollgate::resp", "a client was cut off that made the server hold too much");
                         return Poll::Ready(Ok(false));
                     }
                 }

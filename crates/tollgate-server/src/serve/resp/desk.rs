@@ -121,7 +121,7 @@ impl Desk {
             }
             Kind::Reset => {
                 let names = gate.reset_async(now, &question.request, None).await?;
-                tracing::info!(policies = ?names, "reset a key");
+                tracing::info!(target: "tollgate::audit", policies = ?names, "reset a key");
                 replies.array(names.len());
                 for name in names {
                     replies.bulk(name.as_bytes());

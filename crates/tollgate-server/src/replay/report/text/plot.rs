@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 
 use super::super::axis::{self, Columns};
 use super::super::{Timeline, format, safe};
-use super::paint::{Paint, Style};
+use crate::text::paint::{Paint, Style};
 
 /// A column's top, in eighths of a line.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

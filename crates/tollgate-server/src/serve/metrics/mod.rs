@@ -1,4 +1,15 @@
 //! What Prometheus reads. Labels come from the configuration only, never from a request.
+//!
+//! * [`policies`]: what policies say, and how they were loaded; [`descriptors`]: what rules for descriptors decide.
+//! * [`store`]: how the store fares; [`connections`]: who is connected; [`process`]: what the program takes.
+//! * [`exposition`]: in which form it is written.
+
+pub(super) mod connections;
+mod descriptors;
+pub(super) mod exposition;
+mod policies;
+mod process;
+mod store;
 
 use std::time::Duration;
 
@@ -11,8 +22,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tollgate::{Nanos, PolicySet, Verdict};
+use tollgate::Nanos;
 
+use self::descriptors::DescriptorMetrics;
+use self::policies::{PolicyCounts, ReloadMetrics};
+use self::store::StoreMetrics;
+use super::api::App;
 use super::resp::Tally;
 use super::store::ServerStore;
 
@@ -35,11 +50,6 @@ struct InstanceLabels {
     instance: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PolicyLabels {
-    policy: String,
-}
-
 /// All metrics, each found once and then only counted.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -48,11 +58,13 @@ pub(super) struct Metrics {
     denied: Counter,
     errors: Counter,
     duration: Histogram,
-    policy_hits: Vec<Counter>,
-    policy_denied: Vec<Counter>,
-    keys: Gauge,
-    held: Gauge,
-    overflowed: Gauge,
+    active_policies: Gauge,
+    policies: PolicyCounts,
+    reloads: ReloadMetrics,
+    audit_lost: Counter,
+    store: StoreMetrics,
+    /// What rules for descriptors have had to decide.
+    pub(super) descriptors: DescriptorMetrics,
     /// Where there is a Redis to be asked.
     redis_available: Option<Gauge>,
     failures: Gauge,
@@ -75,14 +87,20 @@ impl Collector for NoRedis {
     }
 }
 
+/// Makes a counter say what was counted elsewhere. Who reads at the same time may have been here first.
+fn catch_up(counter: &Counter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
 impl Metrics {
-    pub(super) fn new(policies: &PolicySet, store: &ServerStore) -> Self {
+    pub(super) fn new(store: &ServerStore) -> Self {
         let backend = store.backend();
         let mut registry = Registry::default();
         let requests = Family::<ResultLabels, Counter>::default();
         registry.register("rate_limiter_requests", "Requests decided, by result", requests.clone());
-        // From 100 ns, in steps of two: decisions in memory take about a microsecond.
-        let buckets = || Histogram::new((0..18).map(|step| 1e-7 * f64::from(1 << step)));
+        // From 100 ns to 0.8 s, in steps of two: decisions in memory take about a microsecond, those of a store at most its
+        // deadline.
+        let buckets = || Histogram::new((0..24).map(|step| 1e-7 * f64::from(1 << step)));
         let durations = Family::<BackendLabels, Histogram, fn() -> Histogram>::new_with_constructor(buckets);
         registry.register(
             "rate_limiter_request_duration_seconds",
@@ -106,70 +124,39 @@ impl Metrics {
         let failures = failures.get_or_create(&InstanceLabels { instance: backend }).clone();
         let active = Family::<InstanceLabels, Gauge>::default();
         registry.register("rate_limiter_active_policies", "Policies that are switched on", active.clone());
-        let enabled = policies.policies().filter(|policy| policy.is_enabled()).count();
-        active
-            .get_or_create(&InstanceLabels { instance: backend })
-            .set(i64::try_from(enabled).unwrap_or(i64::MAX));
-
-        let hits = Family::<PolicyLabels, Counter>::default();
-        registry.register("rate_limiter_policy_hits", "Requests that a policy applied to", hits.clone());
-        let denied = Family::<PolicyLabels, Counter>::default();
+        let active_policies = active.get_or_create(&InstanceLabels { instance: backend }).clone();
+        let policies = PolicyCounts::default();
+        registry.register_collector(Box::new(policies.clone()));
+        let reloads = ReloadMetrics::new(&mut registry);
+        let audit_lost = Counter::default();
         registry.register(
-            "rate_limiter_policy_denied",
-            "Requests that a policy did not admit",
-            denied.clone(),
+            "rate_limiter_audit_lost",
+            "Lines that the audit log lacks, as its file was too slow",
+            audit_lost.clone(),
         );
-        let of_each = |family: &Family<PolicyLabels, Counter>| {
-            let label = |(index, policy): (usize, &tollgate::Policy)| {
-                let name = if index + 1 < SERIES_MAX { policy.name() } else { "other" };
-                family.get_or_create(&PolicyLabels { policy: name.to_owned() }).clone()
-            };
-            policies.policies().enumerate().map(label).collect()
-        };
-        let keys = Gauge::default();
-        registry.register("rate_limiter_store_keys", "Keys that are remembered", keys.clone());
-        let held = Gauge::default();
-        registry.register(
-            "rate_limiter_store_held",
-            "Keys for which this node holds units ahead, or owes some",
-            held.clone(),
-        );
-        let overflowed = Gauge::default();
-        registry.register(
-            "rate_limiter_store_overflowed",
-            "Hits for which the store had no room",
-            overflowed.clone(),
-        );
+        let store = StoreMetrics::new(&mut registry, store);
+        let descriptors = DescriptorMetrics::new(&mut registry);
+        connections::register(&mut registry);
+        process::register(&mut registry);
         let result = |result| requests.get_or_create(&ResultLabels { backend, result }).clone();
         Self {
             allowed: result("allowed"),
             denied: result("denied"),
             errors: result("error"),
             duration: durations.get_or_create(&BackendLabels { backend }).clone(),
-            policy_hits: of_each(&hits),
-            policy_denied: of_each(&denied),
-            keys,
-            held,
-            overflowed,
+            active_policies,
+            policies,
+            reloads,
+            audit_lost,
+            store,
+            descriptors,
             redis_available,
             failures,
             registry,
         }
     }
 
-    /// Counts a decision. One that others were decided with may have been denied for their sake.
-    pub(super) fn decided(&self, verdict: &Verdict, allowed: bool, took: Duration) {
-        self.counted(allowed, took);
-        for (policy, admitted) in verdict.admissions() {
-            if let (Some(hits), Some(denied)) = (self.policy_hits.get(policy), self.policy_denied.get(policy))
-            {
-                hits.inc();
-                denied.inc_by(u64::from(!admitted));
-            }
-        }
-    }
-
-    /// Counts a decision that no policy had a part in.
+    /// Counts a decision. What each policy said of it the gate counts.
     pub(super) fn counted(&self, allowed: bool, took: Duration) {
         if allowed { &self.allowed } else { &self.denied }.inc();
         self.duration.observe(took.as_secs_f64());
@@ -201,20 +188,14 @@ impl Metrics {
         (self.allowed.get(), self.denied.get(), self.errors.get())
     }
 
-    /// How many requests each policy applied to, and how many it did not admit.
-    pub(super) fn policies(&self) -> Vec<(u64, u64)> {
-        self.policy_hits
-            .iter()
-            .zip(&self.policy_denied)
-            .map(|(hits, denied)| (hits.get(), denied.get()))
-            .collect()
-    }
-
     /// All metrics in the OpenMetrics text format.
-    pub(super) fn render(&self, store: &ServerStore) -> String {
-        self.keys.set(i64::try_from(store.local().len()).unwrap_or(i64::MAX));
-        self.held.set(i64::try_from(store.held()).unwrap_or(i64::MAX));
-        self.overflowed.set(i64::try_from(store.local().overflowed()).unwrap_or(i64::MAX));
+    pub(super) fn render(&self, app: &App) -> String {
+        let (store, status) = (app.gate.store(), app.gate.status());
+        self.active_policies.set(i64::try_from(status.active_policies).unwrap_or(i64::MAX));
+        self.policies.set(status.policies);
+        self.reloads.set(&app.book);
+        catch_up(&self.audit_lost, app.audit.lost());
+        self.store.read(store);
         self.failures.set(i64::try_from(store.consecutive_failures()).unwrap_or(i64::MAX));
         if let (Some(gauge), Some(available)) = (&self.redis_available, store.is_available()) {
             gauge.set(i64::from(available));

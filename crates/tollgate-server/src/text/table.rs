@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use super::super::{format, safe};
 use super::paint::{Paint, Style};
+use super::{format, safe};
 
 /// Columns between two cells.
 const GAP: usize = 2;
@@ -12,7 +12,7 @@ const NARROWEST: usize = 10;
 
 /// What a column does when the table is too wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(crate) enum Fit {
     /// It keeps its width.
     Fixed,
     /// Its cells are cut in the middle.
@@ -23,7 +23,7 @@ pub(super) enum Fit {
 
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Column {
+pub(crate) struct Column {
     title: &'static str,
     right: bool,
     fit: Fit,
@@ -31,12 +31,12 @@ pub(super) struct Column {
 
 impl Column {
     /// A column of text.
-    pub(super) fn left(title: &'static str, fit: Fit) -> Self {
+    pub(crate) fn left(title: &'static str, fit: Fit) -> Self {
         Self { title, right: false, fit }
     }
 
     /// A column of numbers, which keeps its width.
-    pub(super) fn right(title: &'static str) -> Self {
+    pub(crate) fn right(title: &'static str) -> Self {
         Self { title, right: true, fit: Fit::Fixed }
     }
 
@@ -58,37 +58,37 @@ impl Column {
 
 /// A cell: one line or several, already safe to show.
 #[derive(Debug, Clone)]
-pub(super) struct Cell(Vec<(String, Paint)>);
+pub(crate) struct Cell(Vec<(String, Paint)>);
 
 impl Cell {
     /// A cell with one line.
-    pub(super) fn new(text: impl Into<String>, paint: Paint) -> Self {
+    pub(crate) fn new(text: impl Into<String>, paint: Paint) -> Self {
         Self(vec![(text.into(), paint)])
     }
 
     /// A cell with one line of ordinary text.
-    pub(super) fn plain(text: impl Into<String>) -> Self {
+    pub(crate) fn plain(text: impl Into<String>) -> Self {
         Self::new(text, Paint::Plain)
     }
 
     /// A cell without a line.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self(Vec::new())
     }
 
     /// A cell for a number there is none of.
-    pub(super) fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self::new(format::NOTHING, Paint::Faint)
     }
 
     /// The cell with one more line.
-    pub(super) fn line(mut self, text: impl Into<String>, paint: Paint) -> Self {
+    pub(crate) fn line(mut self, text: impl Into<String>, paint: Paint) -> Self {
         self.0.push((text.into(), paint));
         self
     }
 
     /// The cell in another colour.
-    pub(super) fn painted(mut self, paint: Paint) -> Self {
+    pub(crate) fn painted(mut self, paint: Paint) -> Self {
         for line in &mut self.0 {
             line.1 = paint;
         }
@@ -102,7 +102,7 @@ impl Cell {
 
 /// A table.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     columns: Vec<Column>,
     header: bool,
     rows: Vec<Vec<Cell>>,
@@ -110,23 +110,23 @@ pub(super) struct Table {
 
 impl Table {
     /// A table with a header.
-    pub(super) fn new(columns: Vec<Column>) -> Self {
+    pub(crate) fn new(columns: Vec<Column>) -> Self {
         Self { columns, header: true, rows: Vec::new() }
     }
 
     /// A table that explains itself.
-    pub(super) fn without_header(columns: Vec<Column>) -> Self {
+    pub(crate) fn without_header(columns: Vec<Column>) -> Self {
         Self { columns, header: false, rows: Vec::new() }
     }
 
     /// Adds a row, which has a cell for each column.
-    pub(super) fn row(&mut self, cells: Vec<Cell>) {
+    pub(crate) fn row(&mut self, cells: Vec<Cell>) {
         debug_assert_eq!(cells.len(), self.columns.len());
         self.rows.push(cells);
     }
 
     /// Writes the table.
-    pub(super) fn write(&self, out: &mut String, style: Style) -> fmt::Result {
+    pub(crate) fn write(&self, out: &mut String, style: Style) -> fmt::Result {
         let widths = self.widths(style.columns().saturating_sub(super::INDENT));
         if self.header {
             let titles: Vec<Cell> = self.columns.iter().map(|c| Cell::new(c.title, Paint::Faint)).collect();

@@ -3,14 +3,14 @@
 //! All of it is integer arithmetic, so that no platform's floating point can change a report.
 
 /// What stands where there is no number to give.
-pub(super) const NOTHING: &str = "–";
+pub(crate) const NOTHING: &str = "–";
 
 /// Names of the months, as the axes and tables abbreviate them.
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// `n` in full, with a comma between each three digits.
-pub(super) fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -24,12 +24,12 @@ pub(super) fn count(n: u64) -> String {
 
 /// `n` for a table: in full below a million million, and with a unit above, where the digits would
 /// crowd out the rest of the row.
-pub(super) fn cell(n: u64) -> String {
+pub(crate) fn cell(n: u64) -> String {
     if n < 1_000_000_000_000 { count(n) } else { short(u128::from(n)) }
 }
 
 /// `n` for an axis, with an SI unit and at most one decimal, rounded down: `2.5k`.
-pub(super) fn short(n: u128) -> String {
+pub(crate) fn short(n: u128) -> String {
     const UNITS: [(u128, &str); 6] = [
         (1_000_000_000_000_000_000, "E"),
         (1_000_000_000_000_000, "P"),
@@ -50,7 +50,7 @@ pub(super) fn short(n: u128) -> String {
 /// `part` of `whole` in percent, with one decimal: `4.1 %`.
 ///
 /// What is not nothing never reads as `0 %`, and what is not all never as `100 %`.
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return NOTHING.to_owned();
     }
@@ -67,18 +67,18 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 
 /// `part` of `whole` as a number from 0 to 1, for machines; `None` of nothing.
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more digits than a double holds")]
-pub(super) fn share(part: u64, whole: u64) -> Option<f64> {
+pub(crate) fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 /// `numerator / denominator` with exactly three decimals, rounded down: a coordinate.
-pub(super) fn decimal(numerator: u128, denominator: u128) -> String {
+pub(crate) fn decimal(numerator: u128, denominator: u128) -> String {
     let thousandths = numerator.saturating_mul(1_000) / denominator.max(1);
     format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000)
 }
 
 /// A length of time in its two largest units: `3 d 11 h`.
-pub(super) fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
     for (i, (size, unit)) in UNITS.into_iter().enumerate() {
         if seconds < size {
@@ -96,21 +96,21 @@ pub(super) fn duration(seconds: u64) -> String {
 }
 
 /// `n` with the word that goes with it: `1 request`, `2 requests`.
-pub(super) fn plural(n: u64, one: &str, many: &str) -> String {
+pub(crate) fn plural(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
 /// A moment in UTC, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Civil {
-    pub(super) year: u64,
+pub(crate) struct Civil {
+    pub(crate) year: u64,
     /// From 1.
-    pub(super) month: u64,
+    pub(crate) month: u64,
     /// From 1.
-    pub(super) day: u64,
-    pub(super) hour: u64,
-    pub(super) minute: u64,
-    pub(super) second: u64,
+    pub(crate) day: u64,
+    pub(crate) hour: u64,
+    pub(crate) minute: u64,
+    pub(crate) second: u64,
 }
 
 impl Civil {
@@ -119,7 +119,7 @@ impl Civil {
     /// `civil_from_days` of Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms"
     /// (howardhinnant.github.io/date_algorithms.html), without its branch for days before the
     /// epoch. Years begin in March there, which puts the leap day at a year's end.
-    pub(super) fn at(seconds: u64) -> Self {
+    pub(crate) fn at(seconds: u64) -> Self {
         let day_number = seconds / 86_400 + 719_468; // from 0000-03-01
         let era = day_number / 146_097;
         let day_of_era = day_number % 146_097;
@@ -145,42 +145,42 @@ impl Civil {
 }
 
 /// A moment in full: `2026-03-02 14:05:09`, in UTC.
-pub(super) fn date_time(unix_seconds: u64) -> String {
+pub(crate) fn date_time(unix_seconds: u64) -> String {
     let t = Civil::at(unix_seconds);
     format!("{} {:02}:{:02}:{:02}", date(unix_seconds), t.hour, t.minute, t.second)
 }
 
 /// A moment as HTML's `<time datetime>` wants it: `2026-03-02T14:05:09Z`.
-pub(super) fn machine_time(unix_seconds: u64) -> String {
+pub(crate) fn machine_time(unix_seconds: u64) -> String {
     let t = Civil::at(unix_seconds);
     format!("{}T{:02}:{:02}:{:02}Z", date(unix_seconds), t.hour, t.minute, t.second)
 }
 
 /// The day of a moment: `2026-03-02`.
-pub(super) fn date(unix_seconds: u64) -> String {
+pub(crate) fn date(unix_seconds: u64) -> String {
     let t = Civil::at(unix_seconds);
     format!("{:04}-{:02}-{:02}", t.year, t.month, t.day)
 }
 
 /// The day of a moment within a year one knows: `Mar 2`.
-pub(super) fn day(unix_seconds: u64) -> String {
+pub(crate) fn day(unix_seconds: u64) -> String {
     let t = Civil::at(unix_seconds);
     format!("{} {}", t.month_name(), t.day)
 }
 
 /// A moment within a year one knows: `Mar 2 14:05`.
-pub(super) fn moment(unix_seconds: u64) -> String {
+pub(crate) fn moment(unix_seconds: u64) -> String {
     format!("{} {}", day(unix_seconds), hour_minute(unix_seconds))
 }
 
 /// The time of day, to the minute: `14:05`.
-pub(super) fn hour_minute(unix_seconds: u64) -> String {
+pub(crate) fn hour_minute(unix_seconds: u64) -> String {
     let t = Civil::at(unix_seconds);
     format!("{:02}:{:02}", t.hour, t.minute)
 }
 
 /// The time of day, to the second: `14:05:09`.
-pub(super) fn hour_minute_second(unix_seconds: u64) -> String {
+pub(crate) fn hour_minute_second(unix_seconds: u64) -> String {
     format!("{}:{:02}", hour_minute(unix_seconds), Civil::at(unix_seconds).second)
 }
 

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 ///
 /// The beginning and the end of a key tell it from its neighbours better than the beginning alone.
 /// Only as much of `text` is looked at as can be shown.
-pub(super) fn elide(text: &str, most: usize) -> String {
+pub(crate) fn elide(text: &str, most: usize) -> String {
     let mut whole = String::new();
     let mut used = 0;
     let fits = text.chars().all(|c| {
@@ -30,12 +30,12 @@ pub(super) fn elide(text: &str, most: usize) -> String {
 }
 
 /// [`elide`], escaped for HTML text and quoted attributes.
-pub(super) fn html(text: &str, most: usize) -> String {
+pub(crate) fn html(text: &str, most: usize) -> String {
     escape_html(&elide(text, most))
 }
 
 /// `text` with the five characters that mean something in HTML escaped.
-pub(super) fn escape_html(text: &str) -> String {
+pub(crate) fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -51,12 +51,12 @@ pub(super) fn escape_html(text: &str) -> String {
 }
 
 /// How many terminal columns `text` takes.
-pub(super) fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
 /// `text` cut at spaces into lines of at most `most` columns; a longer word is elided.
-pub(super) fn wrap(text: &str, most: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         let word = elide(word, most);

@@ -11,7 +11,7 @@ pub(crate) struct Style {
 
 /// What a piece of text is, which decides how it looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Paint {
+pub(crate) enum Paint {
     /// Ordinary text.
     Plain,
     /// Headings and what to look at first.
@@ -28,14 +28,14 @@ pub(super) enum Paint {
 
 impl Style {
     /// The columns in use.
-    pub(super) fn columns(self) -> usize {
+    pub(crate) fn columns(self) -> usize {
         usize::from(self.width.clamp(80, 120))
     }
 
     /// `text` in its colour.
     ///
     /// Only the sixteen colours a terminal's user has chosen, so that they suit light and dark.
-    pub(super) fn paint(self, paint: Paint, text: &str) -> String {
+    pub(crate) fn paint(self, paint: Paint, text: &str) -> String {
         let code = match paint {
             Paint::Plain => "",
             Paint::Strong => "1",

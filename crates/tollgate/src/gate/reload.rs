@@ -1,0 +1,167 @@
+//! Replacing a gate's policies while it decides.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tollgate_core::Timestamp;
+use tollgate_policy::{Config, Policy, PolicySet};
+use tollgate_store::LocalStore;
+
+use super::Gate;
+use crate::statistics::{PolicyStatistics, Statistics};
+
+/// Policies, and what is counted of each.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) policies: Arc<PolicySet>,
+    /// In their order. Whoever decides by former policies goes on counting here.
+    counts: Box<[Arc<Counts>]>,
+}
+
+/// What one policy has said. All orderings are relaxed: each counter stands for itself.
+#[derive(Debug, Default)]
+struct Counts {
+    matched: AtomicU64,
+    denied: AtomicU64,
+}
+
+impl Current {
+    pub(super) fn new(policies: PolicySet) -> Self {
+        let counts = policies.policies().map(|_| Arc::default()).collect();
+        Self { policies: Arc::new(policies), counts }
+    }
+
+    /// What follows it. A policy of the same name goes on counting where it was.
+    fn succeeded_by(&self, policies: PolicySet) -> Self {
+        let known: HashMap<&str, &Arc<Counts>> =
+            self.policies.policies().map(Policy::name).zip(&self.counts).collect();
+        let counts = |policy: &Policy| known.get(policy.name()).map(|counts| Arc::clone(counts));
+        let counts = policies.policies().map(|policy| counts(policy).unwrap_or_default()).collect();
+        Self { policies: Arc::new(policies), counts }
+    }
+
+    /// Notes what policies say of a request: for each its index, and whether it admits.
+    #[inline]
+    pub(super) fn record(&self, admissions: impl Iterator<Item = (usize, bool)>) {
+        for (policy, admitted) in admissions {
+            if let Some(counts) = self.counts.get(policy) {
+                counts.matched.fetch_add(1, Ordering::Relaxed);
+                if !admitted {
+                    counts.denied.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// The same by policies that may have been replaced meanwhile.
+    pub(super) fn record_by(&self, set: &Arc<PolicySet>, admissions: impl Iterator<Item = (usize, bool)>) {
+        if Arc::ptr_eq(set, &self.policies) {
+            return self.record(admissions);
+        }
+        let now = |(index, admitted)| Some((self.policies.index_of(set.policy(index)?.name())?, admitted));
+        self.record(admissions.filter_map(now));
+    }
+
+    /// Adds what is known of the policies.
+    pub(super) fn describe(&self, status: &mut Statistics) {
+        status.active_policies = self.policies.policies().filter(|policy| policy.is_enabled()).count() as u64;
+        let policies = self.policies.policies().zip(&self.counts);
+        let statistics = |(policy, counts): (&Policy, &Arc<Counts>)| PolicyStatistics {
+            name: policy.name().to_owned(),
+            is_enabled: policy.is_enabled(),
+            is_shadow: policy.is_shadow() || self.policies.is_shadow(),
+            matched: counts.matched.load(Ordering::Relaxed),
+            denied: counts.denied.load(Ordering::Relaxed),
+        };
+        status.policies = policies.map(statistics).collect();
+    }
+}
+
+/// One reload at a time, and the policies before the last. Those are kept so that no request which was decided by them has to
+/// take them apart, which takes milliseconds for thousands.
+#[derive(Debug, Default)]
+pub(super) struct Reloads(Mutex<Option<Arc<Current>>>);
+
+/// What a new configuration changed: names of policies, in the order of their files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Changes {
+    /// Those that were not there before.
+    pub added: Vec<String>,
+    /// Those of which anything is different.
+    pub changed: Vec<String>,
+    /// Those that are no longer there.
+    pub removed: Vec<String>,
+    /// How many are as they were.
+    pub unchanged: usize,
+}
+
+impl Changes {
+    /// What is different between two configurations.
+    fn between(former: &PolicySet, latter: &PolicySet) -> Self {
+        fn by_name(set: &PolicySet) -> HashMap<&str, &Policy> {
+            set.policies().map(|policy| (policy.name(), policy)).collect()
+        }
+        let (before, after) = (by_name(former), by_name(latter));
+        let mut changes = Self::default();
+        for policy in latter.policies() {
+            match before.get(policy.name()) {
+                None => changes.added.push(policy.name().to_owned()),
+                Some(former) if *former != policy => changes.changed.push(policy.name().to_owned()),
+                Some(_) => changes.unchanged += 1,
+            }
+        }
+        let is_gone = |policy: &&Policy| !after.contains_key(policy.name());
+        changes.removed = former.policies().filter(is_gone).map(|policy| policy.name().to_owned()).collect();
+        changes
+    }
+
+    /// Whether everything is as it was.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+    }
+}
+
+impl<S: LocalStore> Gate<S> {
+    /// Replaces the policies from now on, while others go on asking: each request is decided by the old ones or by the new.
+    ///
+    /// What keys have spent stays spent. A policy is known by its name, a limit by its own name or else by its place in the
+    /// policy, and a tier by its name: of a limit whose numbers were changed, what was left is carried over, at most what the
+    /// new one holds. Bans and counts go on as well. Where nodes share a store, each has to be told; until all of them are, a
+    /// key may be admitted once by the old limit and once by the new.
+    ///
+    /// ```
+    /// use tollgate::{Config, Format, Gate, Request};
+    ///
+    /// let file = |limit: u32| {
+    ///     let text = format!("policies: [{{ name: api, key: ip, limit: {limit}/hour }}]");
+    ///     Config::parse("inline", &text, Format::Yaml, &[])
+    /// };
+    /// let gate = Gate::new(file(100)?);
+    /// let request = Request::default().with_ip("203.0.113.7".parse().unwrap());
+    /// let _ = gate.check_n(&request, 95);
+    ///
+    /// assert_eq!(gate.reload(file(10)?).changed, ["api"]);
+    /// assert_eq!(gate.peek(&request, None).deciding().map(|policy| policy.remaining()), Some(5));
+    /// # Ok::<(), tollgate::Problems>(())
+    /// ```
+    pub fn reload(&self, config: Config) -> Changes {
+        self.reload_at(self.store.now(), config)
+    }
+}
+
+impl<S> Gate<S> {
+    /// [`reload`](Self::reload) at a given time, on any store.
+    pub fn reload_at(&self, now: Timestamp, config: Config) -> Changes {
+        // Also after a panic: what is kept there is only to be dropped.
+        let mut last = self.reloads.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = self.current.load_full();
+        let policies = former.policies.succeed(config, now);
+        let changes = Changes::between(&former.policies, &policies);
+        self.bans.prepare(&policies);
+        self.current.store(Arc::new(former.succeeded_by(policies)));
+        *last = Some(former);
+        changes
+    }
+}
