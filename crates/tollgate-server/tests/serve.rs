@@ -293,6 +293,52 @@ fn a_request_has_so_much_time_and_so_much_room() {
 }
 
 #[test]
+fn in_a_crowd_requests_are_answered_however_they_are_cut() {
+    let server = Server::start(&[]);
+    let connect = || {
+        let stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+    };
+    let hear = |stream: &mut TcpStream, answers: usize| {
+        let mut said = Vec::new();
+        while said.windows(3).filter(|three| three == b"ok\n").count() < answers {
+            let mut part = [0; 4_096];
+            let read = stream.read(&mut part).unwrap();
+            assert!(read > 0);
+            said.extend_from_slice(&part[..read]);
+        }
+    };
+    let request = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    // More than keep what they need for the next request.
+    let mut crowd: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stream = connect();
+            stream.write_all(request.as_bytes()).unwrap();
+            hear(&mut stream, 1);
+            stream
+        })
+        .collect();
+    let mut stream = connect();
+    for cut in [1, 5, request.len() - 3, request.len() - 1] {
+        // Several at once, and a part of the next.
+        let (begin, end) = request.split_at(cut);
+        stream.write_all(format!("{request}{request}\r\n{request}{begin}").as_bytes()).unwrap();
+        hear(&mut stream, 3);
+        stream.write_all(format!("{end}{request}").as_bytes()).unwrap();
+        hear(&mut stream, 2);
+        for byte in request.as_bytes() {
+            stream.write_all(&[*byte]).unwrap();
+        }
+        hear(&mut stream, 1);
+    }
+    for stream in &mut crowd {
+        stream.write_all(request.as_bytes()).unwrap();
+        hear(stream, 1);
+    }
+}
+
+#[test]
 fn connections_are_counted_by_address() {
     let server = Server::start(&["--max-connections", "3", "--max-connections-per-address", "2"]);
     let mut kept: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(server.address()).unwrap()).collect();

@@ -10,7 +10,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use super::seats::Share;
 
 /// What a request holds beside its head and its bodies: a task, its state, and that of its stream.
-const TURN_BYTES: usize = 4 << 10;
+const TURN_BYTES: usize = 7 << 10;
 
 /// How much of an answer is handed on at once: what was handed on is not weighed any more.
 const PIECE_MAX: usize = 16 << 10;
@@ -24,10 +24,16 @@ impl Turn {
     pub(super) fn new(share: Share, head: usize) -> Self {
         let life = share.life();
         life.busy.fetch_add(1, Ordering::Relaxed);
+        life.turns.fetch_add(1, Ordering::Relaxed);
         life.asked();
         life.end();
         share.add(TURN_BYTES + head);
         Self(share)
+    }
+
+    /// Whether the connection is to be cut for what it holds.
+    pub(super) fn is_too_much(&self) -> bool {
+        self.0.is_too_much()
     }
 
     /// Whether the connection ends after the answer.

@@ -7,11 +7,11 @@
 //! | an answer of which a client takes nothing | 10 s |
 //! | silence between requests | as [`super::Limits`] say |
 //! | requests at once on a connection of HTTP/2 | as the face says |
-//! | what requests and answers hold | 24 MiB a listener; who holds more than 12 KiB of that is cut |
+//! | what requests and answers hold | 16 MiB a listener; who holds more than 16 KiB of that is cut |
 
-use std::convert::Infallible;
+use std::fmt;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -20,24 +20,27 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 
 use super::body::{Owed, Turn, Weighed};
 use super::listener::{Arrived, LAST_CALL, Opened, Peer};
-use super::opening::{Opening, may_be_http2, opening};
+use super::opening::opening;
 use super::seats::{Seat, Told};
+use super::stream::Stream;
 use super::watched::Watched;
 
 /// What a connection of HTTP/2 may send before it is read: one message of the greatest length for a request, and of all
 /// requests together so much.
 const STREAM_WINDOW_BYTES: u32 = (64 << 10) + 512;
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 128 << 10;
 /// The longest list of headers, and how much of an answer may wait to be sent.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 const ANSWER_BYTES_MAX: usize = 16 << 10;
-/// The same for HTTP/1, where the buffer for sending is as large as that for reading.
+/// How many requests a connection may begin that cannot be one, as with headers that are too long.
+const FAULTS_MAX: usize = 100;
+/// The longest head of HTTP/1, where the buffer for sending is as large as that for reading.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const BUFFER_BYTES_MAX: usize = 32 << 10;
 /// A connection that says nothing for so long is asked whether it is there, and has so long to answer.
@@ -45,6 +48,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long a connection may go on that was asked to end.
 const FAREWELL_MAX: Duration = Duration::from_secs(15);
+
+/// A connection makes the server hold too much.
+#[derive(Debug)]
+struct TooMuch;
+
+impl fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection makes the server hold too much")
+    }
+}
+
+impl std::error::Error for TooMuch {}
 
 /// How HTTP is spoken on a listener.
 #[derive(Clone, Debug)]
@@ -67,6 +82,7 @@ impl Http {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_send_buf_size(ANSWER_BYTES_MAX)
+            .max_local_error_reset_streams(FAULTS_MAX)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_ANSWER_MAX);
         Self { one: Some(one), two }
@@ -91,83 +107,113 @@ impl Http {
     {
         let Some(opened) = arrived.open().await else { return };
         let Opened { mut stream, mut seat, peer, is_http2 } = opened;
-        let (bytes, is_http2) = match opening(&mut stream, &mut seat).await {
-            Ok(Some(Opening { bytes, is_http2: begins })) => {
-                if (is_http2 || self.one.is_none()) && !may_be_http2(&bytes) {
-                    tracing::debug!(target: "tollgate::connections", %peer, "this is no HTTP/2");
-                    return;
-                }
-                (bytes, begins)
-            }
-            Ok(None) => return,
-            Err(error) => {
-                tracing::debug!(target: "tollgate::connections", %peer, %error, "a connection broke");
-                return;
-            }
-        };
-        if is_http2 {
-            seat.life.end();
-        }
-        // On the heap, now that it is known to be needed.
-        Box::pin(self.speak(
-            Watched::new(stream, bytes, seat.share(), !is_http2),
-            seat,
-            peer,
-            is_http2,
-            answer,
-        ))
-        .await;
-    }
-
-    async fn speak<A, F, B>(
-        self: Arc<Self>,
-        io: Watched,
-        mut seat: Seat,
-        peer: Peer,
-        is_http2: bool,
-        answer: A,
-    ) where
-        A: Fn(Request<Weighed>, Arc<Peer>) -> F + Send + Sync + 'static,
-        F: Future<Output = Response<B>> + Send + 'static,
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let (share, peer, answer) = (seat.share(), Arc::new(peer), Arc::new(answer));
-        let service = service_fn(move |request: Request<Incoming>| {
+        let (share, peer) = (seat.share(), Arc::new(peer));
+        let whom = Arc::clone(&peer);
+        let mut service = service_fn(move |request: Request<Incoming>| {
             let turn = Arc::new(Turn::new(share.another(), head_bytes(&request)));
             let is_http1 = request.version() < Version::HTTP_2;
-            let request = request.map(|body| Weighed::new(body, Arc::clone(&turn)));
-            let answered = answer(request, Arc::clone(&peer));
+            // Of a connection that is about to be cut no more is taken up. What is, lies on the heap: a task is made for every
+            // request in any case, and as large as it may become.
+            let answered = (!turn.is_too_much()).then(|| {
+                let request = request.map(|body| Weighed::new(body, Arc::clone(&turn)));
+                Box::pin(answer(request, Arc::clone(&peer)))
+            });
             async move {
-                let mut response = answered.await;
+                let mut response = answered.ok_or(TooMuch)?.await;
                 if is_http1 && turn.is_last() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response.map(|body| Owed::new(body, turn)))
+                Ok::<_, TooMuch>(response.map(|body| Owed::new(body, turn)))
             }
         });
-        let io = TokioIo::new(io);
-        match (&self.one, is_http2) {
-            (Some(one), false) => drive(one.serve_connection(io, service), &mut seat, false).await,
-            _ => drive(self.two.serve_connection(io, service), &mut seat, true).await,
+        seat.begin();
+        let mut bytes = Vec::new();
+        loop {
+            let begins_two = match opening(&mut stream, &mut seat, &mut bytes, is_http2 || self.one.is_none())
+                .await
+            {
+                Ok(Some(begins_two)) => begins_two,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(target: "tollgate::connections", peer = %whom, %error, "a connection broke");
+                    return;
+                }
+            };
+            let share = seat.share();
+            // On the heap, and only for as long as it is needed.
+            match &self.one {
+                Some(one) if !begins_two && !is_http2 => {
+                    let io = Watched::new(stream, bytes, share, true);
+                    match Box::pin(speak_one(one, io, service, &mut seat)).await {
+                        Some(rests) => (stream, bytes, service) = rests,
+                        None => return,
+                    }
+                }
+                _ if begins_two => {
+                    seat.life.end();
+                    let io = TokioIo::new(Watched::new(stream, bytes, share, false));
+                    let mut connection = Box::pin(self.two.serve_connection(io, service));
+                    drive(connection.as_mut(), &mut seat, true, || false).await;
+                    return;
+                }
+                _ => {
+                    tracing::debug!(target: "tollgate::connections", peer = %whom, "this is no HTTP/2");
+                    return;
+                }
+            }
         }
     }
 }
 
-/// Runs a connection to its end.
-async fn drive<C: GracefulConnection>(connection: C, seat: &mut Seat, is_http2: bool)
+/// Serves a client of HTTP/1 until it leaves; or until it is silent, where so many are connected that buffers are dear. Then the
+/// connection is handed back, with what has come of the next request.
+async fn speak_one<S, F, B>(
+    one: &http1::Builder,
+    io: Watched,
+    service: S,
+    seat: &mut Seat,
+) -> Option<(Stream, Vec<u8>, S)>
 where
-    C::Error: std::fmt::Display,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = TooMuch, Future = F>,
+    F: Future<Output = Result<Response<B>, TooMuch>>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut connection = pin!(connection);
+    let mut connection = one.serve_connection(TokioIo::new(io), service);
+    let (life, rest) = (Arc::clone(&seat.life), seat.rest());
+    let may_rest = || rest.is_crowded() && life.rests_since(rest.turns());
+    if !drive(Pin::new(&mut connection), seat, false, may_rest).await {
+        return None;
+    }
+    let parts = connection.into_parts();
+    let (stream, unread) = parts.io.into_inner().into_parts();
+    let mut bytes = parts.read_buf.to_vec();
+    bytes.extend_from_slice(&unread);
+    Some((stream, bytes, parts.service))
+}
+
+/// Runs a connection to its end, or until it may rest. True for that.
+async fn drive<C: GracefulConnection>(
+    mut connection: Pin<&mut C>,
+    seat: &mut Seat,
+    is_http2: bool,
+    may_rest: impl Fn() -> bool,
+) -> bool
+where
+    C::Error: fmt::Display,
+{
     let life = Arc::clone(&seat.life);
     let told = if seat.is_draining() {
         Told::Draining
     } else {
+        let runs = poll_fn(|context| match connection.as_mut().poll(context) {
+            Poll::Pending if may_rest() => Poll::Ready(None),
+            polled => polled.map(Some),
+        });
         tokio::select! {
             // What has come is taken up before the end is spoken of.
             biased;
-            ended = connection.as_mut() => return log(ended),
+            ended = runs => return ended.map(log).is_none(),
             () = life.over.notified() => return cut_off(),
             told = seat.told() => told,
         }
@@ -178,7 +224,7 @@ where
         Told::Idle => FAREWELL_MAX,
         Told::Late => {
             tracing::debug!(target: "tollgate::connections", "a client was cut off that took too long");
-            return;
+            return false;
         }
     };
     if told == Told::Draining {
@@ -186,24 +232,27 @@ where
         life.is_last.store(true, Ordering::Relaxed);
         let last_call = if is_http2 { Duration::ZERO } else { LAST_CALL };
         if let Ok(ended) = tokio::time::timeout(last_call, connection.as_mut()).await {
-            return log(ended);
+            log(ended);
+            return false;
         }
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         ended = tokio::time::timeout(most, connection) => log(ended.unwrap_or(Ok(()))),
-        () = life.over.notified() => cut_off(),
+        () = life.over.notified() => { cut_off(); }
     }
+    false
 }
 
-fn log<E: std::fmt::Display>(ended: Result<(), E>) {
+fn log<E: fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
         tracing::debug!(target: "tollgate::connections", %error, "a connection broke");
     }
 }
 
-fn cut_off() {
+fn cut_off() -> bool {
     tracing::debug!(target: "tollgate::connections", "a client was cut off that made the server hold too much");
+    false
 }
 
 /// What the head of a request takes.

@@ -18,6 +18,8 @@ pub(in crate::serve) struct Life {
     pub(super) is_owed: AtomicBool,
     /// How often it has asked something, up to [`KNOWN`].
     asked: AtomicU32,
+    /// How many requests there were, from the start and up to the greatest number again and again.
+    pub(super) turns: AtomicU32,
     /// Requests that have not been answered to the end.
     pub(super) busy: AtomicU32,
     /// Answers of which the client has not let anything come yet, and when it last did of one.
@@ -38,6 +40,7 @@ impl Life {
             begun: AtomicU32::new(0),
             is_owed: AtomicBool::new(false),
             asked: AtomicU32::new(0),
+            turns: AtomicU32::new(0),
             busy: AtomicU32::new(0),
             untaken: AtomicU32::new(0),
             taken: AtomicU32::new(now),
@@ -67,6 +70,13 @@ impl Life {
     /// Whether it has shown too little to be more than somebody who holds a connection.
     pub(super) fn is_new(&self) -> bool {
         self.asked.load(Ordering::Relaxed) < KNOWN
+    }
+
+    /// Whether nothing is under way, and a request was answered since there had been so many.
+    pub(super) fn rests_since(&self, turns: u32) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0
+            && !self.is_owed.load(Ordering::Relaxed)
+            && self.turns.load(Ordering::Relaxed) != turns
     }
 
     /// It has ended what it had begun.

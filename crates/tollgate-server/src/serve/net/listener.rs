@@ -41,6 +41,9 @@ const AT_THE_DOOR_MAX: usize = 4_096;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 const DRAINING_HANDSHAKE_MAX: Duration = Duration::from_secs(1);
 
+/// How long the first words of a handshake may be to be waited for.
+const HELLO_MAX: usize = 16 << 10;
+
 /// How much may wait under TLS to be sent.
 const UNSENT_MAX: usize = 16 << 10;
 
@@ -251,8 +254,7 @@ async fn handshake(
     config: Arc<rustls::ServerConfig>,
 ) -> io::Result<TlsStream<TcpStream>> {
     let shaken = async {
-        // Who says nothing gets no state either.
-        stream.readable().await?;
+        hello(&stream).await?;
         let limit = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(UNSENT_MAX));
         TlsAcceptor::from(config).accept_with(stream, limit).await
     };
@@ -268,6 +270,30 @@ async fn handshake(
                 Told::Idle | Told::Late => return Err(io::Error::other("others need its place")),
             },
         }
+    }
+}
+
+/// Waits until the first words of a handshake are all there: who only begins them gets no state for it.
+async fn hello(stream: &TcpStream) -> io::Result<()> {
+    /// The head of a record: its kind, its version, and its length; and the kind of a handshake (RFC 8446, 5.1).
+    const HEAD_BYTES: usize = 5;
+    const HANDSHAKE: u8 = 22;
+
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let mut head = [0; HEAD_BYTES];
+        let came = stream.peek(&mut head).await?;
+        let length = HEAD_BYTES + usize::from(u16::from_be_bytes([head[3], head[4]]));
+        // What is no handshake is for those who know to say so.
+        if came == 0 || head[0] != HANDSHAKE || length > HELLO_MAX {
+            return Ok(());
+        }
+        if came == HEAD_BYTES && stream.peek(&mut vec![0; length]).await? == length {
+            return Ok(());
+        }
+        // Nobody tells when there is more. Mostly it comes all at once.
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
     }
 }
 

@@ -1,13 +1,16 @@
 //! The first words of a client, up to where it is known what it speaks, and its first request can be read.
 //!
 //! They are waited for with no more memory than they take: who only pretends to send a request must not cost the buffers of
-//! somebody who does.
+//! somebody who does. The same holds for the next request of one who has been answered, where many are connected.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, sleep_until};
 
+use super::listener::LAST_CALL;
 use super::seats::{Seat, Told};
 use super::stream::Stream;
 
@@ -20,35 +23,60 @@ const WAITED_FOR_MAX: usize = 16 << 10;
 /// How much is read at once.
 const READ_MAX: usize = 1 << 10;
 
-/// What a client began with.
-#[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) bytes: Vec<u8>,
-    pub(super) is_http2: bool,
-}
-
-/// Waits for the first words. Nothing if there will be none.
-pub(super) async fn opening(stream: &mut Stream, seat: &mut Seat) -> io::Result<Option<Opening>> {
-    let mut bytes = Vec::new();
-    seat.begin();
+/// Waits for the first words, of which some may have come before. Whether they are those of HTTP/2, for which it is not waited
+/// any longer than it may be where nothing else is spoken; nothing if there will be none.
+pub(super) async fn opening(
+    stream: &mut Stream,
+    seat: &mut Seat,
+    bytes: &mut Vec<u8>,
+    only_two: bool,
+) -> io::Result<Option<bool>> {
+    let mut came = bytes.len();
+    // Told that the server stops, whoever begins a request before long is still answered.
+    let mut last_call = seat.is_draining().then(|| Instant::now() + LAST_CALL);
+    seat.life.is_last.store(seat.is_draining(), Ordering::Relaxed);
     loop {
-        let came = tokio::select! {
+        if came > 0 {
+            seat.begin();
+            // Empty lines before a request are none of it.
+            let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            bytes.drain(..empty);
+            let is_http2 = bytes.starts_with(PREFACE);
+            let is_other = only_two && !PREFACE.starts_with(bytes);
+            if is_http2 || is_other || is_head(bytes, came) || bytes.len() >= WAITED_FOR_MAX {
+                return Ok(Some(is_http2));
+            }
+        }
+        let over = async {
+            match last_call {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        came = tokio::select! {
             biased;
-            came = read(stream, &mut bytes) => came?,
+            came = read(stream, bytes) => came?,
             told = seat.told() => {
-                // What has been begun may be ended.
-                if told == Told::Draining && (!bytes.is_empty() || stream.has_unread()) {
-                    continue;
+                if told != Told::Draining {
+                    return Ok(None);
                 }
-                return Ok(None);
+                seat.life.is_last.store(true, Ordering::Relaxed);
+                last_call = Some(Instant::now() + LAST_CALL);
+                came = 0;
+                continue;
+            }
+            () = over => {
+                // What has been begun may be ended.
+                if bytes.is_empty() && !stream.has_unread() {
+                    return Ok(None);
+                }
+                last_call = None;
+                came = 0;
+                continue;
             }
         };
         if came == 0 {
             return Ok(None);
-        }
-        let is_http2 = bytes.starts_with(PREFACE);
-        if is_http2 || is_head(&bytes, came) || bytes.len() >= WAITED_FOR_MAX {
-            return Ok(Some(Opening { bytes, is_http2 }));
         }
     }
 }
@@ -78,9 +106,4 @@ fn is_head(bytes: &[u8], came: usize) -> bool {
     let from = bytes.len().saturating_sub(came + 3);
     bytes[from..].windows(3).any(|three| three == b"\n\r\n")
         || bytes[from..].windows(2).any(|two| two == b"\n\n")
-}
-
-/// Whether this may become the first words of HTTP/2.
-pub(super) fn may_be_http2(bytes: &[u8]) -> bool {
-    PREFACE.starts_with(bytes) || bytes.starts_with(PREFACE)
 }

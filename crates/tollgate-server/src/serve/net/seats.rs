@@ -18,11 +18,14 @@ use tokio::sync::oneshot;
 use super::life::Life;
 
 /// What all connections of a listener together may hold: requests that are not all there, and answers that nobody fetches.
-const HELD_MAX: usize = 24 << 20;
+const HELD_MAX: usize = 16 << 20;
 
 /// What each may hold however much the others do: half a command, and a few requests of HTTP.
 const HELD_FREE: usize = 2 << 10;
-const SHARED_FREE: usize = 12 << 10;
+const SHARED_FREE: usize = 16 << 10;
+
+/// How many may be connected before those that are silent keep no buffers.
+const CROWD: usize = 256;
 
 /// How long a client may leave answers where they are.
 const STUCK: Duration = Duration::from_secs(10);
@@ -68,6 +71,8 @@ pub(in crate::serve) struct Seats {
     /// Seconds since then, as last looked at: connections need no clock of their own.
     second: AtomicU32,
     held: AtomicUsize,
+    /// How many there are, as known without a lock.
+    crowd: AtomicUsize,
     next: AtomicU64,
     places: Mutex<Places>,
 }
@@ -105,6 +110,13 @@ pub(in crate::serve) struct Seat {
     held: usize,
 }
 
+/// By what a connection sees whether it may rest.
+#[derive(Debug)]
+pub(super) struct Rest {
+    seats: Arc<Seats>,
+    turns: u32,
+}
+
 /// What a part of a connection holds. Given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
@@ -120,6 +132,7 @@ impl Seats {
             started: Instant::now(),
             second: AtomicU32::new(0),
             held: AtomicUsize::new(0),
+            crowd: AtomicUsize::new(0),
             next: AtomicU64::new(1),
             places: Mutex::default(),
         })
@@ -152,6 +165,7 @@ impl Seats {
         places.new.push_back(number);
         places.entries.insert(number, Entry { life: Arc::clone(&life), from, tell: Some(tell) });
         *places.of_each.entry(from).or_default() += 1;
+        self.crowd.store(places.entries.len(), Ordering::Relaxed);
         drop(places);
         Some(Seat { number, tell: told, was_told: None, life, seats: Arc::clone(self), held: 0 })
     }
@@ -343,6 +357,11 @@ impl Seat {
         self.life.begin(self.seats.now());
     }
 
+    /// By what is seen whether it may rest after the next request.
+    pub(super) fn rest(&self) -> Rest {
+        Rest { seats: Arc::clone(&self.seats), turns: self.life.turns.load(Ordering::Relaxed) }
+    }
+
     /// A share of what this connection holds, of nothing yet.
     pub(super) fn share(&self) -> Share {
         Share { seats: Arc::clone(&self.seats), life: Arc::clone(&self.life), amount: AtomicUsize::new(0) }
@@ -352,7 +371,21 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.note(0, 0);
-        self.seats.lock().leave(self.number);
+        let mut places = self.seats.lock();
+        places.leave(self.number);
+        self.seats.crowd.store(places.entries.len(), Ordering::Relaxed);
+    }
+}
+
+impl Rest {
+    /// Whether so many are connected that what each keeps ready comes to much.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.seats.crowd.load(Ordering::Relaxed) > CROWD
+    }
+
+    /// How many requests there had been before.
+    pub(super) const fn turns(&self) -> u32 {
+        self.turns
     }
 }
 
@@ -365,11 +398,17 @@ impl Share {
     /// Counts so much more. If that is too much for all together, and the connection has a part in it that matters, it is cut.
     pub(super) fn add(&self, more: usize) {
         self.amount.fetch_add(more, Ordering::Relaxed);
-        let held = self.life.held.fetch_add(more, Ordering::Relaxed) + more;
-        let all = self.seats.held.fetch_add(more, Ordering::Relaxed) + more;
-        if held > SHARED_FREE && all > HELD_MAX {
+        self.life.held.fetch_add(more, Ordering::Relaxed);
+        self.seats.held.fetch_add(more, Ordering::Relaxed);
+        if self.is_too_much() {
             self.life.over.notify_one();
         }
+    }
+
+    /// Whether all together hold too much, and the connection a part that matters.
+    pub(super) fn is_too_much(&self) -> bool {
+        self.life.held.load(Ordering::Relaxed) > SHARED_FREE
+            && self.seats.held.load(Ordering::Relaxed) > HELD_MAX
     }
 
     /// So much is held now.

@@ -28,6 +28,12 @@ impl Watched {
         Self { stream, first, handed_on: 0, unsent, is_http1 }
     }
 
+    /// The connection, and what was read before and not handed on.
+    pub(super) fn into_parts(mut self) -> (Stream, Vec<u8>) {
+        let unread = self.first.split_off(self.handed_on);
+        (self.stream, unread)
+    }
+
     /// Of so many bytes that were to be sent these were.
     fn note(&self, sent: Poll<io::Result<usize>>, of: usize) -> Poll<io::Result<usize>> {
         let life = self.unsent.life();
