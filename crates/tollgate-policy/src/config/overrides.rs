@@ -40,7 +40,7 @@ pub(super) fn apply(root: &mut Node, variable: &str, value: &str) -> Result<(), 
     }
     // Positions of what the environment says are those of what it stands in for.
     let span = node.span.clone();
-    let set = |span| Node { value: Value::from_plain(value.trim()), span };
+    let set = |span| Node { value: Value::from_plain(value.trim().into()), span };
     match &mut node.value {
         Value::Map(entries) => {
             if let Some((_, node)) = entries.iter_mut().find(|(name, _)| same(&name.text, last)) {

@@ -744,6 +744,32 @@ proptest! {
     }
 
     #[test]
+    fn what_is_loaded_again_is_what_would_be_loaded_now(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(&b"0159 abx:{}[],'\n"[..])), 0..3),
+    ) {
+        let mut bytes = EXAMPLE.as_bytes().to_vec();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let (now, former) = (yaml(&text), Config::example());
+        let again = Config::parse_by("policy.yaml", &text, Format::Yaml, &[], Some(&former));
+        match (now, again) {
+            (Ok(now), Ok(again)) => {
+                for (index, policy) in again.policies.iter().enumerate() {
+                    prop_assert_eq!(policy, &now.policies[index]);
+                    let known = former.policies.iter().find(|known| known == &policy);
+                    let is_shared = known.is_some_and(|known| Arc::ptr_eq(known, policy));
+                    prop_assert_eq!(is_shared, known.is_some_and(|known| known.replaces.is_empty()));
+                }
+                prop_assert_eq!(again, now);
+            }
+            (now, again) => prop_assert_eq!(said(again), said(now)),
+        }
+    }
+
+    #[test]
     fn no_variable_makes_a_parser_panic(
         name in "(TOLLGATE__)?((POLICIES|LOGIN|LIMITS|TIERS|0|1|99999999999999999999|[a-zA-Z_.]{0,5})(__)?){0,5}",
         value in ".{0,20}",

@@ -1,5 +1,6 @@
 //! A configuration file as a tree that remembers where everything stood, whatever it was written in.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::ops::Range;
 
@@ -112,12 +113,12 @@ fn write_text(json: &mut String, text: &str) {
 
 impl Value {
     /// What a word without quotes means: nothing, true or false, a number, or else a text.
-    pub(crate) fn from_plain(text: &str) -> Self {
-        match text {
+    pub(crate) fn from_plain(text: Cow<'_, str>) -> Self {
+        match &*text {
             "" | "~" | "null" | "Null" | "NULL" => Self::Null,
             "true" | "True" | "TRUE" => Self::Bool(true),
             "false" | "False" | "FALSE" => Self::Bool(false),
-            _ => number(text).unwrap_or_else(|| Self::Text(text.to_owned())),
+            word => number(word).unwrap_or_else(|| Self::Text(text.into_owned())),
         }
     }
 }

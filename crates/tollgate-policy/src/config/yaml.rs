@@ -85,7 +85,7 @@ impl Builder {
                 let value = match tag {
                     Some(tag) if is_core(&tag, "str") => Value::Text(text.into_owned()),
                     Some(tag) => return Err(meaningless(&tag, at)),
-                    None if style == ScalarStyle::Plain => Value::from_plain(&text),
+                    None if style == ScalarStyle::Plain => Value::from_plain(text),
                     None => Value::Text(text.into_owned()),
                 };
                 self.complete(Node { value, span: at }, anchor)
