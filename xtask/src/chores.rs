@@ -162,7 +162,9 @@ pub(crate) fn ci() -> Done {
         )?;
     }
     step("the benchmarks against peers: format and lints")?;
-    for manifest in ["benches/peers/Cargo.toml", "benches/middleware/Cargo.toml"] {
+    for manifest in
+        ["benches/peers/Cargo.toml", "benches/middleware/Cargo.toml", "benches/limitador/Cargo.toml"]
+    {
         let peers = ["--manifest-path", manifest];
         cargo(&[&["fmt", "--check"][..], &peers].concat(), &[])?;
         cargo(&[&["clippy", "--all-targets"][..], &peers, &["--", "--deny", "warnings"]].concat(), &[])?;

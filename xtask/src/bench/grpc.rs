@@ -1,16 +1,20 @@
-//! `cargo xtask bench grpc`: how many questions of Envoy's a second the server answers, beside the least that it could do.
+//! `cargo xtask bench grpc`: how many questions of Envoy's a second the server answers, beside the least that it could do, and
+//! beside Limitador's limiter (`benches/limitador`).
 //!
-//! The floor is a health check of the same server: it takes the same way through HTTP/2, and decides nothing. Both are
-//! asked in turn, so that whatever else the machine does meets both, and a ratio is taken within a round.
+//! The floor is a health check of the same server: it takes the same way through HTTP/2, and decides nothing. All are
+//! asked in turn, so that whatever else the machine does meets all, and a ratio is taken within a round.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use super::{Server, shown};
-use crate::chores::{ChoreError, Done};
+use super::{Running, Server, shown};
+use crate::chores::{ChoreError, Done, cargo, root};
 
 const ROUNDS: usize = 7;
 const REQUESTS: &str = "200000";
+/// Where what it is compared with is built, from the root.
+const BUILT: &str = "benches/limitador/target";
 
 const POLICY: &str = "policies:
   - name: bench
@@ -19,16 +23,23 @@ const POLICY: &str = "policies:
     limit: 1000000000/second
 ";
 
-/// What is asked in turn: a name for people, the path, and the message.
-fn questions() -> [(&'static str, &'static str, Vec<u8>); 2] {
+const QUESTION: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+const FLOOR: &str = "grpc.health.v1.Health/Check";
+
+/// The message that asks for a decision.
+fn question() -> Vec<u8> {
     let text = |number: u8, text: &str| field(number, text.as_bytes());
     let entry = |key: &str, value: &str| field(1, &[text(1, key), text(2, value)].concat());
     let descriptor = [entry("generic_key", "bench"), entry("remote_address", "203.0.113.7")].concat();
-    let request = [text(1, "edge"), field(2, &descriptor)].concat();
-    [
-        ("ShouldRateLimit", "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", frame(&request)),
-        ("the floor: a health check", "grpc.health.v1.Health/Check", frame(&[])),
-    ]
+    frame(&[text(1, "edge"), field(2, &descriptor)].concat())
+}
+
+/// What is asked in turn, and how many answers a second there were.
+struct Asked {
+    name: &'static str,
+    url: String,
+    message: Vec<u8>,
+    rates: Vec<f64>,
 }
 
 pub(crate) fn bench() -> Done {
@@ -39,24 +50,51 @@ pub(crate) fn bench() -> Done {
     super::write(&policy, POLICY)?;
     let policy = policy.display().to_string();
     let server = Server::start(&["--grpc"], &["--log", "error", "--policy", &policy], None)?;
-    let url = format!("http://{}", server.address("gRPC")?);
-    let mut rates = [Vec::new(), Vec::new()];
+    let (_limitador, theirs) = limitador()?;
+    let ours = server.address("gRPC")?;
+    let asked = |name, address: &str, path, message| Asked {
+        name,
+        url: format!("http://{address}/{path}"),
+        message,
+        rates: Vec::new(),
+    };
+    let mut all = [
+        asked("ShouldRateLimit", &ours, QUESTION, question()),
+        asked("a health check: the floor", &ours, FLOOR, frame(&[])),
+        asked("Limitador's limiter", &theirs, QUESTION, question()),
+    ];
     for round in 1..=ROUNDS {
-        for ((name, path, message), rates) in questions().iter().zip(&mut rates) {
-            super::write(&body, message)?;
-            let rate = load(&format!("{url}/{path}"), &body)?;
-            println!("round {round}/{ROUNDS}  {name}: {rate:.0} a second");
-            rates.push(rate);
+        for asked in &mut all {
+            super::write(&body, &asked.message)?;
+            let rate = load(&asked.url, &body)?;
+            println!("round {round}/{ROUNDS}  {}: {rate:.0} a second", asked.name);
+            asked.rates.push(rate);
         }
     }
-    let [asked, floor] = &rates;
     println!("\nrequests a second, 8 connections of 32 requests each, {ROUNDS} rounds (min / median / max)");
-    for ((name, ..), rates) in questions().iter().zip(&rates) {
-        println!("{name:<28} {}", shown(rates.iter().copied(), 0));
+    for asked in &all {
+        println!("{:<30} {}", asked.name, shown(asked.rates.iter().copied(), 0));
     }
-    let ratios = asked.iter().zip(floor).map(|(asked, floor)| asked / floor);
-    println!("{:<28} {}", "of the floor", shown(ratios, 2));
+    let [ours, others @ ..] = &all;
+    for other in others {
+        let ratios = ours.rates.iter().zip(&other.rates).map(|(ours, other)| ours / other);
+        println!("{:<30} {}", format!("to {}", other.name), shown(ratios, 2));
+    }
     Ok(())
+}
+
+/// Limitador's limiter behind gRPC, and its address.
+fn limitador() -> Result<(Running, String), ChoreError> {
+    let manifest = "benches/limitador/Cargo.toml";
+    cargo(&["build", "--release", "--quiet", "--manifest-path", manifest], &[("CARGO_TARGET_DIR", BUILT)])?;
+    let program = root().join(BUILT).join("release/limitador");
+    let failed = |error| ChoreError::Io(program.display().to_string(), error);
+    let mut running = Running(Command::new(&program).stdout(Stdio::piped()).spawn().map_err(failed)?);
+    let mut address = String::new();
+    if let Some(said) = running.0.stdout.take() {
+        BufReader::new(said).read_line(&mut address).map_err(failed)?;
+    }
+    Ok((running, address.trim().to_owned()))
 }
 
 /// A field of bytes that are shorter than 128.
