@@ -19,6 +19,7 @@ use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, Sy
 use super::audit::Audit;
 use super::body::{Body, Unread};
 use super::book::Book;
+use super::direct::CHECK;
 use super::grpc::json;
 use super::limitador::{self, Limitador};
 use super::live::{self, Live};
@@ -78,7 +79,7 @@ type Shared = State<Arc<App>>;
 
 pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router {
     Router::new()
-        .route("/v1/check", post(check))
+        .route(CHECK, post(check))
         .route("/v1/peek", post(peek))
         .route("/v1/reset", post(reset))
         .route("/v1/status", get(status))
@@ -156,7 +157,7 @@ async fn check_batch(State(app): Shared, body: Result<Body, Unread>) -> Response
     json(StatusCode::OK, &Results { results: verdicts.iter().map(Answer::new).collect() })
 }
 
-async fn decide(app: &App, question: Question) -> Result<Verdict, StoreError> {
+pub(super) async fn decide(app: &App, question: Question) -> Result<Verdict, StoreError> {
     let cost = question.cost;
     let request = question.into_request();
     let started = Instant::now();
@@ -265,8 +266,9 @@ pub(super) fn parsed<T: DeserializeOwned>(body: Result<Body, Unread>) -> Result<
 }
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(mut bytes) => {
+    let mut bytes = Vec::with_capacity(512);
+    match serde_json::to_writer(&mut bytes, value) {
+        Ok(()) => {
             bytes.push(b'\n');
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -4,6 +4,9 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 
+/// What JSON is said to be.
+const JSON: &str = "application/json";
+
 /// What clients say of a body where nobody has told them what it is: `curl -d`, and browsers for a text.
 const UNSAID: [&str; 2] = ["application/x-www-form-urlencoded", "text/plain"];
 
@@ -87,9 +90,17 @@ fn kind(headers: &HeaderMap) -> Option<String> {
 }
 
 fn may_be_json(headers: &HeaderMap) -> bool {
-    kind(headers).is_none_or(|said| {
-        said == "application/json" || has_suffix(&said, "+json") || UNSAID.contains(&said.as_str())
-    })
+    // Most say it in these words.
+    let is_usual =
+        headers.get(header::CONTENT_TYPE).is_some_and(|value| is_said_to_be_json(value.as_bytes()));
+    is_usual
+        || kind(headers)
+            .is_none_or(|said| said == JSON || has_suffix(&said, "+json") || UNSAID.contains(&said.as_str()))
+}
+
+/// Whether it is said in the usual words that a body is JSON.
+pub(super) fn is_said_to_be_json(content_type: &[u8]) -> bool {
+    content_type == JSON.as_bytes()
 }
 
 fn may_be_yaml(headers: &HeaderMap) -> bool {

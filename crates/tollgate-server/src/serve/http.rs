@@ -9,7 +9,9 @@ use axum::http::{HeaderValue, Request, StatusCode, header};
 use tower::Service;
 
 use super::api::{App, refusal};
+use super::direct;
 use super::net::http::{Http, within};
+use super::net::plain::Plain;
 use super::net::{Listener, Peer};
 
 /// The most requests at once on a connection of HTTP/2.
@@ -22,7 +24,10 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 /// among the extensions of requests.
 pub(super) async fn serve(listener: Listener, app: Arc<App>, routes: Router) {
     let draining = app.draining.subscribe();
-    let http = Arc::new(Http::new(STREAMS_MAX));
+    let asked = Arc::clone(&app);
+    let plain =
+        move |plain: &Plain<'_>, last, answer: &mut Vec<u8>| direct::answer(&asked, plain, last, answer);
+    let http = Arc::new(Http::new(STREAMS_MAX).with_plain(Box::new(plain)));
     let serve = |arrived| {
         let (routes, app) = (routes.clone(), Arc::clone(&app));
         let answer = move |mut request: Request<_>, peer: Arc<Peer>| {

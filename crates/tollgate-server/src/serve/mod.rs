@@ -25,6 +25,7 @@ mod body;
 mod book;
 mod changes;
 mod decode;
+mod direct;
 mod faces;
 mod grpc;
 mod http;

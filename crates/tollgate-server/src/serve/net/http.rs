@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,6 +28,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use super::body::{Owed, Turn, Weighed};
 use super::listener::{Arrived, LAST_CALL, Opened, Peer};
 use super::opening::opening;
+use super::plain::{self, Answered};
 use super::seats::{Seat, Told};
 use super::stream::Stream;
 use super::watched::Watched;
@@ -62,11 +64,12 @@ impl fmt::Display for TooMuch {
 impl std::error::Error for TooMuch {}
 
 /// How HTTP is spoken on a listener.
-#[derive(Clone, Debug)]
 pub(in crate::serve) struct Http {
     /// Nothing where only HTTP/2 is spoken.
     one: Option<http1::Builder>,
     two: http2::Builder<TokioExecutor>,
+    /// By which plain requests are answered, if there is a shorter way for any.
+    plain: Option<plain::Answer>,
 }
 
 impl Http {
@@ -85,7 +88,12 @@ impl Http {
             .max_local_error_reset_streams(FAULTS_MAX)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_ANSWER_MAX);
-        Self { one: Some(one), two }
+        Self { one: Some(one), two, plain: None }
+    }
+
+    /// With a shorter way for plain requests.
+    pub(in crate::serve) fn with_plain(self, plain: plain::Answer) -> Self {
+        Self { plain: Some(plain), ..self }
     }
 
     /// HTTP/2 only, for gRPC.
@@ -106,9 +114,21 @@ impl Http {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let Some(opened) = arrived.open().await else { return };
+        let from = opened.peer.clone();
+        if let Err(error) = self.converse(opened, answer).await {
+            tracing::debug!(target: "tollgate::connections", peer = %from, %error, "a connection broke");
+        }
+    }
+
+    async fn converse<A, F, B>(&self, opened: Opened, answer: A) -> io::Result<()>
+    where
+        A: Fn(Request<Weighed>, Arc<Peer>) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let Opened { mut stream, mut seat, peer, is_http2 } = opened;
         let (share, peer) = (seat.share(), Arc::new(peer));
-        let whom = Arc::clone(&peer);
         let mut service = service_fn(move |request: Request<Incoming>| {
             let turn = Arc::new(Turn::new(share.another(), head_bytes(&request)));
             let is_http1 = request.version() < Version::HTTP_2;
@@ -127,41 +147,36 @@ impl Http {
             }
         });
         seat.begin();
-        let mut bytes = Vec::new();
-        loop {
-            let begins_two = match opening(&mut stream, &mut seat, &mut bytes, is_http2 || self.one.is_none())
-                .await
-            {
-                Ok(Some(begins_two)) => begins_two,
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::debug!(target: "tollgate::connections", peer = %whom, %error, "a connection broke");
-                    return;
-                }
+        let (mut bytes, mut has_head) = (Vec::new(), false);
+        let only_two = is_http2 || self.one.is_none();
+        while let Some(begins_two) = opening(&mut stream, &mut seat, &mut bytes, only_two, has_head).await? {
+            if begins_two {
+                seat.life.end();
+                let io = TokioIo::new(Watched::new(stream, bytes, seat.share(), false));
+                // On the heap, and only for as long as it is needed; below too.
+                let mut connection = Box::pin(self.two.serve_connection(io, service));
+                drive(connection.as_mut(), &mut seat, true, || false).await;
+                return Ok(());
+            }
+            let Some(one) = self.one.as_ref().filter(|_| !only_two) else {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no HTTP/2"));
             };
-            let share = seat.share();
-            // On the heap, and only for as long as it is needed.
-            match &self.one {
-                Some(one) if !begins_two && !is_http2 => {
-                    let io = Watched::new(stream, bytes, share, true);
-                    match Box::pin(speak_one(one, io, service, &mut seat)).await {
-                        Some(rests) => (stream, bytes, service) = rests,
-                        None => return,
-                    }
-                }
-                _ if begins_two => {
-                    seat.life.end();
-                    let io = TokioIo::new(Watched::new(stream, bytes, share, false));
-                    let mut connection = Box::pin(self.two.serve_connection(io, service));
-                    drive(connection.as_mut(), &mut seat, true, || false).await;
-                    return;
-                }
-                _ => {
-                    tracing::debug!(target: "tollgate::connections", peer = %whom, "this is no HTTP/2");
-                    return;
+            if let Some(answer) = &self.plain {
+                let answered = plain::answer(&mut stream, &mut seat, &mut bytes, answer).await?;
+                has_head = answered == Answered::Unfinished;
+                match answered {
+                    Answered::Plain | Answered::Unfinished => continue,
+                    Answered::Over => return Ok(()),
+                    Answered::Other => {}
                 }
             }
+            let io = Watched::new(stream, bytes, seat.share(), true);
+            match Box::pin(speak_one(one, io, service, &mut seat)).await {
+                Some(rests) => (stream, bytes, service) = rests,
+                None => return Ok(()),
+            }
         }
+        Ok(())
     }
 }
 

@@ -67,6 +67,12 @@ impl Life {
         }
     }
 
+    /// Something was asked and answered.
+    pub(super) fn answered(&self) {
+        self.asked();
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Whether it has shown too little to be more than somebody who holds a connection.
     pub(super) fn is_new(&self) -> bool {
         self.asked.load(Ordering::Relaxed) < KNOWN

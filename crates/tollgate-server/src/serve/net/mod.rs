@@ -3,13 +3,14 @@
 //! * [`listener`]: an address where clients come in, each on a task of its own.
 //! * [`stream`]: a connection, plain or under TLS; [`tls`]: the certificates for that.
 //! * [`seats`], [`life`]: all connections of a listener, and what is known of each.
-//! * [`http`]: HTTP on a connection; [`opening`], [`body`], [`watched`]: its parts.
+//! * [`http`]: HTTP on a connection; [`opening`], [`plain`], [`body`], [`watched`]: its parts.
 
 mod body;
 pub(super) mod http;
 mod life;
 mod listener;
 mod opening;
+pub(super) mod plain;
 mod seats;
 mod stream;
 mod tls;

@@ -18,20 +18,22 @@ use super::stream::Stream;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How much is waited for. The head of a request may be as long, and is refused if it is longer.
-const WAITED_FOR_MAX: usize = 16 << 10;
+pub(super) const WAITED_FOR_MAX: usize = 16 << 10;
 
 /// How much is read at once.
 const READ_MAX: usize = 1 << 10;
 
-/// Waits for the first words, of which some may have come before. Whether they are those of HTTP/2, for which it is not waited
-/// any longer than it may be where nothing else is spoken; nothing if there will be none.
+/// Waits for the first words, of which some may have come before; or, where a head has come and more is needed, for more. Whether
+/// they are those of HTTP/2, for which it is not waited any longer than it may be where nothing else is spoken; nothing if there
+/// will be none.
 pub(super) async fn opening(
     stream: &mut Stream,
     seat: &mut Seat,
     bytes: &mut Vec<u8>,
     only_two: bool,
+    has_head: bool,
 ) -> io::Result<Option<bool>> {
-    let mut came = bytes.len();
+    let mut came = if has_head { 0 } else { bytes.len() };
     // Told that the server stops, whoever begins a request before long is still answered.
     let mut last_call = seat.is_draining().then(|| Instant::now() + LAST_CALL);
     seat.life.is_last.store(seat.is_draining(), Ordering::Relaxed);
@@ -43,7 +45,7 @@ pub(super) async fn opening(
             bytes.drain(..empty);
             let is_http2 = bytes.starts_with(PREFACE);
             let is_other = only_two && !PREFACE.starts_with(bytes);
-            if is_http2 || is_other || is_head(bytes, came) || bytes.len() >= WAITED_FOR_MAX {
+            if has_head || is_http2 || is_other || is_head(bytes, came) || bytes.len() >= WAITED_FOR_MAX {
                 return Ok(Some(is_http2));
             }
         }

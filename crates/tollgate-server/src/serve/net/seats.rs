@@ -317,6 +317,12 @@ impl Seat {
         Poll::Ready(told)
     }
 
+    /// The same, of one that is owed so much until then.
+    pub(in crate::serve) async fn told_while_owing(&mut self, owed: usize) -> Told {
+        self.note(owed, owed);
+        self.told().await
+    }
+
     /// Whether it was told that the server stops.
     pub(in crate::serve) fn is_draining(&self) -> bool {
         self.was_told == Some(Told::Draining)
