@@ -1,7 +1,5 @@
 //! Response headers that tell a client where it stands.
 
-use std::fmt::Write;
-
 use bytes::Bytes;
 use http::HeaderName;
 use tollgate_core::Retry;
@@ -173,12 +171,11 @@ impl HeaderOptions {
                 }
                 push_string(list, name);
             }
-            // Writing to a string cannot fail.
-            let _ = write!(quotas, ";q={}", clamped(policy.limit()));
+            push_number(&mut quotas, ";q=", clamped(policy.limit()));
             if let Some(window) = window_s(&policy) {
-                let _ = write!(quotas, ";w={window}");
+                push_number(&mut quotas, ";w=", window);
             }
-            let _ = write!(states, ";r={}", clamped(policy.remaining()));
+            push_number(&mut states, ";r=", clamped(policy.remaining()));
             let wait = match policy.retry_after {
                 // `Retry-After` must not be below any `t`. One that admits needs no waiting for: it has no `t` then.
                 Retry::Now if !verdict.is_allowed() => None,
@@ -186,7 +183,7 @@ impl HeaderOptions {
                 denied => retry_s(denied),
             };
             if let Some(wait) = wait {
-                let _ = write!(states, ";t={wait}");
+                push_number(&mut states, ";t=", wait);
             }
         }
         fields.text(FieldName::RateLimitPolicy, quotas);
@@ -267,14 +264,24 @@ pub(crate) fn alias(index: usize, buffer: &mut itoa::Buffer) -> &str {
     }
 }
 
+/// Adds a parameter that is a number.
+fn push_number(list: &mut String, name: &str, number: u64) {
+    list.push_str(name);
+    list.push_str(itoa::Buffer::new().format(number));
+}
+
 /// Adds a structured field's string (RFC 9651, 3.3.3).
 fn push_string(list: &mut String, text: &str) {
     list.push('"');
-    for byte in text.chars().filter(|char| matches!(char, ' '..='~')) {
-        if matches!(byte, '"' | '\\') {
-            list.push('\\');
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/')) {
+        list.push_str(text);
+    } else {
+        for byte in text.chars().filter(|char| matches!(char, ' '..='~')) {
+            if matches!(byte, '"' | '\\') {
+                list.push('\\');
+            }
+            list.push(byte);
         }
-        list.push(byte);
     }
     list.push('"');
 }

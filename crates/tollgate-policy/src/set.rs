@@ -73,7 +73,7 @@ struct CompiledVariant {
 }
 
 impl Compiled {
-    fn new(policy: Arc<Policy>, index_of: impl Fn(&str) -> Option<u32>, seed: KeySeed) -> Self {
+    fn new(policy: Arc<Policy>, replaces: Box<[u32]>, seed: KeySeed) -> Self {
         let compiled = |variant: &Variant| CompiledVariant {
             number: number(&policy, variant, seed),
             limits: variant.limits.iter().map(|limit| Standing::new(limit, seed)).collect(),
@@ -90,7 +90,7 @@ impl Compiled {
             cost: policy.cost_by.is_none().then_some(policy.cost),
             key: policy.key.iter().cloned().collect(),
             variants: policy.variants.iter().map(compiled).collect(),
-            replaces: policy.replaces.iter().filter_map(|name| index_of(name)).collect(),
+            replaces,
             replaces_all: policy.replaces_all,
             policy,
         }
@@ -198,8 +198,11 @@ impl PolicySet {
         }
         let reads_path = config.policies.iter().any(|policy| policy.reads_path());
         let index_of = |name: &str| names.find(name, |index| config.policies[index as usize].name());
-        let policies: Vec<Compiled> =
-            config.policies.iter().map(|policy| Compiled::new(Arc::clone(policy), index_of, seed)).collect();
+        let replaced =
+            |policy: &Arc<Policy>| policy.replaces.iter().filter_map(|name| index_of(name)).collect();
+        let replaced: Vec<Box<[u32]>> = config.policies.iter().map(replaced).collect();
+        let compiled = |(policy, replaces)| Compiled::new(policy, replaces, seed);
+        let policies: Vec<Compiled> = config.policies.into_iter().zip(replaced).map(compiled).collect();
         let has_one_limit = |candidate: &Candidate| {
             let variants = &policies[candidate.policy as usize].variants;
             variants.iter().all(|variant| variant.limits.len() == 1)

@@ -1,14 +1,14 @@
 //! A client of HTTP that asks at a fixed pace, whether or not the server keeps up, and notes how long each answer took from
 //! when its question was due: a server that stalls is charged with all that it kept waiting.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::chores::ChoreError;
 
-/// How many connections ask in turn, each of its own thread.
-const CONNECTIONS: u32 = 16;
+/// How many connections ask.
+const CONNECTIONS: usize = 16;
 /// An answer that has not come by then has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -44,72 +44,99 @@ pub(super) fn post(path: &str, body: &str) -> String {
 }
 
 /// Asks this often a second, while it `goes_on`. The question may depend on its number.
+///
+/// One thread looks at all connections again and again: one that sleeps would be woken too late by as much as is to be measured.
 pub(super) fn ask(
     address: &str,
     rate: f64,
-    question: &(dyn Fn(u32) -> String + Sync),
-    goes_on: &(dyn Fn() -> bool + Sync),
+    question: &dyn Fn(u32) -> String,
+    goes_on: &dyn Fn() -> bool,
 ) -> Result<Answers, ChoreError> {
-    let began = Instant::now();
-    let asked_by = |first: u32| {
-        let (mut times, mut failed, mut connection) = (Vec::new(), 0, None);
-        let mut number = first;
-        while goes_on() {
-            let due = began + Duration::from_secs_f64(f64::from(number) / rate);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            match answer(address, &mut connection, &question(number)) {
-                Ok(true) => times.push(due.elapsed()),
-                Ok(false) => failed += 1,
-                Err(_) => (failed, connection) = (failed + 1, None),
-            }
-            number += CONNECTIONS;
-        }
-        (times, failed)
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..CONNECTIONS).map(|first| scope.spawn(move || asked_by(first))).collect();
-        let mut answers = Answers { times: Vec::new(), failed: 0 };
-        for thread in threads {
-            let (times, failed) =
-                thread.join().map_err(|_| ChoreError::Failed("asking over HTTP".to_owned()))?;
-            answers.times.extend(times);
-            answers.failed += failed;
-        }
-        answers.times.sort_unstable();
-        Ok(answers)
-    })
-}
-
-/// Whether a question was answered with success, on a connection that is laid if there is none.
-fn answer(
-    address: &str,
-    connection: &mut Option<BufReader<TcpStream>>,
-    question: &str,
-) -> std::io::Result<bool> {
-    let stream = if let Some(stream) = connection {
-        stream
-    } else {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        connection.insert(BufReader::new(stream))
-    };
-    stream.get_mut().write_all(question.as_bytes())?;
-    let (mut line, mut is_success, mut length) = (String::new(), None, 0);
+    let failed = |error| ChoreError::Io(address.to_owned(), error);
+    let connect = || Connection::to(address).map_err(failed);
+    let mut connections = (0..CONNECTIONS).map(|_| connect()).collect::<Result<Vec<_>, _>>()?;
+    let mut answers = Answers { times: Vec::new(), failed: 0 };
+    let (began, mut number) = (Instant::now(), 0);
+    let mut due = began;
     loop {
-        line.clear();
-        if stream.read_line(&mut line)? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        let head = line.trim_end().to_ascii_lowercase();
-        is_success = is_success.or(Some(head.contains(" 200")));
-        if let Some(value) = head.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap_or(0);
-        }
-        if head.is_empty() {
+        let is_over = !goes_on();
+        if is_over && connections.iter().all(|connection| connection.asked.is_none()) {
             break;
         }
+        for connection in &mut connections {
+            let result = match connection.asked {
+                None if !is_over && Instant::now() >= due => {
+                    let result = connection.ask(due, &question(number));
+                    number += 1;
+                    due = began + Duration::from_secs_f64(f64::from(number) / rate);
+                    result.map(|()| None)
+                }
+                None => continue,
+                Some(_) => connection.hear(),
+            };
+            match result {
+                Ok(None) => {}
+                Ok(Some((true, time))) => answers.times.push(time),
+                Ok(Some((false, _))) => answers.failed += 1,
+                Err(_) => {
+                    answers.failed += 1;
+                    *connection = connect()?;
+                }
+            }
+        }
+        std::thread::yield_now();
     }
-    let read = std::io::copy(&mut stream.by_ref().take(length), &mut std::io::sink())?;
-    Ok(is_success == Some(true) && read == length)
+    answers.times.sort_unstable();
+    Ok(answers)
+}
+
+/// A connection on which one question at a time is under way.
+struct Connection {
+    stream: TcpStream,
+    /// When the question was due.
+    asked: Option<Instant>,
+    /// What has come of the answer.
+    came: Vec<u8>,
+}
+
+impl Connection {
+    fn to(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, asked: None, came: Vec::new() })
+    }
+
+    fn ask(&mut self, due: Instant, question: &str) -> io::Result<()> {
+        self.asked = Some(due);
+        // It is small, and there is nothing before it: it fits in.
+        self.stream.write_all(question.as_bytes())
+    }
+
+    /// Whether the answer is a success, and how long after it was due it came; nothing as long as it is not all there.
+    fn hear(&mut self) -> io::Result<Option<(bool, Duration)>> {
+        let mut room = [0; 4 << 10];
+        match self.stream.read(&mut room) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => self.came.extend_from_slice(&room[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let is_late = self.asked.is_some_and(|due| due.elapsed() > PATIENCE);
+                return if is_late { Err(io::ErrorKind::TimedOut.into()) } else { Ok(None) };
+            }
+            Err(error) => return Err(error),
+        }
+        let Some(end) = self.came.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+        let head = String::from_utf8_lossy(&self.came[..end]);
+        let mut lines = head.lines();
+        let is_success = lines.next().is_some_and(|status| status.contains(" 200"));
+        let length = lines.find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        });
+        if self.came.len() < end + 4 + length.unwrap_or(0_usize) {
+            return Ok(None);
+        }
+        self.came.clear();
+        Ok(self.asked.take().map(|due| (is_success, due.elapsed())))
+    }
 }

@@ -1,12 +1,13 @@
 //! Questions and answers as JSON.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tollgate::http::{Denial, response_body};
 use tollgate::{
-    Attribute, Condition, Nanos, Policy, PolicySet, PolicyVerdict, Request, Retry, Statistics, Verdict,
+    Attribute, Condition, Limit, Nanos, Policy, PolicySet, PolicyVerdict, Request, Retry, Statistics, Verdict,
 };
 
 use super::decode;
@@ -119,7 +120,8 @@ pub(super) struct PolicyAnswer<'v> {
 struct LimitAnswer<'v> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'v str>,
-    rule: String,
+    #[serde(serialize_with = "as_text")]
+    rule: &'v Limit,
     admitted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining: Option<u64>,
@@ -158,7 +160,7 @@ pub(super) fn policy_answers(verdict: &Verdict) -> impl Iterator<Item = PolicyAn
 fn policy_answer(policy: PolicyVerdict<'_>) -> PolicyAnswer<'_> {
     let limits = policy.limits().map(|(limit, outcome)| LimitAnswer {
         name: limit.name(),
-        rule: limit.limit().to_string(),
+        rule: limit.limit(),
         admitted: outcome.decision.allowed,
         remaining: finite(outcome.decision.remaining),
         reset_after_ms: millis(outcome.decision.reset_after),
@@ -172,6 +174,11 @@ fn policy_answer(policy: PolicyVerdict<'_>) -> PolicyAnswer<'_> {
         tier: policy.tier,
         numbers: numbers(policy),
     }
+}
+
+/// As people write it.
+fn as_text<S: Serializer>(shown: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(shown)
 }
 
 /// A count, unless it stands for no limit.

@@ -1,7 +1,7 @@
 //! Envoy's rate limit service over gRPC.
 //!
 //! * [`listen`]: connections, and their end.
-//! * [`routes`]: from a path to a method.
+//! * [`routes`]: from a path to a method; [`unary`]: how those are asked and answered.
 //! * [`service`]: the methods.
 //! * [`rules`]: the same by the rules of descriptors.
 //! * [`counters`]: the same by the limits of Limitador.
@@ -22,5 +22,6 @@ mod routes;
 mod rules;
 mod service;
 mod status;
+mod unary;
 
 pub(super) use self::listen::GrpcFace;

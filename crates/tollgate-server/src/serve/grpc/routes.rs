@@ -7,7 +7,6 @@ use std::time::Duration;
 use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::server::{Grpc, UnaryService};
 use tonic_health::ServingStatus;
 use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH_DESCRIPTORS;
 use tonic_health::pb::health_server::HealthServer;
@@ -16,11 +15,10 @@ use tonic_reflection::server::Builder;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
 
-use super::codec::SmallCodec;
 use super::descriptors::{ENVOY_SERVICE, KUADRANT_SERVICE, descriptors};
-use super::messages::{RateLimitRequest, RateLimitResponse};
 use super::service::RateLimits;
 use super::status::Answers;
+use super::unary::{MESSAGE_BYTES_MAX, unary};
 use crate::cli::HeaderNames;
 use crate::serve::api::App;
 use crate::serve::net::Weighed;
@@ -28,9 +26,6 @@ use crate::serve::net::http::within;
 
 /// The services whose health is told; the empty name is the server as a whole.
 const SERVICES: [&str; 3] = ["", ENVOY_SERVICE, KUADRANT_SERVICE];
-
-/// The largest message.
-const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 /// How long a request may take to arrive and to be answered.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
@@ -117,31 +112,6 @@ impl Routes {
                 .into_http(),
         }
     }
-}
-
-/// A method of the rate limit services.
-struct Method<F>(F);
-
-impl<F, A> UnaryService<RateLimitRequest> for Method<F>
-where
-    F: FnMut(RateLimitRequest) -> A,
-    A: Future<Output = Result<tonic::Response<RateLimitResponse>, Status>>,
-{
-    type Response = RateLimitResponse;
-    type Future = A;
-
-    fn call(&mut self, request: tonic::Request<RateLimitRequest>) -> A {
-        (self.0)(request.into_inner())
-    }
-}
-
-async fn unary<F, A>(request: Request<Weighed>, method: F) -> Response<Body>
-where
-    F: FnMut(RateLimitRequest) -> A,
-    A: Future<Output = Result<tonic::Response<RateLimitResponse>, Status>>,
-{
-    let codec = SmallCodec::<RateLimitResponse, RateLimitRequest>::default();
-    Grpc::new(codec).max_decoding_message_size(MESSAGE_BYTES_MAX).unary(Method(method), request).await
 }
 
 async fn call<S>(mut service: S, request: Request<Weighed>) -> Response<Body>

@@ -147,26 +147,23 @@ fn head(bytes: &[u8]) -> Option<(Plain<'_>, usize)> {
     let (mut hosts, mut length, mut content_type) = (0, None, None);
     for Header { name, value } in request.headers.iter() {
         let is = |word: &str| name.eq_ignore_ascii_case(word);
-        match name.len() {
-            4 if is("host") => hosts += 1,
-            14 if is("content-length") => {
-                if length.replace(number(value)?).is_some() {
-                    return None;
-                }
+        let is_unusual = match name.len() {
+            4 => {
+                hosts += usize::from(is("host"));
+                false
             }
-            12 if is("content-type") => {
-                if content_type.replace(*value).is_some() {
-                    return None;
-                }
-            }
-            10 if is("connection") && value.eq_ignore_ascii_case(b"keep-alive") => {}
-            10 if is("connection") => return None,
-            2 if is("te") => return None,
-            6 if is("expect") => return None,
-            7 if is("upgrade") || is("trailer") => return None,
-            16 if is("content-encoding") => return None,
-            17 if is("transfer-encoding") => return None,
-            _ => {}
+            14 if is("content-length") => length.replace(number(value)?).is_some(),
+            12 if is("content-type") => content_type.replace(*value).is_some(),
+            10 if is("connection") => !value.eq_ignore_ascii_case(b"keep-alive"),
+            2 => is("te"),
+            6 => is("expect"),
+            7 => is("upgrade") || is("trailer"),
+            16 => is("content-encoding"),
+            17 => is("transfer-encoding"),
+            _ => false,
+        };
+        if is_unusual {
+            return None;
         }
     }
     let plain = Plain { target: request.path?, content_type, body: &[], length: head };
