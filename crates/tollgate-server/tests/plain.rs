@@ -35,7 +35,7 @@ impl Wire {
         let server = Server::start(&[&["--policy", file.to_str().unwrap()], options].concat());
         let stream = TcpStream::connect(server.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        Self { server: server, reader: BufReader::new(stream) }
+        Self { server, reader: BufReader::new(stream) }
     }
 
     fn send(&mut self, text: &str) {
