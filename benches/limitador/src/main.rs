@@ -130,6 +130,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let connections = TcpListenerStream::new(listener);
-    Server::builder().tcp_nodelay(true).add_service(RateLimits(Arc::new(limiter))).serve_with_incoming(connections).await?;
+    Server::builder()
+        .tcp_nodelay(true)
+        .add_service(RateLimits(Arc::new(limiter)))
+        .serve_with_incoming(connections)
+        .await?;
     Ok(())
 }
