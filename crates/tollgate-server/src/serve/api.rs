@@ -19,7 +19,6 @@ use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, Sy
 use super::audit::Audit;
 use super::body::{Body, Unread};
 use super::book::Book;
-use super::direct::CHECK;
 use super::grpc::json;
 use super::limitador::{self, Limitador};
 use super::live::{self, Live};
@@ -79,7 +78,7 @@ type Shared = State<Arc<App>>;
 
 pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router {
     Router::new()
-        .route(CHECK, post(check))
+        .route("/v1/check", post(check))
         .route("/v1/peek", post(peek))
         .route("/v1/reset", post(reset))
         .route("/v1/status", get(status))

@@ -13,7 +13,7 @@ use super::net::plain::{Last, Plain, begin, end};
 use super::wire::{Answer, Question};
 
 /// Where it is asked.
-pub(super) const CHECK: &str = "/v1/check";
+const CHECK: &str = "/v1/check";
 
 /// What an answer mostly takes.
 const ANSWER_BYTES: usize = 512;
