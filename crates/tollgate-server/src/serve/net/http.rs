@@ -24,6 +24,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
+use tokio::time::{Instant, timeout_at};
 
 use super::body::{Owed, Turn, Weighed};
 use super::listener::{Arrived, LAST_CALL, Opened, Peer};
@@ -48,6 +49,8 @@ const BUFFER_BYTES_MAX: usize = 32 << 10;
 /// A connection that says nothing for so long is asked whether it is there, and has so long to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long the rest of a plain request may follow its head.
+const REST_MAX: Duration = Duration::from_millis(100);
 /// How long a connection may go on that was asked to end.
 const FAREWELL_MAX: Duration = Duration::from_secs(15);
 
@@ -147,9 +150,19 @@ impl Http {
             }
         });
         seat.begin();
-        let (mut bytes, mut has_head) = (Vec::new(), false);
+        let mut bytes = Vec::new();
+        // Until when the rest of a plain request is waited for, whose head is there.
+        let mut rest_by = None;
         let only_two = is_http2 || self.one.is_none();
-        while let Some(begins_two) = opening(&mut stream, &mut seat, &mut bytes, only_two, has_head).await? {
+        loop {
+            let opens = opening(&mut stream, &mut seat, &mut bytes, only_two, rest_by.is_some());
+            let opened = match rest_by {
+                Some(by) => timeout_at(by, opens).await.ok(),
+                None => Some(opens.await),
+            };
+            // Of who takes longer, the machinery for all of HTTP says what becomes.
+            let is_late = opened.is_none();
+            let Some(begins_two) = opened.unwrap_or(Ok(Some(false)))? else { return Ok(()) };
             if begins_two {
                 seat.life.end();
                 let io = TokioIo::new(Watched::new(stream, bytes, seat.share(), false));
@@ -161,22 +174,27 @@ impl Http {
             let Some(one) = self.one.as_ref().filter(|_| !only_two) else {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no HTTP/2"));
             };
-            if let Some(answer) = &self.plain {
-                let answered = plain::answer(&mut stream, &mut seat, &mut bytes, answer).await?;
-                has_head = answered == Answered::Unfinished;
-                match answered {
-                    Answered::Plain | Answered::Unfinished => continue,
+            if let Some(answer) = self.plain.as_ref().filter(|_| !is_late) {
+                match plain::answer(&mut stream, &mut seat, &mut bytes, answer).await? {
+                    Answered::Plain => {
+                        rest_by = None;
+                        continue;
+                    }
+                    Answered::Unfinished => {
+                        rest_by = rest_by.or_else(|| Some(Instant::now() + REST_MAX));
+                        continue;
+                    }
                     Answered::Over => return Ok(()),
                     Answered::Other => {}
                 }
             }
+            rest_by = None;
             let io = Watched::new(stream, bytes, seat.share(), true);
             match Box::pin(speak_one(one, io, service, &mut seat)).await {
                 Some(rests) => (stream, bytes, service) = rests,
                 None => return Ok(()),
             }
         }
-        Ok(())
     }
 }
 
