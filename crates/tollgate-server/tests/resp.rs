@@ -117,6 +117,35 @@ fn a_thousand_commands_at_once_are_answered_in_order() {
     }
 }
 
+/// Asks for many large answers at once, and fetches them only when all is asked. Between them lie questions to the store.
+fn ask_for_much(server: &Server) {
+    let mut wire = Wire::to(server);
+    wire.send("COMMAND DOCS\r\nECHO end\r\n");
+    let mut docs = Vec::new();
+    while !docs.ends_with(b"$3\r\nend\r\n") {
+        let mut came = [0];
+        wire.0.read_exact(&mut came).unwrap();
+        docs.push(came[0]);
+    }
+    docs.truncate(docs.len() - "$3\r\nend\r\n".len());
+    let docs = String::from_utf8(docs).unwrap();
+    let (mut asked, mut answers) = (String::new(), String::new());
+    for number in 0..500 {
+        let key = format!("much-{number}");
+        asked += &format!("COMMAND DOCS\r\n{}ECHO {key}\r\n", array(&format!("CL.THROTTLE {key} 9 1 3600")));
+        answers += &format!("{docs}*5\r\n:0\r\n:10\r\n:9\r\n:-1\r\n:3600\r\n${}\r\n{key}\r\n", key.len());
+    }
+    wire.send(asked);
+    wire.expect(&answers);
+    wire.send("QUIT\r\n");
+    assert_eq!(wire.rest(), "+OK\r\n");
+}
+
+#[test]
+fn large_answers_wait_until_those_before_them_have_left() {
+    ask_for_much(&Server::start(&[]));
+}
+
 #[test]
 fn slow_clients_and_half_commands_hurt_nobody() {
     let server = Server::start(&[]);
@@ -301,6 +330,7 @@ fn on_a_store_that_nodes_share() {
         .collect();
     assert_eq!(numbers, (0..200).collect::<Vec<_>>());
     assert_eq!(answers.matches("*6\r\n:1\r\n$6\r\napi-v2\r\n:100\r\n:0\r\n").count(), 2, "{answers}");
+    ask_for_much(&one);
 }
 
 #[test]

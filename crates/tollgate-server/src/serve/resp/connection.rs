@@ -20,11 +20,11 @@ use super::reply::{Protocol, Replies};
 use super::session::{Ask, Session, Step};
 use crate::serve::net::{Arrived, Opened, Seat, Stream, Told};
 
-/// How much is read at once.
+/// How much is read at once, and before it is the turn of others.
 const READ_MAX: usize = 64 << 10;
 
 /// How much a client may leave unfetched before no more of it is read.
-const OUTPUT_MAX: usize = 1 << 20;
+const OUTPUT_MAX: usize = 128 << 10;
 
 /// How long, and how much, a client is listened to that was told why it is cut off: a connection that is closed on what
 /// was not read yet may lose its last answer.
@@ -59,6 +59,7 @@ pub(super) async fn serve(desk: &Desk, arrived: Arrived) {
         output: Vec::new(),
         sent: 0,
         is_flushed: true,
+        is_full: false,
         is_ending: false,
     };
     // An error of the connection is its end: there is nobody left to tell.
@@ -72,8 +73,9 @@ struct Connection<'d> {
     stream: Stream,
     session: Session,
     seat: Seat,
-    /// A command that is not all there.
+    /// A command that is not all there; or commands that wait until the answers to those before them have left.
     input: Vec<u8>,
+    is_full: bool,
     /// Answers, of which so many bytes were sent.
     output: Vec<u8>,
     sent: usize,
@@ -95,6 +97,7 @@ impl Connection<'_> {
     /// Sends what is to be sent, and reads. What can be decided at once is; true means that something has come that cannot,
     /// false that the connection ends.
     fn poll(&mut self, context: &mut Context<'_>, local: Option<&MemoryStore>) -> Poll<io::Result<bool>> {
+        let mut seen = 0;
         loop {
             if let Poll::Ready(Told::Idle | Told::Late) = self.seat.poll_told(context) {
                 return Poll::Ready(Ok(false));
@@ -103,13 +106,19 @@ impl Connection<'_> {
             if self.is_ending {
                 return if is_sent { Poll::Ready(Ok(false)) } else { Poll::Pending };
             }
-            if self.owed() > OUTPUT_MAX {
+            if self.owed() > OUTPUT_MAX || self.is_full && !is_sent {
+                return Poll::Pending;
+            }
+            if seen >= READ_MAX {
+                context.waker().wake_by_ref();
                 return Poll::Pending;
             }
             let came = SCRATCH.with_borrow_mut(|scratch| self.read(context, scratch, local));
             match came {
                 Poll::Ready(came) => {
-                    if came? && local.is_none() {
+                    let came = came?;
+                    seen += came;
+                    if came > 0 && local.is_none() {
                         return Poll::Ready(Ok(true));
                     }
                     if self.seat.is_too_much() {
@@ -130,23 +139,26 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads once, and decides what is all there if that can be done at once. True if anything has come.
+    /// Reads once, unless commands wait already, and decides what is all there if that can be done at once. Says at how many bytes it
+    /// has looked: at none if the client has no more to say.
     fn read(
         &mut self,
         context: &mut Context<'_>,
         scratch: &mut Scratch,
         local: Option<&MemoryStore>,
-    ) -> Poll<io::Result<bool>> {
+    ) -> Poll<io::Result<usize>> {
         let kept = self.input.len();
-        let room = &mut scratch.input[kept..];
-        let most = room.len().min(READ_MAX);
-        let mut buffer = ReadBuf::new(&mut room[..most]);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
-        let came = buffer.filled().len();
-        if came == 0 {
-            // The client has no more to say: it may still wait for answers.
+        let came = if self.is_full {
+            0
+        } else {
+            let mut buffer = ReadBuf::new(&mut scratch.input[kept..kept + READ_MAX]);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            buffer.filled().len()
+        };
+        if came == 0 && !self.is_full {
+            // It may still wait for answers.
             self.is_ending = true;
-            return Poll::Ready(Ok(false));
+            return Poll::Ready(Ok(0));
         }
         if let Some(store) = local {
             scratch.input[..kept].copy_from_slice(&self.input);
@@ -162,7 +174,7 @@ impl Connection<'_> {
             // Part of a command is no sign of life: it could go on for ever.
             self.seat.note(held, self.owed());
         }
-        Poll::Ready(Ok(true))
+        Poll::Ready(Ok(kept + came))
     }
 
     /// Decides all commands of the input, of so many bytes, and keeps the rest.
@@ -181,6 +193,7 @@ impl Connection<'_> {
             });
         desk.app.metrics.throttled(tally, || desk.app.clock.now().since(started));
         self.is_ending |= walked.is_over;
+        self.is_full = walked.is_full;
         keep(&mut self.input, &input[walked.taken..]);
     }
 
@@ -193,34 +206,27 @@ impl Connection<'_> {
         let walked =
             self.session.walk(&desk.rules, &input, &mut spans, &mut replies, |step, protocol, replies| {
                 match step {
-                    Step::Ask(ask) => {
-                        pieces
-                            .push(Piece { said: std::mem::take(&mut replies.0), ask: Some((ask, protocol)) });
-                    }
+                    Step::Ask(ask) => pieces.push(Piece { after: replies.0.len(), ask, protocol }),
                     Step::Tell(topic) => desk.tell(&topic, protocol, replies),
                     Step::Refused => tally.errors += 1,
                     Step::Answered | Step::Left => {}
                 }
             });
-        pieces.push(Piece { said: replies.0, ask: None });
+        let mut said = 0;
         // What is asked after a reset must not overtake it, nor the reset what was asked before.
         for together in pieces.chunk_by(|one, other| !one.resets() && !other.resets()) {
-            let answers = join_all(together.iter().map(|piece| async {
-                match &piece.ask {
-                    Some((ask, protocol)) => Some(desk.answer(ask, *protocol).await),
-                    None => None,
-                }
-            }));
-            for (piece, answer) in together.iter().zip(answers.await) {
-                self.output.extend_from_slice(&piece.said);
-                if let Some((answer, more)) = answer {
-                    self.output.extend_from_slice(&answer.0);
-                    tally.add(more);
-                }
+            let answers = join_all(together.iter().map(|piece| desk.answer(&piece.ask, piece.protocol)));
+            for (piece, (answer, more)) in together.iter().zip(answers.await) {
+                self.output.extend_from_slice(&replies.0[said..piece.after]);
+                self.output.extend_from_slice(&answer.0);
+                said = piece.after;
+                tally.add(more);
             }
         }
+        self.output.extend_from_slice(&replies.0[said..]);
         desk.app.metrics.throttled(tally, || desk.app.clock.now().since(started));
         self.is_ending |= walked.is_over;
+        self.is_full = walked.is_full;
         keep(&mut self.input, &input[walked.taken..]);
         self.seat.lives(self.input.len() + self.output.len(), self.owed());
     }
@@ -297,15 +303,16 @@ impl Connection<'_> {
     }
 }
 
-/// What was answered already, and what is to be asked for the answer after it.
+/// What is to be asked for an answer that comes after so many bytes of those that are known.
 struct Piece {
-    said: Vec<u8>,
-    ask: Option<(Ask, Protocol)>,
+    after: usize,
+    ask: Ask,
+    protocol: Protocol,
 }
 
 impl Piece {
     fn resets(&self) -> bool {
-        matches!(&self.ask, Some((Ask::Policy(question), _)) if question.kind == Kind::Reset)
+        matches!(&self.ask, Ask::Policy(question) if question.kind == Kind::Reset)
     }
 }
 

@@ -15,6 +15,9 @@ use super::throttle::{Dialect, Throttle};
 /// The most bytes of each of a client's names.
 const NAME_MAX: usize = 128;
 
+/// How much is answered before what else was asked has to wait until those answers have left.
+const ANSWERS_MAX: usize = 64 << 10;
+
 /// What holds for all sessions.
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -64,6 +67,8 @@ pub(super) struct Walked {
     pub(super) taken: usize,
     /// Whether no more will be taken from this client.
     pub(super) is_over: bool,
+    /// Whether there may be whole commands in what is left: their answers would have been too many.
+    pub(super) is_full: bool,
 }
 
 /// What a store is asked.
@@ -101,8 +106,8 @@ impl Session {
         if self.is_known { Bounds::ALL } else { Bounds::STRANGERS }
     }
 
-    /// Does what all commands of the input say, in their order. What came of each goes to `each`, with the version of the
-    /// protocol that it is answered in.
+    /// Does what the commands of the input say, in their order, as long as the answers are not too many. What came of each goes
+    /// to `each`, with the version of the protocol that it is answered in.
     #[inline]
     pub(super) fn walk(
         &mut self,
@@ -114,9 +119,12 @@ impl Session {
     ) -> Walked {
         let mut taken = 0;
         loop {
+            if replies.0.len() >= ANSWERS_MAX && taken < input.len() {
+                return Walked { taken, is_over: false, is_full: true };
+            }
             let rest = &input[taken..];
             match spans.read(rest, self.bounds()) {
-                Ok(None) => return Walked { taken, is_over: false },
+                Ok(None) => return Walked { taken, is_over: false, is_full: false },
                 Ok(Some(more)) => {
                     taken += more;
                     let command = spans.command(rest);
@@ -137,7 +145,7 @@ impl Session {
                 }
             }
         }
-        Walked { taken: input.len(), is_over: true }
+        Walked { taken: input.len(), is_over: true, is_full: false }
     }
 
     /// Does what a command says, as far as that is known here.

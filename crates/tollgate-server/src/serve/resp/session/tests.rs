@@ -26,15 +26,21 @@ fn course<'i>(rules: &Rules, parts: impl IntoIterator<Item = &'i [u8]>) -> Cours
             break;
         }
         kept.extend_from_slice(part);
-        let walked = session.walk(rules, &kept, &mut spans, &mut replies, |step, _, _| {
-            if !matches!(step, Step::Answered) {
-                course.steps.push(step);
+        loop {
+            let walked = session.walk(rules, &kept, &mut spans, &mut replies, |step, _, _| {
+                if !matches!(step, Step::Answered) {
+                    course.steps.push(step);
+                }
+            });
+            kept.drain(..walked.taken);
+            course.is_over = walked.is_over;
+            course.said += &String::from_utf8_lossy(&replies.0);
+            replies.0.clear();
+            if !walked.is_full {
+                break;
             }
-        });
-        kept.drain(..walked.taken);
-        course.is_over = walked.is_over;
+        }
     }
-    course.said = String::from_utf8_lossy(&replies.0).into_owned();
     course
 }
 
