@@ -114,6 +114,19 @@ fn spread(numbers: impl IntoIterator<Item = f64>) -> [f64; 3] {
     [at(0), at(numbers.len() / 2), at(numbers.len().saturating_sub(1))]
 }
 
+/// Shows the rates of several that were asked in turn, and those of the first as ratios to each other's in the same round.
+fn compared<'r>(all: impl Iterator<Item = (&'r str, &'r [f64])>) {
+    let all: Vec<_> = all.collect();
+    for (name, rates) in &all {
+        println!("{name:<34} {}", shown(rates.iter().copied(), 0));
+    }
+    let Some(((_, ours), others)) = all.split_first() else { return };
+    for (name, rates) in others {
+        let ratios = ours.iter().zip(*rates).map(|(ours, other)| ours / other);
+        println!("{:<34} {}", format!("to {name}"), shown(ratios, 2));
+    }
+}
+
 /// The same for people.
 fn shown(numbers: impl IntoIterator<Item = f64>, digits: usize) -> String {
     let [least, median, most] = spread(numbers);

@@ -273,15 +273,11 @@ fn push_number(list: &mut String, name: &str, number: u64) {
 /// Adds a structured field's string (RFC 9651, 3.3.3).
 fn push_string(list: &mut String, text: &str) {
     list.push('"');
-    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/')) {
-        list.push_str(text);
-    } else {
-        for byte in text.chars().filter(|char| matches!(char, ' '..='~')) {
-            if matches!(byte, '"' | '\\') {
-                list.push('\\');
-            }
-            list.push(byte);
+    for byte in text.chars().filter(|char| matches!(char, ' '..='~')) {
+        if matches!(byte, '"' | '\\') {
+            list.push('\\');
         }
+        list.push(byte);
     }
     list.push('"');
 }

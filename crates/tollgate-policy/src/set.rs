@@ -261,11 +261,6 @@ impl PolicySet {
         self.policies.iter().map(|compiled| &*compiled.policy)
     }
 
-    /// The policies as they may be shared.
-    pub fn shared(&self) -> impl ExactSizeIterator<Item = &Arc<Policy>> {
-        self.policies.iter().map(|compiled| &compiled.policy)
-    }
-
     /// The policy of this index in [`policies`](Self::policies).
     pub fn policy(&self, index: usize) -> Option<&Policy> {
         self.policies.get(index).map(|compiled| &*compiled.policy)

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Running, Server, shown};
+use super::{Running, Server};
 use crate::chores::{ChoreError, Done, cargo, root};
 
 const ROUNDS: usize = 7;
@@ -72,14 +72,7 @@ pub(crate) fn bench() -> Done {
         }
     }
     println!("\nrequests a second, 8 connections of 32 requests each, {ROUNDS} rounds (min / median / max)");
-    for asked in &all {
-        println!("{:<30} {}", asked.name, shown(asked.rates.iter().copied(), 0));
-    }
-    let [ours, others @ ..] = &all;
-    for other in others {
-        let ratios = ours.rates.iter().zip(&other.rates).map(|(ours, other)| ours / other);
-        println!("{:<30} {}", format!("to {}", other.name), shown(ratios, 2));
-    }
+    super::compared(all.iter().map(|asked| (asked.name, asked.rates.as_slice())));
     Ok(())
 }
 

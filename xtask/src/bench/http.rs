@@ -69,15 +69,8 @@ pub(crate) fn bench() -> Done {
     println!(
         "\nrequests a second, wrk with 1 thread and 32 connections, {ROUNDS} rounds (min / median / max)"
     );
-    for asked in &all {
-        println!("{:<34} {}", asked.name, shown(asked.rates.iter().copied(), 0));
-    }
-    let [ours, others @ ..] = all.as_slice() else { return Ok(()) };
-    for other in others {
-        let ratios = ours.rates.iter().zip(&other.rates).map(|(ours, other)| ours / other);
-        println!("{:<34} {}", format!("to {}", other.name), shown(ratios, 2));
-    }
-    paced_rounds(&address, spread(ours.rates.iter().copied())[1] / 2.0)
+    super::compared(all.iter().map(|asked| (asked.name, asked.rates.as_slice())));
+    paced_rounds(&address, spread(all[0].rates.iter().copied())[1] / 2.0)
 }
 
 /// How long answers take at this rate, and those of the floor at the same.

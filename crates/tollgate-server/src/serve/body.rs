@@ -90,12 +90,8 @@ fn kind(headers: &HeaderMap) -> Option<String> {
 }
 
 fn may_be_json(headers: &HeaderMap) -> bool {
-    // Most say it in these words.
-    let is_usual =
-        headers.get(header::CONTENT_TYPE).is_some_and(|value| is_said_to_be_json(value.as_bytes()));
-    is_usual
-        || kind(headers)
-            .is_none_or(|said| said == JSON || has_suffix(&said, "+json") || UNSAID.contains(&said.as_str()))
+    kind(headers)
+        .is_none_or(|said| said == JSON || has_suffix(&said, "+json") || UNSAID.contains(&said.as_str()))
 }
 
 /// Whether it is said in the usual words that a body is JSON.

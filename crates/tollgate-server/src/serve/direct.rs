@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tollgate::http::{AnswerHeaders, FieldName, HeaderOptions};
 
-use super::api::{App, decide};
+use super::api::{App, decide, json_line};
 use super::body::is_said_to_be_json;
 use super::net::plain::{Last, Plain, begin, end};
 use super::wire::{Answer, Question};
@@ -15,8 +15,8 @@ use super::wire::{Answer, Question};
 /// Where it is asked.
 const CHECK: &str = "/v1/check";
 
-/// What an answer mostly takes.
-const ANSWER_BYTES: usize = 512;
+/// What the head of an answer mostly takes.
+const HEAD_BYTES: usize = 512;
 
 /// Answers a check. False, and nothing done, if it is something else, is wrong, or has to be waited for: the routes have an
 /// answer to all of these.
@@ -26,16 +26,13 @@ pub(super) fn answer(app: &App, plain: &Plain<'_>, last: Last, answer: &mut Vec<
         return false;
     }
     let Ok(question) = serde_json::from_slice::<Question>(plain.body) else { return false };
-    // Nothing is waited for in this process's own store.
+    // Nothing is waited for in this process's own store, and nothing fails there.
     let Some(Ok(verdict)) = decide(app, question).now_or_never() else { return false };
-    let mut body = Vec::with_capacity(ANSWER_BYTES);
-    if serde_json::to_writer(&mut body, &Answer::new(&verdict)).is_err() {
-        return false;
-    }
-    body.push(b'\n');
+    // Nor can an answer fail to be JSON: it is made of texts and numbers.
+    let Ok(body) = json_line(&Answer::new(&verdict)) else { return false };
     let status_line = if verdict.is_allowed() { "HTTP/1.1 200 OK" } else { "HTTP/1.1 429 Too Many Requests" };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    answer.reserve(ANSWER_BYTES + body.len());
+    answer.reserve(HEAD_BYTES + body.len());
     begin(answer, status_line, now, last);
     let mut lines = Lines { answer, names: Vec::new() };
     lines.line("content-type", b"application/json");

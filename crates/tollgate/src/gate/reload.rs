@@ -1,5 +1,6 @@
 //! Replacing a gate's policies while it decides.
 
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -98,10 +99,11 @@ impl Changes {
     /// What is different between two configurations.
     fn between(former: &PolicySet, latter: &PolicySet) -> Self {
         let mut changes = Self::default();
-        for policy in latter.shared() {
-            match former.index_of(policy.name()).and_then(|index| former.shared().nth(index)) {
+        for policy in latter.policies() {
+            match former.index_of(policy.name()).and_then(|index| former.policy(index)) {
                 None => changes.added.push(policy.name().to_owned()),
-                Some(same) if Arc::ptr_eq(same, policy) || same == policy => changes.unchanged += 1,
+                // One that was taken over is the very same.
+                Some(same) if ptr::eq(same, policy) || same == policy => changes.unchanged += 1,
                 Some(_) => changes.changed.push(policy.name().to_owned()),
             }
         }

@@ -3,13 +3,11 @@
 //! As nearly all come, whole and not compressed, they are read and answered here; the library has a stream for each way, with
 //! buffers, which costs about as much as the decision. Whatever is the least unusual is left to it.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body::Body as _;
 use hyper::body::Frame;
 use prost::Message as _;
 use tonic::Status;
@@ -33,15 +31,7 @@ where
     A: Future<Output = Result<tonic::Response<RateLimitResponse>, Status>>,
 {
     let is_usual = request.headers().get("grpc-encoding").is_none_or(|encoding| encoding == "identity");
-    let first = match poll_fn(|context| Pin::new(request.body_mut()).poll_frame(context)).await {
-        Some(Ok(frame)) => frame.into_data().ok(),
-        Some(Err(_)) | None => None,
-    };
-    if let Some(first) = &first
-        && is_usual
-        && request.body().is_end_stream()
-        && let Some(message) = message(first)
-    {
+    if is_usual && let Some(message) = request.body_mut().whole().await.and_then(|body| message(&body)) {
         return match method(message).await {
             Ok(answer) => answered(answer.get_ref()),
             Err(status) => status.into_http(),
@@ -49,7 +39,6 @@ where
     }
     let codec = SmallCodec::<RateLimitResponse, RateLimitRequest>::default();
     let mut grpc = Grpc::new(codec).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let request = request.map(|rest| Replayed { first, rest });
     Box::pin(grpc.unary(Method(method), request)).await
 }
 
@@ -105,27 +94,6 @@ impl http_body::Body for Answered {
 
     fn is_end_stream(&self) -> bool {
         self.is_over
-    }
-}
-
-/// A body of which the first piece was read.
-struct Replayed {
-    first: Option<Bytes>,
-    rest: Weighed,
-}
-
-impl http_body::Body for Replayed {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
-            None => Pin::new(&mut self.rest).poll_frame(context),
-        }
     }
 }
 

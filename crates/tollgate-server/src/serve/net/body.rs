@@ -1,5 +1,6 @@
 //! What comes with requests and goes with answers, weighed: memory is what a server runs out of.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,12 +55,21 @@ impl Drop for Turn {
 #[derive(Debug)]
 pub(in crate::serve) struct Weighed {
     body: Incoming,
+    /// What was only looked at.
+    unread: Option<Bytes>,
     turn: Arc<Turn>,
 }
 
 impl Weighed {
     pub(super) const fn new(body: Incoming, turn: Arc<Turn>) -> Self {
-        Self { body, turn }
+        Self { body, unread: None, turn }
+    }
+
+    /// Waits for what comes first, and gives it if that is all. Who reads the body finds it there still.
+    pub(in crate::serve) async fn whole(&mut self) -> Option<Bytes> {
+        let first = poll_fn(|context| Pin::new(&mut *self).poll_frame(context)).await?.ok()?;
+        self.unread = first.into_data().ok();
+        self.unread.clone().filter(|_| self.body.is_end_stream())
     }
 }
 
@@ -71,6 +81,9 @@ impl Body for Weighed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(unread) = self.unread.take() {
+            return Poll::Ready(Some(Ok(Frame::data(unread))));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
@@ -81,11 +94,11 @@ impl Body for Weighed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.unread.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        more(self.body.size_hint(), self.unread.as_ref().map_or(0, Bytes::len))
     }
 }
 
@@ -156,13 +169,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Owed<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.body.size_hint();
-        let rest = u64::try_from(self.rest.len()).unwrap_or(0);
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper + rest);
-        }
-        hint.set_lower(hint.lower() + rest);
-        hint
+        more(self.body.size_hint(), self.rest.len())
     }
 }
 
@@ -172,4 +179,14 @@ impl<B> Drop for Owed<B> {
             self.take();
         }
     }
+}
+
+/// The size of what is `rest` longer than this.
+fn more(mut hint: SizeHint, rest: usize) -> SizeHint {
+    let rest = u64::try_from(rest).unwrap_or(0);
+    if let Some(upper) = hint.upper() {
+        hint.set_upper(upper + rest);
+    }
+    hint.set_lower(hint.lower() + rest);
+    hint
 }

@@ -213,9 +213,8 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut connection = one.serve_connection(TokioIo::new(io), service);
-    let (life, rest) = (Arc::clone(&seat.life), seat.rest());
-    let may_rest = || rest.is_crowded() && life.rests_since(rest.turns());
-    if !drive(Pin::new(&mut connection), seat, false, may_rest).await {
+    let rest = seat.rest();
+    if !drive(Pin::new(&mut connection), seat, false, || rest.is_due()).await {
         return None;
     }
     let parts = connection.into_parts();

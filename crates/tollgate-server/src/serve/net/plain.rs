@@ -79,7 +79,8 @@ pub(super) async fn answer(
         return Ok(Answered::Other);
     }
     bytes.drain(..done);
-    if bytes.is_empty() && bytes.capacity() > AT_ONCE_MAX {
+    if bytes.is_empty() {
+        // Who is silent holds nothing.
         *bytes = Vec::new();
     }
     seat.life.end();
@@ -93,27 +94,34 @@ pub(super) async fn answer(
     Ok(Answered::Plain)
 }
 
-/// Sends all of it, however slowly the client takes it. False if that was too slowly.
+/// Sends all of it, however slowly the client takes it. False if that was too slowly, or holds too much.
 async fn send(stream: &mut Stream, seat: &mut Seat, bytes: &[u8]) -> io::Result<bool> {
     let mut rest = bytes;
-    while !rest.is_empty() {
+    loop {
+        let is_all = rest.is_empty();
+        // Under TLS what was taken may be waiting still.
+        let owed = rest.len().max(1);
+        let sends =
+            async { if is_all { stream.flush().await.map(|()| 0) } else { stream.write(rest).await } };
         let sent = tokio::select! {
             biased;
-            sent = stream.write(rest) => sent?,
-            told = seat.told_while_owing(rest.len()) => {
+            sent = sends => sent?,
+            told = seat.told_while_owed(owed) => {
                 if told == Told::Draining {
                     continue;
                 }
                 return Ok(false);
             }
         };
+        if is_all {
+            break;
+        }
         if sent == 0 {
             return Ok(false);
         }
         rest = &rest[sent..];
         seat.touch();
     }
-    stream.flush().await?;
     seat.note(0, 0);
     Ok(true)
 }

@@ -114,6 +114,8 @@ pub(in crate::serve) struct Seat {
 #[derive(Debug)]
 pub(super) struct Rest {
     seats: Arc<Seats>,
+    life: Arc<Life>,
+    /// How many requests there had been.
     turns: u32,
 }
 
@@ -317,10 +319,10 @@ impl Seat {
         Poll::Ready(told)
     }
 
-    /// The same, of one that is owed so much until then.
-    pub(in crate::serve) async fn told_while_owing(&mut self, owed: usize) -> Told {
+    /// The same, of one that is owed so much until then. It is too late at once for what is too much.
+    pub(super) async fn told_while_owed(&mut self, owed: usize) -> Told {
         self.note(owed, owed);
-        self.told().await
+        if self.is_too_much() { Told::Late } else { self.told().await }
     }
 
     /// Whether it was told that the server stops.
@@ -365,7 +367,8 @@ impl Seat {
 
     /// By what is seen whether it may rest after the next request.
     pub(super) fn rest(&self) -> Rest {
-        Rest { seats: Arc::clone(&self.seats), turns: self.life.turns.load(Ordering::Relaxed) }
+        let turns = self.life.turns.load(Ordering::Relaxed);
+        Rest { seats: Arc::clone(&self.seats), life: Arc::clone(&self.life), turns }
     }
 
     /// A share of what this connection holds, of nothing yet.
@@ -384,14 +387,9 @@ impl Drop for Seat {
 }
 
 impl Rest {
-    /// Whether so many are connected that what each keeps ready comes to much.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.seats.crowd.load(Ordering::Relaxed) > CROWD
-    }
-
-    /// How many requests there had been before.
-    pub(super) const fn turns(&self) -> u32 {
-        self.turns
+    /// Whether a request was answered since, and so many are connected that what each keeps ready comes to much.
+    pub(super) fn is_due(&self) -> bool {
+        self.seats.crowd.load(Ordering::Relaxed) > CROWD && self.life.rests_since(self.turns)
     }
 }
 
