@@ -12,8 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
-use tokio::task::coop::consume_budget;
+use tokio::sync::{Semaphore, watch};
 use tollgate::http::HeaderOptions;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
@@ -36,6 +35,8 @@ pub(super) const QUESTION_BYTES_MAX: usize = 64 << 10;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// The most questions in a batch.
 const BATCH_MAX: usize = 1_000;
+/// How many batches may wait at once for a store that is not in this process.
+const BATCHES_AWAY_MAX: usize = 32;
 
 /// What the routes share.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub(super) struct App {
     pub(super) audit: Audit,
     pub(super) started: Instant,
     pub(super) capacity: usize,
+    /// Whose turn it is among batches.
+    pub(super) batches: Semaphore,
     /// Whether the server is about to stop.
     pub(super) draining: watch::Sender<bool>,
 }
@@ -124,6 +127,8 @@ async fn check_batch(State(app): Shared, body: Result<Body, Unread>) -> Response
         results: Vec<Answer<'v>>,
     }
 
+    // Read, a batch is many times as large as on the wire. (Turns are never called off.)
+    let _turn = app.batches.acquire().await;
     let batch: Batch = match read(&app, body) {
         Ok(batch) => batch,
         Err(refusal) => return refusal,
@@ -137,8 +142,6 @@ async fn check_batch(State(app): Shared, body: Result<Body, Unread>) -> Response
     if app.gate.store().is_local() {
         for question in batch.requests {
             verdicts.push(decide(&app, question).await);
-            // Nothing here is waited for: without this, whoever sends batch after batch would have the thread for hundreds of them.
-            consume_budget().await;
         }
     } else {
         // All at once, so that they travel together.
@@ -169,6 +172,13 @@ pub(super) async fn decide(app: &App, question: Question) -> Result<Verdict, Sto
         Err(_) => app.metrics.undecided(),
     }
     verdict
+}
+
+/// How many batches may be under way. Where deciding is all that they wait for, one processor is left to others.
+pub(super) fn batches(store: &ServerStore) -> Semaphore {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = if store.is_local() { (processors - 1).max(1) } else { BATCHES_AWAY_MAX };
+    Semaphore::new(most)
 }
 
 /// The answer to a question that the store did not decide: no denial.

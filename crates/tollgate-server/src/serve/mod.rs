@@ -195,6 +195,7 @@ async fn open(
     gate.restore_bans_at(clock.now(), restored.bans);
     Ok(App {
         metrics: Metrics::new(gate.store()),
+        batches: api::batches(gate.store()),
         gate,
         rules: ArcSwapOption::new(rules.map(Arc::new)),
         limitador: ArcSwapOption::new(limits.map(|limits| Arc::new(Limitador::new(limits)))),
