@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use common::Server;
 use serde_json::{Value, json};
 use servers::Redis;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 /// A hundred an hour and key, so that nothing comes back while a test runs that would be noticed.
 const ORDERS: &str = r#"{"path":"/api/v2/orders","api_key":"k-1"}"#;
@@ -151,6 +155,16 @@ fn is(node: &Server, status: u16, word: &str) -> bool {
     readiness(node) == (status, word.to_owned())
 }
 
+/// What it says over gRPC.
+fn health(node: &Server) -> ServingStatus {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(async {
+        let channel = Endpoint::from_shared(node.grpc().to_owned()).unwrap().connect().await.unwrap();
+        HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap()
+    });
+    answer.into_inner().status()
+}
+
 #[test]
 fn a_node_is_ready_while_requests_are_decided_as_they_should_be() {
     let place = Redis::nowhere();
@@ -189,6 +203,8 @@ fn a_node_is_ready_while_requests_are_decided_as_they_should_be() {
         until(|| is(&allow, 503, "unready"));
         assert_eq!((deny.get("/healthz").status, deny.get("/healthcheck").status), (200, 500));
         assert_eq!((local.get("/healthz").status, local.get("/healthcheck").status), (200, 200));
+        until(|| health(&deny) == ServingStatus::NotServing);
+        assert_eq!(health(&local), ServingStatus::Serving);
         // They answer as they say.
         assert_eq!(deny.post("/v1/check", ORDERS).status, 503);
         assert_eq!(local.post("/v1/check", ORDERS).status, 200);
@@ -201,6 +217,7 @@ fn a_node_is_ready_while_requests_are_decided_as_they_should_be() {
         for node in all {
             until(|| is(node, 200, "ready"));
         }
+        until(|| health(&deny) == ServingStatus::Serving);
     }
     // A server that is there and says nothing is away, too.
     let redis = redis.unwrap();

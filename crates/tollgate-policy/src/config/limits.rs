@@ -176,7 +176,7 @@ fn quota(decoder: &mut Decoder, node: &Node) -> Option<Quota> {
             ),
             Err(error) => decoder.problem(&node.span, error.to_string()),
         },
-        Value::Integer(number) => {
+        Value::Integer(number @ 0..) => {
             decoder.hinted(&node.span, format!("{number} in how long?"), format!("write `{number}/minute`"));
         }
         _ => decoder.expected(node, "a rate such as `100/minute`"),

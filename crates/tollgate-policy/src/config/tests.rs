@@ -422,6 +422,7 @@ fn limits_read_in_every_way_that_they_can_be_written() {
 fn limits_that_cannot_be_say_why() {
     for (settings, expected) in [
         ("limit: 5", "5 in how long? (write `5/minute`)"),
+        ("limit: -5", "expected a rate such as `100/minute`, found a number"),
         ("limit: 5.5/minute", "`5.5` is not a whole number of at most 9007199254740991"),
         ("limit: -5/minute", "`-5` is not a whole number of at most 9007199254740991"),
         ("limit: true", "expected a rate such as `100/minute`, found true or false"),

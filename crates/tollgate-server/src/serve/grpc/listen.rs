@@ -1,6 +1,7 @@
 //! Connections, and their end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 
@@ -9,9 +10,13 @@ use crate::cli::HeaderNames;
 use crate::serve::api::App;
 use crate::serve::net::Listener;
 use crate::serve::net::http::Http;
+use crate::serve::ready::Readiness;
 
 /// The most requests under way on one connection.
 const STREAMS_MAX: u32 = 1_024;
+
+/// How often those who watch this server's health are told of a change, where a store can be away.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A server that listens, and does not answer yet.
 #[derive(Debug)]
@@ -47,11 +52,27 @@ impl GrpcFace {
             Arc::clone(&http).serve(arrived, answer)
         };
         let mut stopping = draining.clone();
-        let told = async {
-            // If nobody is left to say it, the server has ended.
-            let _ = stopping.wait_for(|draining| *draining).await;
+        let tell = async {
+            let (mut look, mut was_ready) = (tokio::time::interval(LOOK_EVERY), true);
+            let told = async {
+                // If nobody is left to say it, the server has ended.
+                let _ = stopping.wait_for(|draining| *draining).await;
+            };
+            tokio::pin!(told);
+            loop {
+                tokio::select! {
+                    () = &mut told => break,
+                    _ = look.tick(), if !app.gate.store().is_local() => {
+                        let is_ready = Readiness::of(&app).await.is_ready();
+                        if is_ready != was_ready {
+                            routes.tell(is_ready).await;
+                            was_ready = is_ready;
+                        }
+                    }
+                }
+            }
             routes.stop_serving().await;
         };
-        tokio::join!(listener.serve(draining, serve), told);
+        tokio::join!(listener.serve(draining, serve), tell);
     }
 }

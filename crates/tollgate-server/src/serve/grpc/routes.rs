@@ -57,28 +57,34 @@ impl Routes {
         let reflection = builder().build_v1().map_err(wrong)?;
         let former_reflection = builder().build_v1alpha().map_err(wrong)?;
         let reporter = HealthReporter::new();
-        for service in SERVICES {
-            reporter.set_service_status(service, ServingStatus::Serving).await;
-        }
         let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-        Ok(Self {
+        let routes = Self {
             limits: RateLimits { answers: Answers::new(headers), app },
             reporter,
             health: health.max_decoding_message_size(MESSAGE_BYTES_MAX),
             reflection: Boxed::new(reflection.max_decoding_message_size(MESSAGE_BYTES_MAX)),
             former_reflection: Boxed::new(former_reflection.max_decoding_message_size(MESSAGE_BYTES_MAX)),
-        })
+        };
+        routes.tell(true).await;
+        Ok(routes)
     }
 
-    /// Says to who asks, and to who watches, that the server is about to stop; and ends the watching, so that it does not
-    /// keep connections open.
+    /// Says to who asks, and to who watches, whether requests should be sent here.
+    pub(super) async fn tell(&self, is_ready: bool) {
+        let status = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+
+    /// Says that the server is about to stop; and ends the watching, so that it does not keep connections open.
     pub(super) async fn stop_serving(&self) {
         let mut reporter = self.reporter.clone();
+        self.tell(false).await;
         for service in SERVICES {
-            reporter.set_service_status(service, ServingStatus::NotServing).await;
             reporter.clear_service_status(service).await;
-            reporter.set_service_status(service, ServingStatus::NotServing).await;
         }
+        self.tell(false).await;
     }
 
     /// Answers a request, within bounded time.
