@@ -38,6 +38,7 @@
 pub mod algorithm;
 pub mod answer;
 pub mod combine;
+pub mod concurrency;
 pub mod decision;
 pub mod hit;
 pub mod key;

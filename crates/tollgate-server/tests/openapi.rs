@@ -26,7 +26,7 @@ struct Document {
 const HTTP_API: Document = Document {
     file: "serve/openapi.json",
     path: "/v1/openapi.json",
-    routes: &["serve/api.rs", "serve/live/routes.rs", "serve/grpc/json.rs"],
+    routes: &["serve/api.rs", "serve/permits.rs", "serve/live/routes.rs", "serve/grpc/json.rs"],
     is_admin: false,
 };
 

@@ -32,6 +32,8 @@ pub mod guard;
 pub mod lease;
 mod machine;
 mod memory;
+#[cfg(feature = "permits")]
+pub mod permits;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "redis")]

@@ -77,6 +77,8 @@ mod limiter;
 mod line;
 #[cfg(feature = "outgoing")]
 pub mod outgoing;
+#[cfg(feature = "permits")]
+mod permits;
 #[cfg(feature = "shaping")]
 pub mod queue;
 mod reservation;
@@ -97,6 +99,13 @@ pub use tollgate_store::{
     ClockError, ClockSource, LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError,
     SystemClock, conformance, random_seed,
 };
+
+#[cfg(feature = "permits")]
+pub use permits::{NoPermit, Permit, Permits};
+#[cfg(feature = "permits")]
+pub use tollgate_core::concurrency;
+#[cfg(feature = "permits")]
+pub use tollgate_store::permits as permit_store;
 
 #[cfg(feature = "shaping")]
 pub use shaper::{Shaper, Turn};

@@ -25,6 +25,7 @@ use super::live::{self, Live};
 use super::metrics::{Metrics, exposition};
 use super::net::Peer;
 use super::openapi;
+use super::permits::{self, Permits};
 use super::ready::Readiness;
 use super::store::{ServerStore, log_failure};
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
@@ -56,6 +57,7 @@ pub(super) struct App {
     pub(super) audit: Audit,
     pub(super) started: Instant,
     pub(super) capacity: usize,
+    pub(super) permits: Permits,
     /// Whose turn it is among batches.
     pub(super) batches: Semaphore,
     /// Whether the server is about to stop.
@@ -87,6 +89,7 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .route("/v1/reset", post(reset))
         .route("/v1/status", get(status))
         .route("/v1/policies", get(list_policies))
+        .merge(permits::routes())
         .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
         .route("/v1/check/batch", post(check_batch).layer(DefaultBodyLimit::max(BATCH_BYTES_MAX)))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -47,6 +47,14 @@ pub(super) fn object_or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Ok(object.map(|object| object.0))
 }
 
+/// Reads a whole number.
+pub(super) fn whole<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<T, D::Error>
+where
+    Whole<T>: Deserialize<'de>,
+{
+    Whole::deserialize(deserializer).map(|whole| whole.0)
+}
+
 /// Reads a whole number, or null.
 pub(super) fn whole_or_null<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where

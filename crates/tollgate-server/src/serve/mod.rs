@@ -36,6 +36,7 @@ mod metrics;
 mod net;
 mod notify;
 mod openapi;
+mod permits;
 mod ready;
 mod resp;
 mod signals;
@@ -62,6 +63,7 @@ use self::grpc::GrpcFace;
 use self::limitador::Limitador;
 use self::live::Live;
 use self::metrics::Metrics;
+use self::permits::Permits;
 use self::signals::Hangups;
 use self::store::ServerStore;
 use crate::cli::{Interval, ServeOptions, count, fail, print_out};
@@ -196,6 +198,7 @@ async fn open(
     Ok(App {
         metrics: Metrics::new(gate.store()),
         batches: api::batches(gate.store()),
+        permits: Permits::new(clock, seed),
         gate,
         rules: ArcSwapOption::new(rules.map(Arc::new)),
         limitador: ArcSwapOption::new(limits.map(|limits| Arc::new(Limitador::new(limits)))),

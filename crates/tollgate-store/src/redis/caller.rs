@@ -31,6 +31,7 @@ pub(super) struct Caller {
     prefix: String,
     decide: Script,
     swap: Script,
+    permits: Script,
     told_time: Arc<ToldTime>,
 }
 
@@ -115,6 +116,7 @@ impl Caller {
             prefix,
             decide: Script::new(include_str!("decide.lua")),
             swap: Script::new(include_str!("swap.lua")),
+            permits: Script::new(include_str!("permits.lua")),
             told_time,
         }
     }
@@ -133,10 +135,7 @@ impl Caller {
     pub(super) async fn ask(&self, batch: &Batch, asking: bool) -> Result<Reply, CallError> {
         let (rules, requests) = batch.pack();
         let names: Vec<String> = batch.keys().map(|key| self.name(key)).collect();
-        let now = match self.told_time.nanos() {
-            0 => String::new(),
-            nanos => (nanos / MICRO).to_string(),
-        };
+        let now = self.now();
         let arguments: [&[u8]; 3] = [now.as_bytes(), &rules, &requests];
         Ok(Reply::read(self.run(&self.decide, &names, &arguments, asking).await?)?)
     }
@@ -148,6 +147,39 @@ impl Caller {
         let arguments = [swap.from.as_deref().unwrap_or_default(), to, millis.as_bytes()];
         let done = self.run(&self.swap, &[self.name(swap.key)], &arguments, asking).await?;
         Ok(matches!(done, Value::Int(1)))
+    }
+
+    /// Does something with the permits of a key, and gives the numbers that it is answered with.
+    pub(super) async fn permits(
+        &self,
+        key: KeyHash,
+        what: &str,
+        arguments: &[&str],
+        asking: bool,
+    ) -> Result<Vec<i64>, CallError> {
+        let name = self.name(key);
+        let names = ["held", "line", "units"].map(|part| format!("{name}:{part}"));
+        let now = self.now();
+        let all: Vec<&[u8]> =
+            [what, &now].iter().chain(arguments).map(|argument| argument.as_bytes()).collect();
+        match self.run(&self.permits, &names, &all, asking).await? {
+            Value::Array(numbers) => {
+                let number = |value: &Value| match value {
+                    Value::Int(number) => Ok(*number),
+                    other => Err(StoreError::Defect(format!("permits: {other:?} is no number")).into()),
+                };
+                numbers.iter().map(number).collect()
+            }
+            other => Err(StoreError::Defect(format!("permits: {other:?} are no numbers")).into()),
+        }
+    }
+
+    /// The time that scripts are told, in microseconds; nothing if they read the server's.
+    fn now(&self) -> String {
+        match self.told_time.nanos() {
+            0 => String::new(),
+            nanos => (nanos / MICRO).to_string(),
+        }
     }
 
     /// Writes a key with this tag that means nothing, for a second.

@@ -17,6 +17,7 @@ mod batch;
 mod caller;
 mod courier;
 mod link;
+mod permits;
 mod reach;
 mod replica;
 mod route;
@@ -381,6 +382,16 @@ impl RedisStore {
     /// What the keys of a batch hold.
     async fn read(&self, tag: u16, batch: &Batch) -> Result<Reply, StoreError> {
         Ok(wherever!(self, tag, |path| path.node.caller.ask(batch, path.asking)))
+    }
+
+    /// Does something with the permits of a key.
+    async fn ask_permits(
+        &self,
+        key: KeyHash,
+        what: &str,
+        arguments: &[&str],
+    ) -> Result<Vec<i64>, StoreError> {
+        Ok(wherever!(self, key.tag(), |path| path.node.caller.permits(key, what, arguments, path.asking)))
     }
 
     async fn swap(&self, swap: &Swap) -> Result<bool, StoreError> {

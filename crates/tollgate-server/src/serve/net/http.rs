@@ -7,7 +7,7 @@
 //! | an answer of which a client takes nothing | 10 s |
 //! | silence between requests | as [`super::Limits`] say |
 //! | requests at once on a connection of HTTP/2 | as the face says |
-//! | what requests and answers hold | 16 MiB a listener; who holds more than 16 KiB of that is cut |
+//! | what requests and answers hold | 12 MiB a listener; who holds more than 16 KiB of that is cut |
 
 use std::fmt;
 use std::future::poll_fn;

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::life::Life;
 
 /// What all connections of a listener together may hold: requests that are not all there, and answers that nobody fetches.
-const HELD_MAX: usize = 16 << 20;
+const HELD_MAX: usize = 12 << 20;
 
 /// What each may hold however much the others do: half a command, and a few requests of HTTP.
 const HELD_FREE: usize = 2 << 10;

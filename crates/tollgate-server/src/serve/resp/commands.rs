@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::parse::Command;
+use super::permit;
 use super::policy::Kind;
 use super::reply::{Protocol, Replies};
 use super::session::Session;
@@ -16,6 +17,7 @@ const REDIS_VERSION: &str = "7.2.0";
 pub(super) enum Verb {
     Throttle(Dialect),
     Policy(Kind),
+    Permit(permit::Kind),
     Status,
     Ping,
     Echo,
@@ -54,7 +56,7 @@ const fn known(
 }
 
 /// All of them. Those that throttle count their words themselves, as each has its own way to say it.
-const COMMANDS: [Known; 17] = [
+const COMMANDS: [Known; 21] = [
     known("CL.THROTTLE", Verb::Throttle(Dialect::Cell), (1, ANY), true, "Limits a key, as redis-cell does"),
     known("THROTTLE", Verb::Throttle(Dialect::Crab), (1, ANY), true, "Limits a key, as throttlecrab does"),
     known(
@@ -73,6 +75,16 @@ const COMMANDS: [Known; 17] = [
         "Says what TG.CHECK would, and takes nothing",
     ),
     known("TG.RESET", Verb::Policy(Kind::Reset), (3, ANY), false, "Forgets what a request's keys have spent"),
+    known(
+        "TG.ACQUIRE",
+        Verb::Permit(permit::Kind::Acquire),
+        (4, ANY),
+        true,
+        "Grants a permit, of which only so many are held at once",
+    ),
+    known("TG.RENEW", Verb::Permit(permit::Kind::Renew), (4, 4), true, "Holds a permit for longer"),
+    known("TG.RELEASE", Verb::Permit(permit::Kind::Release), (3, 3), true, "Gives a permit back"),
+    known("TG.PERMITS", Verb::Permit(permit::Kind::Usage), (2, 2), true, "Says how many permits are held"),
     known("TG.STATUS", Verb::Status, (1, 1), false, "Says how the server fares"),
     known("PING", Verb::Ping, (1, 2), false, "Answers PONG, or the message"),
     known("ECHO", Verb::Echo, (2, 2), false, "Answers the message"),
@@ -257,7 +269,7 @@ fn docs(protocol: Protocol, all: impl ExactSizeIterator<Item = &'static Known>, 
         replies.bulk(b"summary");
         replies.bulk(known.summary.as_bytes());
         replies.bulk(b"group");
-        replies.bulk(if matches!(known.verb, Verb::Throttle(_) | Verb::Policy(_)) {
+        replies.bulk(if matches!(known.verb, Verb::Throttle(_) | Verb::Policy(_) | Verb::Permit(_)) {
             b"rate limiting"
         } else {
             b"connection"

@@ -213,8 +213,7 @@ impl Connection<'_> {
                 }
             });
         let mut said = 0;
-        // What is asked after a reset must not overtake it, nor the reset what was asked before.
-        for together in pieces.chunk_by(|one, other| !one.resets() && !other.resets()) {
+        for together in pieces.chunk_by(|one, other| !one.is_in_order() && !other.is_in_order()) {
             let answers = join_all(together.iter().map(|piece| desk.answer(&piece.ask, piece.protocol)));
             for (piece, (answer, more)) in together.iter().zip(answers.await) {
                 self.output.extend_from_slice(&replies.0[said..piece.after]);
@@ -311,8 +310,14 @@ struct Piece {
 }
 
 impl Piece {
-    fn resets(&self) -> bool {
-        matches!(&self.ask, Ask::Policy(question) if question.kind == Kind::Reset)
+    /// Whether what is asked after this must not overtake it, nor this what was asked before: as with a reset, and a permit that is
+    /// given back.
+    fn is_in_order(&self) -> bool {
+        match &self.ask {
+            Ask::Throttle(_) => false,
+            Ask::Policy(question) => question.kind == Kind::Reset,
+            Ask::Permit(_) => true,
+        }
     }
 }
 

@@ -83,6 +83,17 @@ impl Desk {
                 Err(error) => Some(error),
             },
             Ask::Policy(question) => self.policy(question, protocol, &mut replies).await.err(),
+            Ask::Permit(wish) => match wish.key(&self.app.permits) {
+                Ok(key) => {
+                    let desk = self.app.permits.at(self.app.gate.store());
+                    wish.fulfil(desk, key, &mut replies).await.err()
+                }
+                Err(refusal) => {
+                    replies.error(&refusal);
+                    tally.errors += 1;
+                    None
+                }
+            },
         };
         if let Some(error) = failed {
             tally.errors += 1;

@@ -11,6 +11,7 @@ mod commands;
 mod connection;
 mod desk;
 mod parse;
+mod permit;
 mod policy;
 mod reply;
 mod session;

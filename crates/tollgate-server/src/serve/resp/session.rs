@@ -8,6 +8,7 @@ use tollgate::{KeyBuilder, KeySeed};
 
 use super::commands::{self, Verb};
 use super::parse::{Bounds, Command, Spans};
+use super::permit::Wish;
 use super::policy::Question;
 use super::reply::{Protocol, Replies};
 use super::throttle::{Dialect, Throttle};
@@ -78,6 +79,7 @@ pub(super) struct Walked {
 pub(super) enum Ask {
     Throttle(Throttle),
     Policy(Box<Question>),
+    Permit(Box<Wish>),
 }
 
 /// What the server is asked of itself.
@@ -177,6 +179,15 @@ impl Session {
             Verb::Policy(kind) => {
                 return match Question::read(kind, command) {
                     Ok(question) => Step::Ask(Ask::Policy(Box::new(question))),
+                    Err(refusal) => {
+                        replies.error(&refusal);
+                        Step::Refused
+                    }
+                };
+            }
+            Verb::Permit(kind) => {
+                return match Wish::read(kind, command) {
+                    Ok(wish) => Step::Ask(Ask::Permit(Box::new(wish))),
                     Err(refusal) => {
                         replies.error(&refusal);
                         Step::Refused

@@ -67,10 +67,10 @@ fn what_every_client_says_first() {
     assert!(
         said("CLIENT SETNAME me\nCLIENT LIST\n").contains("id=1 addr=there laddr=here name=me db=0 resp=2")
     );
-    assert_eq!(said("COMMAND COUNT\n"), ":17\r\n");
+    assert_eq!(said("COMMAND COUNT\n"), ":21\r\n");
     assert!(
         said("COMMAND\n")
-            .starts_with("*17\r\n*10\r\n$11\r\ncl.throttle\r\n:-5\r\n*1\r\n+fast\r\n:1\r\n:1\r\n:1\r\n")
+            .starts_with("*21\r\n*10\r\n$11\r\ncl.throttle\r\n:-5\r\n*1\r\n+fast\r\n:1\r\n:1\r\n:1\r\n")
     );
     assert_eq!(said("COMMAND INFO nothing\n"), "*1\r\n$-1\r\n");
     assert!(said("COMMAND DOCS ping\n").starts_with("*2\r\n$4\r\nping\r\n*4\r\n$7\r\nsummary\r\n"));

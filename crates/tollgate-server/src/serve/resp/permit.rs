@@ -1,0 +1,149 @@
+//! `TG.ACQUIRE`, `TG.RENEW`, `TG.RELEASE` and `TG.PERMITS`: at most so many at once.
+
+use tollgate::concurrency::{Admission, Concurrency, PermitId, PermitRequest};
+use tollgate::permit_store::{PermitStore, permit_id};
+use tollgate::{KeyHash, Nanos, StoreError};
+
+use super::commands::shown;
+use super::parse::Command;
+use super::reply::Replies;
+use crate::serve::permits::{Desk, Permits, limit, millis, named};
+
+/// What is to be done with the permits of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Acquire,
+    Renew,
+    Release,
+    Usage,
+}
+
+/// What somebody wants, whose key is a text still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    key: String,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Acquire(Concurrency, PermitRequest),
+    Renew(Concurrency, PermitId),
+    Release(PermitId),
+    Usage,
+}
+
+impl Wish {
+    /// Reads a command.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn read(kind: Kind, command: Command<'_>) -> Result<Self, String> {
+        let text = |index| {
+            let bytes = command.word(index);
+            std::str::from_utf8(bytes).map_err(|_| format!("ERR '{}' is not UTF-8", shown(bytes)))
+        };
+        let number = |name: &str, index, most: u64| {
+            let number: Option<u64> = text(index)?.parse().ok().filter(|number| *number <= most);
+            number.ok_or_else(|| {
+                format!("ERR {name}: '{}' is not a whole number up to {most}", shown(command.word(index)))
+            })
+        };
+        // Within the bounds that were asked for.
+        let count = |name: &str, index| {
+            number(name, index, u32::MAX.into()).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
+        };
+        let refused = |message: String| format!("ERR {message}");
+        let id = |index| named(text(index)?).map_err(refused);
+        let what = match kind {
+            Kind::Usage => What::Usage,
+            Kind::Release => What::Release(id(2)?),
+            Kind::Renew => {
+                What::Renew(limit(u32::MAX, number("ttl_ms", 3, u64::MAX)?).map_err(refused)?, id(2)?)
+            }
+            Kind::Acquire => {
+                let most = count("limit", 2)?;
+                let limit = limit(most, number("ttl_ms", 3, u64::MAX)?).map_err(refused)?;
+                let mut request = PermitRequest::new(permit_id());
+                let options = command.len() - 4;
+                for at in (4..4 + options / 2 * 2).step_by(2) {
+                    match text(at)?.to_ascii_uppercase().as_str() {
+                        "UNITS" => {
+                            let units = count("units", at + 1)?;
+                            request.units =
+                                units.try_into().map_err(|_| "ERR units: ask for at least one".to_owned())?;
+                        }
+                        "ID" => request.id = id(at + 1)?,
+                        "PLACE" => {
+                            request.patience = Nanos::from_millis(number("place", at + 1, PLACE_MAX)?);
+                        }
+                        _ => return Err(format!("ERR unknown option '{}'", shown(command.word(at)))),
+                    }
+                }
+                if !options.is_multiple_of(2) {
+                    return Err(
+                        "ERR wrong number of arguments for 'tg.acquire' command: after each option comes its value"
+                            .to_owned(),
+                    );
+                }
+                What::Acquire(limit, request)
+            }
+        };
+        Ok(Self { key: text(1)?.to_owned(), what })
+    }
+
+    /// Its key, hashed.
+    ///
+    /// # Errors
+    /// If it cannot be one.
+    pub(super) fn key(&self, permits: &Permits) -> Result<KeyHash, String> {
+        permits.key(&self.key).map_err(|error| format!("ERR {error}"))
+    }
+
+    /// Has it done, and writes what came of it.
+    ///
+    /// # Errors
+    /// If the store cannot answer.
+    pub(super) async fn fulfil(
+        &self,
+        desk: Desk<'_>,
+        key: KeyHash,
+        replies: &mut Replies,
+    ) -> Result<(), StoreError> {
+        let number = |number: u64, replies: &mut Replies| {
+            replies.integer(i64::try_from(number).unwrap_or(i64::MAX));
+        };
+        match &self.what {
+            What::Acquire(limit, request) => {
+                let (granted, lasts, ahead, retry) = match desk.acquire(key, limit, request).await? {
+                    Admission::Granted { lasts } => (1, millis(lasts), 0, Some(Nanos::ZERO)),
+                    Admission::Full { ahead, retry_after } => (0, 0, ahead, retry_after),
+                };
+                replies.array(5);
+                replies.integer(granted);
+                replies.bulk(request.id.to_string().as_bytes());
+                number(lasts, replies);
+                number(ahead, replies);
+                match retry {
+                    Some(retry) => number(millis(retry), replies),
+                    None => replies.integer(-1),
+                }
+            }
+            What::Renew(limit, id) => {
+                let lasts = desk.renew(key, limit, *id).await?;
+                number(lasts.map_or(0, millis), replies);
+            }
+            What::Release(id) => replies.integer(desk.release(key, *id).await?.into()),
+            What::Usage => {
+                let usage = desk.usage(key).await?;
+                replies.array(2);
+                number(usage.in_use, replies);
+                number(usage.awaited, replies);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The longest that a place in line is kept, in milliseconds: an hour.
+const PLACE_MAX: u64 = 3_600_000;
