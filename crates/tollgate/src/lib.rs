@@ -6,6 +6,7 @@
 //! | limit each of many: addresses, users, jobs | [`KeyedLimiter`] |
 //! | stay under the limits of others | `outgoing::OutgoingLayer`, `outgoing::Outgoing` (feature `outgoing`; for reqwest, feature `reqwest`) |
 //! | make callers wait in place of denying them | `Shaper`, or `queue::Queue` with priorities (feature `shaping`) |
+//! | have at most so many at once, across tasks and nodes | `Permits` (feature `permits`) |
 //! | limit by a policy file | `Gate` (feature `policy`, on by default) |
 //! | limit an axum, hyper or tonic service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
 //! | limit an Actix Web app | `actix::RateLimit` (feature `actix`) |
