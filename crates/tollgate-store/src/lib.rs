@@ -40,7 +40,7 @@ pub mod redis;
 mod regroup;
 mod seed;
 #[cfg(feature = "shared")]
-mod shared;
+pub mod shared;
 mod store;
 mod sync;
 mod together;

@@ -48,6 +48,7 @@ declare
     -- Of the key that is looked at.
     r bigint[];
     kind bigint;
+    is_known boolean;
     a bigint;
     b bigint;
     c bigint;
@@ -108,8 +109,9 @@ begin
         a := one[place];
         b := two[place];
         c := three[place];
+        is_known := kinds[place] = kind;
         if kind = METER or kind = OF_CALL then
-            if kinds[place] = kind and (a + r[6] > now or a + r[6] = now and b + r[7] > 0
+            if is_known and (a + r[6] > now or a + r[6] = now and b + r[7] > 0
                 or a + r[6] = now - 1 and b + r[7] > r[3])
             then
                 -- What lies too far ahead, because the clock was set back, is brought near.
@@ -126,10 +128,10 @@ begin
                 a := now + r[4];
                 b := r[5];
                 -- A new key that is not at its fullest begins to recover now, whatever becomes of the request.
-                dirty[place] := r[4] > 0 or r[5] > 0;
+                dirty[place] := is_known or r[4] > 0 or r[5] > 0;
             end if;
         elsif kind = BY_BATCH then
-            if kinds[place] = kind and b + (a + r[2] - 1) / r[2] * r[3] + r[5] > now then
+            if is_known and b + (a + r[2] - 1) / r[2] * r[3] + r[5] > now then
                 if b > now then
                     b := now;
                     dirty[place] := true;
@@ -139,10 +141,10 @@ begin
             else
                 a := r[4];
                 b := now;
-                dirty[place] := r[4] > 0;
+                dirty[place] := is_known or r[4] > 0;
             end if;
         elsif kind = FIXED_WINDOW then
-            if kinds[place] = kind and b > 0 and a + r[2] > now then
+            if is_known and b > 0 and a + r[2] > now then
                 if a > now - now % r[2] + r[2] then
                     a := now - now % r[2] + r[2];
                     dirty[place] := true;
@@ -150,10 +152,11 @@ begin
             else
                 a := now - now % r[2];
                 b := 0;
+                dirty[place] := is_known;
             end if;
         elsif kind = SLIDING_WINDOW then
             vacant := case when c > 0 then a + 2 * r[2] when b > 0 then a + r[2] else 0 end;
-            if kinds[place] = kind and vacant > now then
+            if is_known and vacant > now then
                 if a > now - now % r[2] + r[2] then
                     a := now - now % r[2] + r[2];
                     dirty[place] := true;
@@ -166,12 +169,13 @@ begin
                 a := now - now % r[2];
                 b := 0;
                 c := 0;
+                dirty[place] := is_known;
             end if;
         else
             entries := coalesce(logs[place].entries, '{}');
             -- What lies in the future was taken now.
             b := 0;
-            while entries[cardinality(entries) - 1] > now - dirty[place]::int loop
+            while entries[cardinality(entries) - 1] > now or dirty[place] and entries[cardinality(entries) - 1] = now loop
                 b := b + entries[cardinality(entries)];
                 entries := trim_array(entries, 2);
                 dirty[place] := true;
@@ -184,6 +188,8 @@ begin
                 b := b + 2;
             end loop;
             entries := entries[b:];
+            -- A log that has nothing left is as new.
+            dirty[place] := dirty[place] or is_known and entries = '{}';
             select coalesce(sum(entries[n]), 0) into a from generate_series(2, cardinality(entries), 2) n;
             logs[place] := row(entries);
         end if;
@@ -310,7 +316,7 @@ begin
             vacant := case when c > 0 then a + 2 * r[2] when b > 0 then a + r[2] else 0 end;
         else
             entries := logs[place].entries;
-            vacant := entries[cardinality(entries) - 1] + r[2];
+            vacant := coalesce(entries[cardinality(entries) - 1] + r[2], 0);
         end if;
         if vacant > now then
             -- A second more than it is worth remembering, in case the clock is set back; ten minutes if the time is told.
@@ -318,6 +324,8 @@ begin
             insert into tollgate.state as s (key, kind, numbers, expires) values (keys[place], kind, entries, vacant)
             on conflict (key) do update
             set kind = excluded.kind, numbers = excluded.numbers, expires = excluded.expires;
+        elsif kinds[place] <> 0 then
+            delete from tollgate.state s where s.key = keys[place];
         end if;
     end loop;
 end $$;

@@ -184,6 +184,11 @@ impl PostgresStore {
         self.in_time(agree).await
     }
 
+    /// How long a decision may take.
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// How the store fares.
     pub fn status(&self) -> RemoteStatus {
         self.caller.pool.status()

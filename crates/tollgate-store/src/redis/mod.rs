@@ -181,6 +181,11 @@ impl RedisStore {
         self.in_time(agree).await
     }
 
+    /// How long a decision may take.
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// How the store fares.
     pub fn status(&self) -> RemoteStatus {
         let nodes = self.reach.nodes();

@@ -65,8 +65,8 @@ pub(super) struct Metrics {
     store: StoreMetrics,
     /// What rules for descriptors have had to decide.
     pub(super) descriptors: DescriptorMetrics,
-    /// Where there is a Redis to be asked.
-    redis_available: Option<Gauge>,
+    /// Where there is a store to be asked that nodes share; and once more, if it is Redis.
+    available: Vec<Gauge>,
     failures: Gauge,
 }
 
@@ -107,13 +107,19 @@ impl Metrics {
             "Time to decide a request",
             durations.clone(),
         );
-        let mut redis_available = None;
-        if store.is_local() {
-            registry.register_collector(Box::new(NoRedis));
+        let mut available = Vec::new();
+        let mut watch = |name: &str, help: &str| {
+            let family = Family::<InstanceLabels, Gauge>::default();
+            registry.register(name, help, family.clone());
+            available.push(family.get_or_create(&InstanceLabels { instance: backend }).clone());
+        };
+        if !store.is_local() {
+            watch("rate_limiter_store_available", "Whether the store that nodes share answers");
+        }
+        if backend == "redis" {
+            watch("rate_limiter_redis_available", "Whether Redis answers");
         } else {
-            let available = Family::<InstanceLabels, Gauge>::default();
-            registry.register("rate_limiter_redis_available", "Whether Redis answers", available.clone());
-            redis_available = Some(available.get_or_create(&InstanceLabels { instance: backend }).clone());
+            registry.register_collector(Box::new(NoRedis));
         }
         let failures = Family::<InstanceLabels, Gauge>::default();
         registry.register(
@@ -150,7 +156,7 @@ impl Metrics {
             audit_lost,
             store,
             descriptors,
-            redis_available,
+            available,
             failures,
             registry,
         }
@@ -197,8 +203,8 @@ impl Metrics {
         catch_up(&self.audit_lost, app.audit.lost());
         self.store.read(store);
         self.failures.set(i64::try_from(store.consecutive_failures()).unwrap_or(i64::MAX));
-        if let (Some(gauge), Some(available)) = (&self.redis_available, store.is_available()) {
-            gauge.set(i64::from(available));
+        for gauge in &self.available {
+            gauge.set(i64::from(store.is_available() == Some(true)));
         }
         let mut text = String::new();
         // Writing to a string cannot fail.
