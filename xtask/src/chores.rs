@@ -144,7 +144,8 @@ pub(crate) fn ci() -> Done {
     step("lints")?;
     cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"], &[])?;
     // Each feature of the library must stand by itself.
-    for features in ["", "policy", "redis", "tower", "actix", "shaping", "outgoing", "reqwest", "expressions"]
+    for features in
+        ["", "policy", "redis", "postgres", "tower", "actix", "shaping", "outgoing", "reqwest", "expressions"]
     {
         cargo(
             &[

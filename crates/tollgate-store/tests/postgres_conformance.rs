@@ -3,9 +3,9 @@
 // Tests may panic.
 #![allow(clippy::unwrap_used)]
 
-mod servers;
 #[path = "servers/postgres.rs"]
 mod postgres;
+mod servers;
 #[path = "servers/stores.rs"]
 mod stores;
 

@@ -35,7 +35,6 @@ impl SharedStore {
     /// # Errors
     /// What is wrong with it, or with the other options.
     pub(super) fn open(url: &str, options: &StoreOptions, config: &StoreConfig) -> Result<Self, String> {
-        let wrong = |error: &dyn std::fmt::Display| format!("--store: {error}");
         let prefix = options.store_prefix.as_ref().or(config.prefix.as_ref());
         let deadline = options.store_deadline.map(Into::into).or(config.deadline);
         let tls = tls(options, config)?;
@@ -47,7 +46,9 @@ impl SharedStore {
             set(&mut postgres.deadline, deadline);
             set(&mut postgres.connect_timeout, config.connect_timeout);
             postgres.tls = tls;
-            return PostgresStore::new(&postgres).map(Self::Postgres).map_err(|error| wrong(&error));
+            return PostgresStore::new(&postgres)
+                .map(Self::Postgres)
+                .map_err(|error| format!("--store: {error}"));
         }
         let mut redis = RedisOptions::new(url);
         if let Some(prefix) = prefix {
@@ -56,7 +57,8 @@ impl SharedStore {
         set(&mut redis.deadline, deadline);
         set(&mut redis.connect_timeout, config.connect_timeout);
         redis.tls = tls;
-        RedisStore::new(&redis).map(Self::Redis).map_err(|error| wrong(&error))
+        let wrong = |error| format!("--store: {error}, or postgres://user@host:port/database");
+        RedisStore::new(&redis).map(Self::Redis).map_err(wrong)
     }
 
     /// Its name in answers and metrics.

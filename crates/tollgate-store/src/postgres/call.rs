@@ -119,12 +119,7 @@ impl Statements {
         client.execute(&self.forget, &[&ids, &locks(keys.iter().copied())]).await.map(drop)
     }
 
-    pub(super) async fn agree(
-        &self,
-        client: &Client,
-        name: &str,
-        proposal: &str,
-    ) -> Result<String, Error> {
+    pub(super) async fn agree(&self, client: &Client, name: &str, proposal: &str) -> Result<String, Error> {
         client.query_one(&self.agree, &[&name, &proposal]).await?.try_get(0)
     }
 
@@ -204,7 +199,8 @@ impl Sent {
                     self.requests.extend([0, admits.into(), 0, 0, 0]);
                 } else {
                     let place = self.places[batch.number_of(hit.key) - 1];
-                    let [[need, need_part], [cost, part]] = [asked(groups, index), hit.cost].map(|cost| rule.cost(cost));
+                    let [[need, need_part], [cost, part]] =
+                        [asked(groups, index), hit.cost].map(|cost| rule.cost(cost));
                     self.requests.push(count(place + 1));
                     self.requests.extend([need, need_part, cost, part].map(number));
                 }
@@ -218,13 +214,16 @@ impl Sent {
     /// # Errors
     /// If it is nothing that the function answers.
     pub(super) fn reply(&self, row: &Row) -> Result<Reply, StoreError> {
-        let strange = || StoreError::Defect("the database answered something that it never answers".to_owned());
+        let strange =
+            || StoreError::Defect("the database answered something that it never answers".to_owned());
         let (now, passed, held) = (column::<i64>(row, 0), column::<&str>(row, 1), column::<Vec<i64>>(row, 2));
         let (Some(now), Some(passed), Some(held)) = (now, passed, held) else { return Err(strange()) };
         let whole = |number: i64| u64::try_from(number).unwrap_or(0);
         let (mut rest, mut values) = (&held[..], Vec::with_capacity(self.keys.len()));
         while let [letter, count, others @ ..] = rest {
-            let (own, others) = others.split_at_checked(usize::try_from(*count).map_err(|_| strange())?).ok_or_else(strange)?;
+            let (own, others) = others
+                .split_at_checked(usize::try_from(*count).map_err(|_| strange())?)
+                .ok_or_else(strange)?;
             let letter = u8::try_from(*letter).map_err(|_| strange())?;
             let numbers = || own.iter().copied().map(whole).collect();
             values.push((letter != 0).then(|| Value { letter, numbers: numbers() }));

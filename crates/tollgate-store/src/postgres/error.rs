@@ -30,7 +30,9 @@ pub(super) fn told(error: &Error, schema: &str) -> StoreError {
 
 /// What is wrong with a server that takes no changes.
 pub(super) fn read_only(text: &str) -> String {
-    format!("the server is a standby, or set to be read-only: {text}; name its primary as well, as in postgres://one,other/database")
+    format!(
+        "the server is a standby, or set to be read-only: {text}; name its primary as well, as in postgres://one,other/database"
+    )
 }
 
 /// Whether the server said that it did nothing, and that it would do it another time.

@@ -82,7 +82,10 @@ pub struct PostgresOptions {
 impl std::fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let url = without_password(&self.url);
-        f.debug_struct("PostgresOptions").field("url", &url).field("schema", &self.schema).finish_non_exhaustive()
+        f.debug_struct("PostgresOptions")
+            .field("url", &url)
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
     }
 }
 

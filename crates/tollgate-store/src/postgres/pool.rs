@@ -61,7 +61,8 @@ impl Pool {
         self.discard_closed();
         // Relaxed: statistics.
         let consecutive_failures = self.failures.load(Ordering::Relaxed);
-        let trouble = lock(&self.trouble).as_ref().filter(|_| consecutive_failures > 0).map(ToString::to_string);
+        let trouble =
+            lock(&self.trouble).as_ref().filter(|_| consecutive_failures > 0).map(ToString::to_string);
         RemoteStatus { is_connected: self.open.load(Ordering::Relaxed) > 0, consecutive_failures, trouble }
     }
 

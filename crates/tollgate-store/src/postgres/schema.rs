@@ -40,7 +40,9 @@ pub(super) async fn ready(client: &mut Client, schema: &str) -> Result<(), Store
         .map_err(told)?;
     if server < OLDEST {
         let (has, needs) = (server / 10_000, OLDEST / 10_000);
-        return Err(StoreError::Defect(format!("the server is PostgreSQL {has}, and the oldest that will do is {needs}")));
+        return Err(StoreError::Defect(format!(
+            "the server is PostgreSQL {has}, and the oldest that will do is {needs}"
+        )));
     }
     if version(client, schema).await.map_err(told)? == STEPS.len() {
         return Ok(());
@@ -58,7 +60,8 @@ pub(super) async fn ready(client: &mut Client, schema: &str) -> Result<(), Store
     }
     if found < STEPS.len() {
         let run = async |text: &str| transaction.batch_execute(&named(text, schema)).await.map_err(told);
-        let is_there = transaction.query_one("select to_regnamespace($1) is not null", &[&quoted(schema)]).await;
+        let is_there =
+            transaction.query_one("select to_regnamespace($1) is not null", &[&quoted(schema)]).await;
         if !is_there.and_then(|row| row.try_get(0)).map_err(told)? {
             run(&format!("create schema {}", quoted(schema))).await?;
         }
@@ -77,11 +80,13 @@ pub(super) async fn ready(client: &mut Client, schema: &str) -> Result<(), Store
 /// The version of what is there; 0 if nothing is.
 async fn version(client: &impl tokio_postgres::GenericClient, schema: &str) -> Result<usize, Error> {
     let table = format!("{}.version", quoted(schema));
-    let is_there: bool = client.query_one("select to_regclass($1) is not null", &[&table]).await?.try_get(0)?;
+    let is_there: bool =
+        client.query_one("select to_regclass($1) is not null", &[&table]).await?.try_get(0)?;
     if !is_there {
         return Ok(0);
     }
-    let version: i32 = client.query_one(&named("select version from tollgate.version", schema), &[]).await?.try_get(0)?;
+    let version: i32 =
+        client.query_one(&named("select version from tollgate.version", schema), &[]).await?.try_get(0)?;
     Ok(usize::try_from(version).unwrap_or(0))
 }
 
@@ -101,6 +106,9 @@ mod tests {
         for name in ["", "tollgate:", "2x", "Shop", "a\"b", "a b", "ü", &"x".repeat(64)] {
             assert!(!is_name(name), "{name}");
         }
-        assert_eq!(named("select tollgate.decide('tollgate.state')", "shop"), "select \"shop\".decide('\"shop\".state')");
+        assert_eq!(
+            named("select tollgate.decide('tollgate.state')", "shop"),
+            "select \"shop\".decide('\"shop\".state')"
+        );
     }
 }

@@ -40,7 +40,8 @@ impl Maker {
             ));
         }
         let (url, mode) = mode_of(&options.url)?;
-        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| super::error::text(&error))?;
+        let mut config: Config =
+            url.parse().map_err(|error: tokio_postgres::Error| super::error::text(&error))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err("the host is missing".to_owned());
         }
@@ -55,7 +56,9 @@ impl Maker {
         };
         #[cfg(not(feature = "postgres-tls"))]
         let mode = match mode {
-            Some(SslMode::Require) => return Err("this program was built without the feature `postgres-tls`".to_owned()),
+            Some(SslMode::Require) => {
+                return Err("this program was built without the feature `postgres-tls`".to_owned());
+            }
             _ => SslMode::Disable,
         };
         config

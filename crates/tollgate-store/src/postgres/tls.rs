@@ -72,7 +72,11 @@ fn roots(authorities: Option<&[u8]>) -> Result<RootCertStore, String> {
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let certificates = certificates.map_err(|error| format!("{what}: {error}"))?;
-    if certificates.is_empty() { Err(format!("{what}: there is no certificate in PEM")) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        Err(format!("{what}: there is no certificate in PEM"))
+    } else {
+        Ok(certificates)
+    }
 }
 
 impl MakeTlsConnect<Socket> for Connector {
@@ -114,7 +118,11 @@ impl TlsStream for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, to)
     }
 }

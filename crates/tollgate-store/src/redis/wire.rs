@@ -130,6 +130,8 @@ pub(super) fn reply(answer: redis::Value) -> Result<Reply, StoreError> {
         String::from_utf8(next()?).ok().and_then(|text| text.parse::<u64>().ok()).ok_or_else(strange)?;
     let passed = next()?;
     let now = Timestamp::from_nanos(micros.saturating_mul(MICRO));
-    let values = parts.map(|part| part.map(|bytes| bytes.and_then(|bytes| value(&bytes)))).collect::<Result<_, _>>()?;
+    let values = parts
+        .map(|part| part.map(|bytes| bytes.and_then(|bytes| value(&bytes))))
+        .collect::<Result<_, _>>()?;
     Ok(Reply { now, passed, values })
 }

@@ -3,10 +3,10 @@
 //! A server only decides: it answers with the states that it found, and what people want to know is worked out here, by the code
 //! that the memory store uses.
 //!
-//! * [`rule`]: limits and states as numbers that a server can work with.
-//! * [`batch`]: requests that travel together. [`courier`]: the task that gathers them.
-//! * [`replica`]: the server's steps, taken again on the states that it found.
-//! * [`cells`]: what is done by reading, working here, and swapping.
+//! * `rule`: limits and states as numbers that a server can work with.
+//! * `batch`: requests that travel together. `courier`: the task that gathers them.
+//! * `replica`: the server's steps, taken again on the states that it found.
+//! * `cells`: what is done by reading, working here, and swapping.
 
 pub(crate) mod batch;
 pub(crate) mod cells;

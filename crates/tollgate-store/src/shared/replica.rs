@@ -41,10 +41,7 @@ pub(crate) fn peek(now: Timestamp, groups: &[Group<'_>], states: &mut States, so
     let decisions: SmallVec<[Decision; 8]> =
         hits(groups).map(|hit| looked(hit, state(states, hit, now), now)).collect();
     let admits: SmallVec<[bool; 8]> = decisions.iter().map(|decision| decision.allowed).collect();
-    let outcomes = decisions
-        .into_iter()
-        .map(|decision| Outcome { decision, grant: None, source })
-        .collect();
+    let outcomes = decisions.into_iter().map(|decision| Outcome { decision, grant: None, source }).collect();
     Answer { allowed: combined(groups, &admits).0, outcomes }
 }
 

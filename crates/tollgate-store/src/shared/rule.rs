@@ -42,7 +42,9 @@ pub enum Unfit {
     )]
     Rate(Limit),
     /// The log would be sent around with each decision.
-    #[error("{0}: in this store a sliding log may hold at most {LOG_MAX}; a sliding window counts any number")]
+    #[error(
+        "{0}: in this store a sliding log may hold at most {LOG_MAX}; a sliding window counts any number"
+    )]
     Log(Limit),
     /// The count is too large for the arithmetic of a sliding window.
     #[error("{0}: in this store a sliding window counts to 2^52 at most")]
@@ -266,9 +268,7 @@ impl Rule {
             (_, State::Pair(pair)) => {
                 smallvec![moment(pair.start), count(pair.previous), count(pair.current)]
             }
-            (_, State::Log(log)) => {
-                log.entries().flat_map(|(at, sum)| [moment(at), count(sum)]).collect()
-            }
+            (_, State::Log(log)) => log.entries().flat_map(|(at, sum)| [moment(at), count(sum)]).collect(),
             _ => SmallVec::new(),
         }
     }

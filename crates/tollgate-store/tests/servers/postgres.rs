@@ -161,7 +161,8 @@ fn run(place: &Place, port: u16, settings: &[String]) -> Child {
 /// One of its programs, which Debian does not put in the path; run as somebody else by root, as whom it would refuse.
 pub(crate) fn program(name: &str) -> Command {
     let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
+    let installed =
+        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
     let newest = installed.filter(|path| version(path).is_some()).max_by_key(version);
     let path = newest.map_or_else(|| PathBuf::from(name), |path| path.join("bin").join(name));
     let found = Command::new(&path).arg("--version").stdout(Stdio::null()).status();
@@ -180,7 +181,8 @@ fn somebody_else() -> Option<(u32, u32)> {
     }
     let users = fs::read_to_string("/etc/passwd").unwrap();
     let ids = |name: &str| {
-        let mut parts = users.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.split(':').skip(1);
+        let mut parts =
+            users.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.split(':').skip(1);
         Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
     };
     Some(ids("postgres").or_else(|| ids("nobody")).unwrap())
@@ -195,7 +197,8 @@ pub(crate) fn own(path: &Path) {
 
 /// The processes that a process has started.
 fn children(parent: u32) -> Vec<u32> {
-    let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let processes =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_child = |process: &u32| {
         // Behind the name, which stands in parentheses, come the state and the parent.
         let line = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();

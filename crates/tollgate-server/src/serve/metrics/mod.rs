@@ -70,20 +70,19 @@ pub(super) struct Metrics {
     failures: Gauge,
 }
 
-/// Says that there is such a metric, and that no Redis is asked: an alert on its value must not fire.
-#[derive(Debug)]
-struct NoRedis;
+/// Whether the store that nodes share answers; the second is said of Redis only.
+const AVAILABLE: [(&str, &str); 2] = [
+    ("rate_limiter_store_available", "Whether the store that nodes share answers"),
+    ("rate_limiter_redis_available", "Whether Redis answers"),
+];
 
-impl Collector for NoRedis {
+/// Says that there is such a metric, and that no store is asked: an alert on its value must not fire.
+#[derive(Debug)]
+struct NoStore(&'static str, &'static str);
+
+impl Collector for NoStore {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        encoder
-            .encode_descriptor(
-                "rate_limiter_redis_available",
-                "Whether Redis answers",
-                None,
-                MetricType::Gauge,
-            )
-            .map(drop)
+        encoder.encode_descriptor(self.0, self.1, None, MetricType::Gauge).map(drop)
     }
 }
 
@@ -108,18 +107,14 @@ impl Metrics {
             durations.clone(),
         );
         let mut available = Vec::new();
-        let mut watch = |name: &str, help: &str| {
-            let family = Family::<InstanceLabels, Gauge>::default();
-            registry.register(name, help, family.clone());
-            available.push(family.get_or_create(&InstanceLabels { instance: backend }).clone());
-        };
-        if !store.is_local() {
-            watch("rate_limiter_store_available", "Whether the store that nodes share answers");
-        }
-        if backend == "redis" {
-            watch("rate_limiter_redis_available", "Whether Redis answers");
-        } else {
-            registry.register_collector(Box::new(NoRedis));
+        for ((name, help), is_asked) in AVAILABLE.into_iter().zip([!store.is_local(), backend == "redis"]) {
+            if is_asked {
+                let family = Family::<InstanceLabels, Gauge>::default();
+                registry.register(name, help, family.clone());
+                available.push(family.get_or_create(&InstanceLabels { instance: backend }).clone());
+            } else {
+                registry.register_collector(Box::new(NoStore(name, help)));
+            }
         }
         let failures = Family::<InstanceLabels, Gauge>::default();
         registry.register(
