@@ -21,12 +21,13 @@ create or replace function tollgate.decide(
     out now bigint, out passed text, out held bigint[])
 language plpgsql as $$
 declare
-    METER constant bigint := ascii('m');
-    OF_CALL constant bigint := ascii('c');
-    BY_BATCH constant bigint := ascii('b');
-    FIXED_WINDOW constant bigint := ascii('f');
-    SLIDING_WINDOW constant bigint := ascii('s');
-    SLIDING_LOG constant bigint := ascii('l');
+    -- The letters of the kinds: m, c, b, f, s, l.
+    METER constant bigint := 109;
+    OF_CALL constant bigint := 99;
+    BY_BATCH constant bigint := 98;
+    FIXED_WINDOW constant bigint := 102;
+    SLIDING_WINDOW constant bigint := 115;
+    SLIDING_LOG constant bigint := 108;
     -- The farthest that a limit of a call adopts: 2^58 nanoseconds, as microseconds and thousandths.
     FARTHEST constant bigint := 288230376151711;
     FARTHEST_PART constant bigint := 744;
@@ -42,7 +43,7 @@ declare
     one bigint[] := kinds;
     two bigint[] := kinds;
     three bigint[] := kinds;
-    logs tollgate.log[];
+    logs tollgate.numbered[];
     dirty boolean[] := array_fill(false, array[places]);
 
     -- Of the key that is looked at.
@@ -70,6 +71,13 @@ declare
     takes int[];
     costs bigint[];
     cost_parts bigint[];
+
+    -- What is written in the end.
+    writing int := 0;
+    new_keys uuid[];
+    new_kinds smallint[];
+    new_states tollgate.numbered[];
+    new_expiries bigint[];
 begin
     is_locked := tollgate.locked(locks);
     -- Not before: so whoever comes to a key later does so at a later time.
@@ -172,7 +180,7 @@ begin
                 dirty[place] := is_known;
             end if;
         else
-            entries := coalesce(logs[place].entries, '{}');
+            entries := coalesce(logs[place].numbers, '{}');
             -- What lies in the future was taken now.
             b := 0;
             while entries[cardinality(entries) - 1] > now or dirty[place] and entries[cardinality(entries) - 1] = now loop
@@ -284,7 +292,7 @@ begin
                 three[place] := three[place] + need;
             else
                 one[place] := a + need;
-                entries := logs[place].entries;
+                entries := logs[place].numbers;
                 if entries[cardinality(entries) - 1] >= now then
                     entries[cardinality(entries)] := entries[cardinality(entries)] + need;
                 else
@@ -315,17 +323,24 @@ begin
             entries := array[a, b, c];
             vacant := case when c > 0 then a + 2 * r[2] when b > 0 then a + r[2] else 0 end;
         else
-            entries := logs[place].entries;
+            entries := logs[place].numbers;
             vacant := coalesce(entries[cardinality(entries) - 1] + r[2], 0);
         end if;
         if vacant > now then
+            writing := writing + 1;
+            new_keys[writing] := keys[place];
+            new_kinds[writing] := kind;
+            new_states[writing] := row(entries);
             -- A second more than it is worth remembering, in case the clock is set back; ten minutes if the time is told.
-            vacant := clock + vacant - now + case when told is null then 1000000 else 600000000 end;
-            insert into tollgate.state as s (key, kind, numbers, expires) values (keys[place], kind, entries, vacant)
-            on conflict (key) do update
-            set kind = excluded.kind, numbers = excluded.numbers, expires = excluded.expires;
+            new_expiries[writing] := clock + vacant - now + case when told is null then 1000000 else 600000000 end;
         elsif kinds[place] <> 0 then
             delete from tollgate.state s where s.key = keys[place];
         end if;
     end loop;
+    if writing > 0 then
+        insert into tollgate.state (key, kind, numbers, expires)
+        select * from unnest(new_keys, new_kinds, new_states, new_expiries)
+        on conflict (key) do update
+        set kind = excluded.kind, numbers = excluded.numbers, expires = excluded.expires;
+    end if;
 end $$;

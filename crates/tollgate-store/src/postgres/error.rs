@@ -43,7 +43,10 @@ pub(super) fn did_nothing(error: &Error) -> bool {
 
 /// Whether another connection may do better than the one that said this.
 pub(super) fn is_lost(error: &Error) -> bool {
-    error.is_closed() || error.code().is_none_or(|code| *code == SqlState::READ_ONLY_SQL_TRANSACTION)
+    // It ended, or is about to (57P01 and its like), or its server has become a standby.
+    error
+        .code()
+        .is_none_or(|code| *code == SqlState::READ_ONLY_SQL_TRANSACTION || code.code().starts_with("57P"))
 }
 
 /// The words of an error, and of what it is because of.

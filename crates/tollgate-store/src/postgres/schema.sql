@@ -9,8 +9,8 @@ create table tollgate.state (
     numbers bigint[] not null
 ) with (fillfactor = 60);
 
--- The entries of a sliding log, where there are several of them.
-create type tollgate.log as (entries bigint[]);
+-- The numbers of one state, where there are several.
+create type tollgate.numbered as (numbers bigint[]);
 
 -- What nodes have agreed on, under its name.
 create table tollgate.agreed (
