@@ -144,9 +144,19 @@ pub(crate) fn ci() -> Done {
     step("lints")?;
     cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"], &[])?;
     // Each feature of the library must stand by itself.
-    for features in
-        ["", "policy", "redis", "tower", "actix", "shaping", "permits", "outgoing", "reqwest", "expressions"]
-    {
+    for features in [
+        "",
+        "policy",
+        "redis",
+        "postgres",
+        "tower",
+        "actix",
+        "shaping",
+        "permits",
+        "outgoing",
+        "reqwest",
+        "expressions",
+    ] {
         cargo(
             &[
                 "clippy",

@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 use crate::chores::{ChoreError, Done, root};
 
 /// The programs, and Debian's packages of them.
-const NEEDED: [(&str, &str); 8] = [
+const NEEDED: [(&str, &str); 9] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),
+    // With its programs initdb, psql and pgbench.
+    ("postgres", "postgresql"),
     ("openssl", "openssl"),
     ("curl", "curl"),
     // Which checks the unit under deploy/.
@@ -94,6 +96,13 @@ pub(crate) fn schemathesis() -> Done {
 
 pub(crate) fn is_there(program: impl AsRef<Path>) -> bool {
     let program = program.as_ref();
+    // Debian keeps PostgreSQL's programs out of the path, as there may be several versions.
+    if program == Path::new("postgres")
+        && let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql")
+        && versions.flatten().any(|version| version.path().join("bin/postgres").is_file())
+    {
+        return true;
+    }
     let version = Command::new(program)
         .arg(if program == Path::new("openssl") { "version" } else { "--version" })
         .stdout(Stdio::null())

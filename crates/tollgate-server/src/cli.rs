@@ -156,12 +156,13 @@ pub(crate) struct RespOptions {
 #[command(next_help_heading = "Many nodes")]
 pub(crate) struct StoreOptions {
     /// Where to keep the state: `memory`, or what nodes can share: redis://[user:password@]host[:port][/database],
-    /// rediss:// for TLS, redis+unix:///path, redis+sentinel://host:port,host:port/service, redis+cluster://host:port,host:port
+    /// rediss:// for TLS, redis+unix:///path, redis+sentinel://host:port,host:port/service, redis+cluster://host:port,host:port,
+    /// or postgres://user[:password]@host[:port]/database
     /// [default: what the policy file says under `store`, as for all of these; else memory]
     #[arg(long, value_name = "STORE", env = "TOLLGATE_STORE", hide_env_values = true)]
     pub(crate) store: Option<String>,
 
-    /// What the names of all keys in the store begin with [default: `tollgate:`]
+    /// What the names of all keys in the store begin with [default: `tollgate:`], or the schema in PostgreSQL [default: `tollgate`]
     #[arg(long, value_name = "TEXT", env = "TOLLGATE_STORE_PREFIX")]
     pub(crate) store_prefix: Option<String>,
 
@@ -177,7 +178,7 @@ pub(crate) struct StoreOptions {
     #[arg(long, value_name = "FILE", env = "TOLLGATE_STORE_KEY", requires = "store_cert")]
     pub(crate) store_key: Option<PathBuf>,
 
-    /// How long a decision of the store may take [default: 20ms]
+    /// How long a decision of the store may take [default: 20ms; PostgreSQL: 50ms]
     #[arg(long, value_name = "LENGTH", env = "TOLLGATE_STORE_DEADLINE", value_parser = length)]
     pub(crate) store_deadline: Option<Duration>,
 

@@ -132,6 +132,7 @@ fn each_metric_has_exactly_its_labels() {
         ("rate_limiter_requests_total", &["backend", "result"][..]),
         ("rate_limiter_request_duration_seconds_count", &["backend"]),
         ("rate_limiter_redis_available", &["instance"]),
+        ("rate_limiter_store_available", &["instance"]),
         ("rate_limiter_consecutive_failures", &["instance"]),
         ("rate_limiter_policy_hits_total", &["policy"]),
         ("rate_limiter_policy_denied_total", &["policy"]),
@@ -163,6 +164,7 @@ fn each_metric_has_exactly_its_labels() {
         r#"rate_limiter_breaker_state{instance="redis",state="closed"} 1"#,
         r#"rate_limiter_breaker_state{instance="redis",state="open"} 0"#,
         r#"rate_limiter_redis_available{instance="redis"} 1"#,
+        r#"rate_limiter_store_available{instance="redis"} 1"#,
     ] {
         assert!(shared.lines().any(|shown| shown == line), "{line}\n{shared}");
     }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
+#[path = "../../tollgate-store/tests/servers/postgres.rs"]
+mod postgres;
 #[path = "../../tollgate-store/tests/servers/mod.rs"]
 mod servers;
 
@@ -10,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::Server;
+use postgres::Postgres;
 use serde_json::{Value, json};
 use servers::Redis;
 
@@ -118,6 +121,13 @@ fn on_a_store_that_nodes_share() {
     assert_eq!(acquire(&away, json!({})).0, 503);
     assert!(command(&away, "TG.ACQUIRE exports 1 1000")[0].contains("UNAVAILABLE"));
     redis.go_on();
+}
+
+#[test]
+fn on_postgres() {
+    let postgres = Postgres::start(&["synchronous_commit=off"]);
+    let start = || Server::start(&["--store", &postgres.url(), "--store-deadline", "10s"]);
+    one_after_the_other(&start(), &start());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! * [`LocalStore`]: a store in this process, which answers at once, and [`Store`]: any store, which may have to be
 //!   waited for. Every local store is a store.
 //! * [`MemoryStore`]: the store that needs nothing else.
-//! * `RedisStore` (with the feature `redis`): one that many nodes share.
+//! * `RedisStore` (with the feature `redis`) and `PostgresStore` (with the feature `postgres`): stores that many nodes share.
 //! * [`conformance`]: a model of every algorithm and a generator of histories, against which any store can be run.
 //!
 //! A store never reads configuration: it is given hits (a limit, a key, a cost), in groups that decide together.
@@ -26,19 +26,23 @@
 
 mod clock;
 pub mod conformance;
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 pub mod guard;
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 pub mod lease;
 mod machine;
 mod memory;
 #[cfg(feature = "permits")]
 pub mod permits;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 mod regroup;
 mod seed;
+#[cfg(feature = "shared")]
+pub mod shared;
 mod store;
 mod sync;
 mod together;

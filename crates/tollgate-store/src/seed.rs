@@ -1,7 +1,7 @@
 //! What is random: the secret of a process, and pauses.
 
 use std::hash::{BuildHasher, RandomState};
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 use std::time::Duration;
 
 use tollgate_core::KeySeed;
@@ -18,7 +18,7 @@ pub fn random_seed() -> KeySeed {
 }
 
 /// A length between nothing and this: full jitter, so that those who fail together do not come back together.
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 pub(crate) fn random_below(most: Duration) -> Duration {
     let random = RandomState::new().hash_one(0_u8);
     let nanos = (u128::from(random) * most.as_nanos()) >> 64;
@@ -26,7 +26,7 @@ pub(crate) fn random_below(most: Duration) -> Duration {
 }
 
 /// A tag of keys, each as likely as the others.
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 pub(crate) fn random_tag() -> u16 {
     let [first, second, ..] = RandomState::new().hash_one(1_u8).to_le_bytes();
     u16::from_le_bytes([first, second])

@@ -1,8 +1,10 @@
-//! Permits in memory and on a real Redis: both do what the rules say, at any time, and many at once.
+//! Permits in memory, on a real Redis and on a real PostgreSQL: both do what the rules say, at any time, and many at once.
 
-#![cfg(feature = "redis")]
+#![cfg(all(feature = "redis", feature = "postgres"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "servers/postgres.rs"]
+mod postgres;
 mod servers;
 #[path = "servers/stores.rs"]
 mod stores;
@@ -12,17 +14,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use postgres::Postgres;
 use servers::Redis;
-use stores::{PATIENCE, connected, patient};
+use stores::{PATIENCE, connected, connected_to_postgres, patient, patient_on_postgres, until};
 use tollgate_core::concurrency::{Admission, Concurrency, Holders, PermitId, PermitRequest};
 use tollgate_core::{KeyHash, ManualClock, Nanos, Timestamp};
 use tollgate_store::StoreError;
 use tollgate_store::conformance::Subject;
 use tollgate_store::permits::{MemoryPermits, PermitStore, PermitUsage, acquire_in_turn, permit_id};
+use tollgate_store::postgres::PostgresStore;
 use tollgate_store::redis::RedisStore;
 
 async fn redis(server: &Redis) -> RedisStore {
     connected(patient(server.url())).await
+}
+
+async fn postgres(server: &Postgres) -> PostgresStore {
+    connected_to_postgres(patient_on_postgres(server.url())).await
 }
 
 /// Numbers that are the same each time (xorshift, Marsaglia 2003).
@@ -42,7 +50,7 @@ async fn is_as_the_rules_are(store: &impl PermitStore, histories: u64, tell: imp
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for history in 0..histories {
         let key = KeyHash(u128::from(history) << 64 | u128::from(history) << 112);
-        let (mut holders, mut now) = (Holders::default(), Timestamp::from_secs(1_700_000_000));
+        let (mut holders, mut now) = (Holders::default(), Timestamp::from_secs(4_000_000_000));
         let limit = |random: &mut Random| {
             let (most, ttl) = (random.below(6), 1 + random.below(5));
             Concurrency::new(u32::try_from(most).unwrap(), Nanos::from_secs(ttl)).unwrap()
@@ -58,7 +66,11 @@ async fn is_as_the_rules_are(store: &impl PermitStore, histories: u64, tell: imp
                     let patience = Nanos::from_secs(random.below(6));
                     let request = PermitRequest { id, units, patience };
                     let expected = own.acquire(&mut holders, now, &request);
-                    assert_eq!(store.acquire(key, &own, &request).await, Ok(expected), "{context}");
+                    assert_eq!(
+                        PermitStore::acquire(store, key, &own, &request).await,
+                        Ok(expected),
+                        "{context}"
+                    );
                 }
                 6..8 => {
                     let expected = own.renew(&mut holders, now, id);
@@ -90,6 +102,13 @@ async fn in_memory_the_rules_hold() {
 async fn on_redis_the_rules_hold() {
     let server = Redis::start(&[]);
     let store = redis(&server).await;
+    is_as_the_rules_are(&store, 100, async |now| drop(store.acquire_at(now, &[]).await)).await;
+}
+
+#[tokio::test]
+async fn on_postgres_the_rules_hold() {
+    let server = Postgres::start(&["synchronous_commit=off"]);
+    let store = postgres(&server).await;
     is_as_the_rules_are(&store, 100, async |now| drop(store.acquire_at(now, &[]).await)).await;
 }
 
@@ -134,6 +153,27 @@ async fn many_tasks_of_two_nodes_have_their_turns() {
     assert_eq!(server.ask(&["KEYS", "*"]), "");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tasks_of_two_nodes_on_postgres_have_their_turns() {
+    let server = Postgres::start(&["synchronous_commit=off"]);
+    shared_by_many(vec![Arc::new(postgres(&server).await), Arc::new(postgres(&server).await)]).await;
+    assert_eq!(server.ask("select count(*) from tollgate.permit").trim(), "0");
+}
+
+#[tokio::test]
+async fn what_has_lapsed_is_removed_from_postgres() {
+    let server = Postgres::start(&["synchronous_commit=off"]);
+    let mut options = patient_on_postgres(server.url());
+    options.sweep_interval = Duration::from_millis(20);
+    let store = connected_to_postgres(options).await;
+    let limit = Concurrency::new(1, Nanos::from_millis(1)).unwrap();
+    for key in 0..100 {
+        let request = PermitRequest::new(permit_id());
+        assert!(PermitStore::acquire(&store, KeyHash(key), &limit, &request).await.unwrap().is_granted());
+    }
+    until(async || server.ask("select count(*) from tollgate.permit").trim() == "0").await;
+}
+
 #[tokio::test]
 async fn every_key_of_redis_has_an_end() {
     let server = Redis::start(&[]);
@@ -142,7 +182,7 @@ async fn every_key_of_redis_has_an_end() {
     for (id, patience) in [(1, 0), (2, 900)] {
         let patience = Nanos::from_secs(patience);
         let request = PermitRequest { patience, ..PermitRequest::new(PermitId(id)) };
-        store.acquire(KeyHash(1), &limit, &request).await.unwrap();
+        PermitStore::acquire(&store, KeyHash(1), &limit, &request).await.unwrap();
     }
     let keys = server.ask(&["KEYS", "*"]);
     assert_eq!(keys.lines().count(), 3, "{keys:?}");

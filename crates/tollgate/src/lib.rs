@@ -10,7 +10,7 @@
 //! | limit by a policy file | `Gate` (feature `policy`, on by default) |
 //! | limit an axum, hyper or tonic service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
 //! | limit an Actix Web app | `actix::RateLimit` (feature `actix`) |
-//! | count over many nodes | `redis::RedisStore`, with `guard::Guarded` for when it is away (feature `redis`) |
+//! | count over many nodes | `redis::RedisStore` or `postgres::PostgresStore`, with `guard::Guarded` for when it is away (features `redis`, `postgres`) |
 //! | test code that is limited | [`ManualClock`] |
 //!
 //! # Three lines
@@ -111,8 +111,12 @@ pub use tollgate_store::permits as permit_store;
 #[cfg(feature = "shaping")]
 pub use shaper::{Shaper, Turn};
 
+#[cfg(feature = "postgres")]
+pub use tollgate_store::postgres;
 #[cfg(feature = "redis")]
-pub use tollgate_store::{guard, lease, redis};
+pub use tollgate_store::redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use tollgate_store::{guard, lease, shared};
 
 #[cfg(feature = "policy")]
 pub use bans::Ban;

@@ -39,6 +39,7 @@ mod openapi;
 mod permits;
 mod ready;
 mod resp;
+mod shared;
 mod signals;
 mod store;
 mod wire;
@@ -288,7 +289,7 @@ fn announce(app: &App, faces: &Faces) {
     let policies = format!("{} ({})", app.book.name(), decided_by(app));
     let store = match app.gate.store() {
         ServerStore::Memory(_) => format!("memory, at most {}", count(app.capacity, "key")),
-        store @ ServerStore::Redis(_) => store.to_string(),
+        store @ ServerStore::Shared(_) => store.to_string(),
     };
     let clock = app.clock.source();
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };

@@ -72,7 +72,9 @@ impl PermitStore for Desk<'_> {
     ) -> Result<Admission, StoreError> {
         match self.store {
             ServerStore::Memory(_) => self.permits.here.acquire(key, limit, request).await,
-            ServerStore::Redis(store) => store.store().remote().acquire(key, limit, request).await,
+            ServerStore::Shared(store) => {
+                PermitStore::acquire(store.store().remote(), key, limit, request).await
+            }
         }
     }
 
@@ -84,28 +86,28 @@ impl PermitStore for Desk<'_> {
     ) -> Result<Option<Nanos>, StoreError> {
         match self.store {
             ServerStore::Memory(_) => self.permits.here.renew(key, limit, id).await,
-            ServerStore::Redis(store) => store.store().remote().renew(key, limit, id).await,
+            ServerStore::Shared(store) => store.store().remote().renew(key, limit, id).await,
         }
     }
 
     async fn release(&self, key: KeyHash, id: PermitId) -> Result<bool, StoreError> {
         match self.store {
             ServerStore::Memory(_) => self.permits.here.release(key, id).await,
-            ServerStore::Redis(store) => store.store().remote().release(key, id).await,
+            ServerStore::Shared(store) => store.store().remote().release(key, id).await,
         }
     }
 
     async fn usage(&self, key: KeyHash) -> Result<PermitUsage, StoreError> {
         match self.store {
             ServerStore::Memory(_) => self.permits.here.usage(key).await,
-            ServerStore::Redis(store) => store.store().remote().usage(key).await,
+            ServerStore::Shared(store) => store.store().remote().usage(key).await,
         }
     }
 
     async fn turn(&self, key: KeyHash, id: PermitId) {
         match self.store {
             ServerStore::Memory(_) => self.permits.here.turn(key, id).await,
-            ServerStore::Redis(store) => store.store().remote().turn(key, id).await,
+            ServerStore::Shared(store) => store.store().remote().turn(key, id).await,
         }
     }
 }

@@ -1,18 +1,17 @@
 //! Where the server keeps its state: in its own memory, or in a store that many nodes share.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, fs};
 
 use tollgate::guard::{GuardOptions, Guarded, Phase};
 use tollgate::lease::{LeaseOptions, Leased};
-use tollgate::redis::{RedisOptions, RedisStore};
 use tollgate::{
     Answer, Group, KeyHash, KeySeed, MemoryOptions, MemoryStore, Nanos, OnFailure, Policy, Refund, Share,
     Store, StoreConfig, StoreError, SystemClock, random_seed,
 };
 
+use super::shared::SharedStore;
 use crate::cli::{FailureChoice, StoreOptions};
 
 /// How long to wait for a store before saying so again, while its nodes have to agree on a seed.
@@ -37,7 +36,7 @@ pub(super) fn log_failure(error: &StoreError) {
 #[allow(clippy::large_enum_variant)]
 pub(super) enum ServerStore {
     Memory(MemoryStore),
-    Redis(Leased<Guarded<RedisStore>>),
+    Shared(Leased<Guarded<SharedStore>>),
 }
 
 impl ServerStore {
@@ -60,8 +59,7 @@ impl ServerStore {
             let seed = seed.or(saved_seed).unwrap_or_else(random_seed);
             return Ok((Self::Memory(local), seed));
         }
-        let redis = redis_options(url, options, config)?;
-        let store = RedisStore::new(&redis).map_err(|error| format!("--store: {error}"))?;
+        let store = SharedStore::open(url, options, config)?;
         let (nodes, node) =
             (options.nodes.or(config.nodes).unwrap_or(1), options.node.or(config.node).unwrap_or(0));
         let mut guard = GuardOptions::default();
@@ -77,7 +75,7 @@ impl ServerStore {
         let mut lease = LeaseOptions::default();
         lease.nodes = nodes;
         lease.capacity = memory.capacity;
-        lease.wait = redis.deadline;
+        lease.wait = store.deadline();
         lease.percent = config.lease_percent.unwrap_or(lease.percent);
         lease.consistency =
             options.consistency.map(Into::into).or(config.consistency).unwrap_or(lease.consistency);
@@ -87,12 +85,12 @@ impl ServerStore {
             Some(seed) => seed,
             None => agreed_seed(&store).await?,
         };
-        Ok((Self::Redis(Leased::new(Guarded::new(store, local, guard), clock, lease)), seed))
+        Ok((Self::Shared(Leased::new(Guarded::new(store, local, guard), clock, lease)), seed))
     }
 
     /// Gives back what this node holds ahead, if that does not take long: it is about to end.
     pub(super) async fn hand_back(&self) {
-        if let Self::Redis(store) = self
+        if let Self::Shared(store) = self
             && tokio::time::timeout(HAND_BACK_MAX, store.hand_back()).await.is_err()
         {
             tracing::warn!(target: "tollgate::store", "what this node held ahead could not all go back; it recovers by itself");
@@ -103,7 +101,7 @@ impl ServerStore {
     pub(super) fn held(&self) -> usize {
         match self {
             Self::Memory(_) => 0,
-            Self::Redis(store) => store.pockets(),
+            Self::Shared(store) => store.pockets(),
         }
     }
 
@@ -113,10 +111,10 @@ impl ServerStore {
     }
 
     /// Its name in answers and metrics.
-    pub(super) const fn backend(&self) -> &'static str {
+    pub(super) fn backend(&self) -> &'static str {
         match self {
             Self::Memory(_) => "memory",
-            Self::Redis(_) => "redis",
+            Self::Shared(store) => store.store().remote().backend(),
         }
     }
 
@@ -124,15 +122,15 @@ impl ServerStore {
     pub(super) fn local(&self) -> &MemoryStore {
         match self {
             Self::Memory(store) => store,
-            Self::Redis(store) => store.store().local(),
+            Self::Shared(store) => store.store().local(),
         }
     }
 
     /// Who meets the failures of a store that can fail.
-    pub(super) fn guard(&self) -> Option<&Guarded<RedisStore>> {
+    pub(super) fn guard(&self) -> Option<&Guarded<SharedStore>> {
         match self {
             Self::Memory(_) => None,
-            Self::Redis(store) => Some(store.store()),
+            Self::Shared(store) => Some(store.store()),
         }
     }
 
@@ -140,7 +138,7 @@ impl ServerStore {
     pub(super) fn is_available(&self) -> Option<bool> {
         match self {
             Self::Memory(_) => None,
-            Self::Redis(store) => {
+            Self::Shared(store) => {
                 let guard = store.store();
                 Some(guard.phase() == Phase::Closed && guard.remote().status().is_connected)
             }
@@ -151,7 +149,7 @@ impl ServerStore {
     pub(super) fn consecutive_failures(&self) -> u64 {
         match self {
             Self::Memory(_) => 0,
-            Self::Redis(store) => store.store().consecutive_failures(),
+            Self::Shared(store) => store.store().consecutive_failures(),
         }
     }
 
@@ -159,7 +157,7 @@ impl ServerStore {
     pub(super) fn trouble(&self) -> Option<String> {
         match self {
             Self::Memory(_) => None,
-            Self::Redis(store) => store.store().remote().status().trouble,
+            Self::Shared(store) => store.store().remote().status().trouble,
         }
     }
 
@@ -167,11 +165,11 @@ impl ServerStore {
     pub(super) fn unfit(&self, policies: &[Arc<Policy>]) -> Option<String> {
         match self {
             Self::Memory(_) => None,
-            Self::Redis(_) => policies.iter().find_map(|policy| {
+            Self::Shared(store) => policies.iter().find_map(|policy| {
                 let limits = policy.variants().iter().flat_map(tollgate::Variant::limits);
                 let unfit = limits
                     .map(tollgate::PolicyLimit::limit)
-                    .find_map(|limit| RedisStore::supports(limit).err())?;
+                    .find_map(|limit| store.store().remote().supports(limit).err())?;
                 Some(format!("policy {}: {unfit}", policy.name()))
             }),
         }
@@ -183,10 +181,10 @@ impl fmt::Display for ServerStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(_) => f.write_str("memory"),
-            Self::Redis(store) => {
-                let redis = store.store().remote();
-                write!(f, "{}", redis.address())?;
-                if redis.status().is_connected { Ok(()) } else { f.write_str(" (not reached yet)") }
+            Self::Shared(store) => {
+                let remote = store.store().remote();
+                write!(f, "{}", remote.address())?;
+                if remote.status().is_connected { Ok(()) } else { f.write_str(" (not reached yet)") }
             }
         }
     }
@@ -198,67 +196,41 @@ impl Store for ServerStore {
     async fn acquire(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         match self {
             Self::Memory(store) => Store::acquire(store, groups).await,
-            Self::Redis(store) => Box::pin(store.acquire(groups)).await,
+            Self::Shared(store) => Box::pin(store.acquire(groups)).await,
         }
     }
 
     async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         match self {
             Self::Memory(store) => Store::peek(store, groups).await,
-            Self::Redis(store) => Box::pin(store.peek(groups)).await,
+            Self::Shared(store) => Box::pin(store.peek(groups)).await,
         }
     }
 
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => Store::refund(store, refunds).await,
-            Self::Redis(store) => Box::pin(store.refund(refunds)).await,
+            Self::Shared(store) => Box::pin(store.refund(refunds)).await,
         }
     }
 
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => Store::reset(store, keys).await,
-            Self::Redis(store) => Box::pin(store.reset(keys)).await,
+            Self::Shared(store) => Box::pin(store.reset(keys)).await,
         }
     }
 }
 
-/// How Redis is reached.
-fn redis_options(url: &str, options: &StoreOptions, config: &StoreConfig) -> Result<RedisOptions, String> {
-    let mut redis = RedisOptions::new(url);
-    if let Some(prefix) = options.store_prefix.as_ref().or(config.prefix.as_ref()) {
-        redis.prefix.clone_from(prefix);
-    }
-    set(&mut redis.deadline, options.store_deadline.map(Into::into).or(config.deadline));
-    set(&mut redis.connect_timeout, config.connect_timeout);
-    let read = |option: &str, file: Option<&Path>| {
-        let read =
-            |path: &Path| fs::read(path).map_err(|error| format!("{option} {}: {error}", path.display()));
-        file.map(read).transpose()
-    };
-    let either = |option: &'_ Option<PathBuf>, setting: &'_ Option<String>| {
-        option.clone().or_else(|| setting.as_ref().map(PathBuf::from))
-    };
-    redis.tls.authorities = read("--store-ca", either(&options.store_ca, &config.ca).as_deref())?;
-    let certificate = read("--store-cert", either(&options.store_cert, &config.certificate).as_deref())?;
-    let key = read("--store-key", either(&options.store_key, &config.key).as_deref())?;
-    if certificate.is_some() != key.is_some() {
-        return Err("--store-cert, --store-key: a certificate goes with its key".to_owned());
-    }
-    redis.tls.client = certificate.zip(key);
-    Ok(redis)
-}
-
 /// Sets a length that was given.
-fn set(length: &mut Duration, to: Option<Nanos>) {
+pub(super) fn set(length: &mut Duration, to: Option<Nanos>) {
     if let Some(to) = to {
         *length = to.into();
     }
 }
 
 /// The seed that all nodes of a store use: the first of them has proposed it.
-async fn agreed_seed(store: &RedisStore) -> Result<KeySeed, String> {
+async fn agreed_seed(store: &SharedStore) -> Result<KeySeed, String> {
     let proposal = format!("{:032x}", u128::from_be_bytes(random_seed().to_bytes()));
     loop {
         match store.agree("seed", &proposal).await {

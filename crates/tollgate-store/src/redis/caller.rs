@@ -1,14 +1,17 @@
 //! Calls of the scripts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis::{Cmd, RedisError, Value};
-use tollgate_core::{Answer, KeyHash, Limit, State, Timestamp};
+use tollgate_core::{Answer, KeyHash, Source};
 
-use super::batch::{Batch, Reply};
 use super::link::{Link, told};
-use super::wire::MICRO;
+use super::wire::{self, pack};
+use crate::shared::ToldTime;
+use crate::shared::batch::{Batch, Reply};
+use crate::shared::cells::Swap;
+use crate::shared::courier::Carrier;
+use crate::shared::permits::Wish;
 use crate::store::StoreError;
 
 /// A script, and the hash by which a server that has it is asked to run it.
@@ -33,33 +36,6 @@ pub(super) struct Caller {
     swap: Script,
     permits: Script,
     told_time: Arc<ToldTime>,
-}
-
-/// The time that scripts are told, in nanoseconds; 0 if they read the server's.
-#[derive(Debug, Default)]
-pub(super) struct ToldTime(AtomicU64);
-
-impl ToldTime {
-    /// From now on it is this time.
-    pub(super) fn tell(&self, now: Timestamp) {
-        // Relaxed: whoever tells the time is the only one to ask.
-        self.0.store(now.as_nanos(), Ordering::Relaxed);
-    }
-
-    fn nanos(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// For how many milliseconds a state is worth remembering; `None` if it is as new.
-    pub(super) fn lasting(&self, limit: &Limit, state: &State, now: Timestamp) -> Option<u64> {
-        /// In case the clock is set back; and where the time is told, as the server's own says nothing then. As in the
-        /// script.
-        const MORE: [u64; 2] = [1_000, 600_000];
-
-        let more = MORE[usize::from(self.nanos() > 0)];
-        let vacant_at = limit.vacant_at(state);
-        (vacant_at > now).then(|| vacant_at.since(now).as_nanos().div_ceil(MICRO * 1_000) + more)
-    }
 }
 
 /// Why a call did nothing, or nothing that is known.
@@ -100,15 +76,6 @@ impl From<CallError> for StoreError {
     }
 }
 
-/// What a key is to hold in place of something else, and for how many milliseconds.
-#[derive(Debug)]
-pub(super) struct Swap {
-    pub(super) key: KeyHash,
-    /// Nothing if it is to be free.
-    pub(super) from: Option<Vec<u8>>,
-    pub(super) to: Option<(Vec<u8>, u64)>,
-}
-
 impl Caller {
     pub(super) fn new(link: Arc<Link>, prefix: String, told_time: Arc<ToldTime>) -> Self {
         Self {
@@ -128,23 +95,25 @@ impl Caller {
 
     /// Decides all requests of a batch.
     pub(super) async fn decide(&self, batch: &Batch, asking: bool) -> Result<Vec<Answer>, CallError> {
-        Ok(batch.answers(&self.ask(batch, asking).await?)?)
+        Ok(batch.answers(&self.ask(batch, asking).await?, Source::Redis)?)
     }
 
     /// Runs the deciding script; a batch without requests only reads.
     pub(super) async fn ask(&self, batch: &Batch, asking: bool) -> Result<Reply, CallError> {
-        let (rules, requests) = batch.pack();
-        let names: Vec<String> = batch.keys().map(|key| self.name(key)).collect();
+        let (rules, requests) = pack(batch);
+        let names: Vec<String> = batch.keys().iter().map(|(key, _)| self.name(*key)).collect();
         let now = self.now();
         let arguments: [&[u8]; 3] = [now.as_bytes(), &rules, &requests];
-        Ok(Reply::read(self.run(&self.decide, &names, &arguments, asking).await?)?)
+        Ok(wire::reply(self.run(&self.decide, &names, &arguments, asking).await?)?)
     }
 
     /// Changes what a key holds. Returns whether it still held what it had to.
     pub(super) async fn swap(&self, swap: &Swap, asking: bool) -> Result<bool, CallError> {
-        let (to, millis) = swap.to.as_ref().map_or((&[][..], 0), |(value, millis)| (value, *millis));
+        let from = swap.from.as_ref().map_or_else(Vec::new, wire::bytes);
+        let (to, millis) =
+            swap.to.as_ref().map_or((Vec::new(), 0), |(value, millis)| (wire::bytes(value), *millis));
         let millis = millis.to_string();
-        let arguments = [swap.from.as_deref().unwrap_or_default(), to, millis.as_bytes()];
+        let arguments = [&from[..], &to, millis.as_bytes()];
         let done = self.run(&self.swap, &[self.name(swap.key)], &arguments, asking).await?;
         Ok(matches!(done, Value::Int(1)))
     }
@@ -153,15 +122,14 @@ impl Caller {
     pub(super) async fn permits(
         &self,
         key: KeyHash,
-        what: &str,
-        arguments: &[&str],
+        wish: &Wish,
         asking: bool,
     ) -> Result<Vec<i64>, CallError> {
         let name = self.name(key);
         let names = ["held", "line", "units"].map(|part| format!("{name}:{part}"));
-        let now = self.now();
-        let all: Vec<&[u8]> =
-            [what, &now].iter().chain(arguments).map(|argument| argument.as_bytes()).collect();
+        let head = [wish.what.to_owned(), self.now(), wish.id.to_string()];
+        let all: Vec<String> = head.into_iter().chain(wish.numbers.iter().map(ToString::to_string)).collect();
+        let all: Vec<&[u8]> = all.iter().map(|argument| argument.as_bytes()).collect();
         match self.run(&self.permits, &names, &all, asking).await? {
             Value::Array(numbers) => {
                 let number = |value: &Value| match value {
@@ -176,10 +144,7 @@ impl Caller {
 
     /// The time that scripts are told, in microseconds; nothing if they read the server's.
     fn now(&self) -> String {
-        match self.told_time.nanos() {
-            0 => String::new(),
-            nanos => (nanos / MICRO).to_string(),
-        }
+        self.told_time.micros().map_or_else(String::new, |micros| micros.to_string())
     }
 
     /// Writes a key with this tag that means nothing, for a second.
@@ -244,5 +209,13 @@ impl Caller {
             result => result,
         }
         .map_err(|error| CallError::from(&error))
+    }
+}
+
+impl Carrier for Caller {
+    type Error = CallError;
+
+    async fn carry(&self, batch: Batch) -> Result<Vec<Answer>, CallError> {
+        self.decide(&batch, false).await
     }
 }

@@ -13,32 +13,34 @@
 //! sent again only where the server said that it had not run it. A call without an answer by its deadline is
 //! [unavailable](StoreError::Unavailable), and may have counted.
 
-mod batch;
 mod caller;
-mod courier;
 mod link;
 mod permits;
 mod reach;
-mod replica;
 mod route;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_core::{Answer, Former, Group, Hit, KeyHash, Limit, Source, State, Timestamp};
+use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, Source, Timestamp};
 
-pub use self::wire::Unfit;
+#[cfg(feature = "redis-tls")]
+pub use crate::shared::TlsOptions;
+pub use crate::shared::{RemoteStatus, Unfit};
 
-use self::batch::{Batch, Order, Reply};
-use self::caller::{Swap, ToldTime};
 use self::reach::{Cluster, Plan, Reach};
-use self::replica::States;
 use self::route::{Maker, Route};
-use self::wire::Rule;
 use crate::conformance::Subject;
 use crate::guard::Remote;
 use crate::seed::random_tag;
+use crate::shared::batch::{Batch, Order, Reply};
+use crate::shared::cells::{self, Cells, Swap, unfit};
+use crate::shared::courier::first;
+use crate::shared::permits::Wish;
+use crate::shared::replica::{self, States};
+use crate::shared::rule::Rule;
+use crate::shared::{ToldTime, without_password};
 use crate::store::{Refund, Store, StoreError};
 use crate::together::hits;
 
@@ -60,26 +62,6 @@ pub struct RedisOptions {
     /// What a server at a `rediss://` address is known by, and this program to it.
     #[cfg(feature = "redis-tls")]
     pub tls: TlsOptions,
-}
-
-/// Certificates and keys, in PEM.
-#[cfg(feature = "redis-tls")]
-#[derive(Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TlsOptions {
-    /// Who is believed to vouch for the server; without one, those that the system believes.
-    pub authorities: Option<Vec<u8>>,
-    /// By which certificate, and key for it, this program says who it is.
-    pub client: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-/// Does not show the key.
-#[cfg(feature = "redis-tls")]
-impl std::fmt::Debug for TlsOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (authorities, client) = (self.authorities.is_some(), self.client.is_some());
-        f.debug_struct("TlsOptions").field("authorities", &authorities).field("client", &client).finish()
-    }
 }
 
 /// Does not show the password.
@@ -116,18 +98,6 @@ impl RedisOptions {
 pub struct AddressError {
     url: String,
     reason: String,
-}
-
-/// How a store fares.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RedisStatus {
-    /// Whether there is a connection.
-    pub is_connected: bool,
-    /// How many calls and attempts to connect have failed since the last that did not.
-    pub consecutive_failures: u32,
-    /// What went wrong last, while it does.
-    pub trouble: Option<String>,
 }
 
 /// The store on one Redis or Valkey server, on the primary of several that sentinels watch, or on a cluster.
@@ -213,10 +183,15 @@ impl RedisStore {
         self.in_time(agree).await
     }
 
+    /// How long a decision may take.
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// How the store fares.
-    pub fn status(&self) -> RedisStatus {
+    pub fn status(&self) -> RemoteStatus {
         let nodes = self.reach.nodes();
-        RedisStatus {
+        RemoteStatus {
             is_connected: self.reach.is_up(),
             consecutive_failures: nodes.iter().map(|node| node.caller.link.failures()).max().unwrap_or(0),
             trouble: nodes.iter().find_map(|node| node.caller.link.trouble()),
@@ -235,12 +210,12 @@ impl RedisStore {
         let order = Order::new(groups).map_err(unfit)?;
         if hits(groups).any(|hit| !hit.formers.is_empty()) {
             // Boxed, as it is rare and large; below as well.
-            Box::pin(self.in_time(self.carry_over(groups))).await?;
+            Box::pin(self.in_time(cells::carry_over(self, groups))).await?;
         }
         let mut tags = tags(groups);
         match (&self.reach, tags.next(), tags.next()) {
             // Nothing to remember: any time will do.
-            (_, None, _) => Ok(replica::acquire(Timestamp::EPOCH, groups, &mut States::new())),
+            (_, None, _) => Ok(replica::acquire(Timestamp::EPOCH, groups, &mut States::new(), Self::SOURCE)),
             (Reach::Cluster(_), Some(_), Some(_)) => Box::pin(self.in_time(self.decide_apart(groups))).await,
             (_, Some(tag), _) => self.send(tag, order).await,
         }
@@ -252,9 +227,7 @@ impl RedisStore {
             if !path.asking {
                 return path.node.courier.send(order.clone(), self.deadline).await;
             }
-            let answers = path.node.caller.decide(&Batch::of_one(order.clone()), true).await?;
-            let none = || StoreError::Defect("no answer".to_owned()).into();
-            answers.into_iter().next().ok_or_else(none)
+            first(path.node.caller.decide(&Batch::of_one(order.clone()), true).await?)
         }))
     }
 
@@ -265,9 +238,9 @@ impl RedisStore {
         const TRIES: u32 = 4;
 
         for _ in 0..TRIES {
-            let (before, now) = self.states(groups).await?;
+            let (before, now) = cells::states(self, groups).await?;
             let mut states = before.clone();
-            let mut answer = replica::acquire(now, groups, &mut states);
+            let mut answer = replica::acquire(now, groups, &mut states, Self::SOURCE);
             // Hits that take nothing can change a state all the same: a bucket that is not full at first begins to
             // fill, and what lies in the future is brought near.
             let changed = |hit: &Hit<'_>| {
@@ -317,8 +290,8 @@ impl RedisStore {
             let Some(refused) = refused else { return Ok(answer) };
             for (index, hit) in taking.iter().filter(|(index, _)| taken.contains(index)) {
                 if let Some(grant) = answer.outcomes[*index].grant {
-                    let source = Source::Redis;
-                    self.give_back(&Refund { key: hit.key, limit: hit.limit, grant, source }).await?;
+                    let refund = Refund { key: hit.key, limit: hit.limit, grant, source: Self::SOURCE };
+                    cells::give_back(self, &refund).await?;
                 }
             }
             refused?;
@@ -326,105 +299,15 @@ impl RedisStore {
         Err(StoreError::Unavailable(format!("others came between {TRIES} times")))
     }
 
-    async fn look(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        Order::new(groups).map_err(unfit)?;
-        let (mut states, now) = self.states(groups).await?;
-        for (hit, state) in carried(groups, &states, now) {
-            states.insert(hit.key, state);
-        }
-        Ok(replica::peek(now, groups, &mut states))
-    }
-
-    /// The states of all keys of a request, and of those that they had before; and the time at which they were read.
-    async fn states(&self, groups: &[Group<'_>]) -> Result<(States, Timestamp), StoreError> {
-        let mut keys: Vec<(KeyHash, Limit)> = hits(groups)
-            .flat_map(|hit| {
-                let formers = hit.formers.iter().map(|former| (former.key(hit.key), *former.limit()));
-                std::iter::once((hit.key, *hit.limit)).chain(formers)
-            })
-            .filter(|(_, limit)| limit.is_stateful())
-            .collect();
-        if let Reach::Cluster(_) = self.reach {
-            keys.sort_by_key(|(key, _)| key.tag());
-        }
-        let (mut states, mut now) = (States::new(), Timestamp::EPOCH);
-        let together = |one: &(KeyHash, Limit), other: &(KeyHash, Limit)| {
-            matches!(self.reach, Reach::One(_)) || one.0.tag() == other.0.tag()
-        };
-        for keys in keys.chunk_by(together) {
-            let batch = Batch::of_keys(keys.iter().copied());
-            let reply = self.read(keys[0].0.tag(), &batch).await?;
-            states.extend(batch.states(&reply));
-            now = now.max(reply.now);
-        }
-        Ok((states, now))
-    }
-
-    /// Moves what is left of keys whose limits were changed to the keys of the new ones.
-    async fn carry_over(&self, groups: &[Group<'_>]) -> Result<(), StoreError> {
-        let (states, now) = self.states(groups).await?;
-        for (hit, state) in carried(groups, &states, now) {
-            let Ok(rule) = Rule::of(hit.limit) else { continue };
-            let to = self.told_time.lasting(hit.limit, &state, now);
-            let to = to.map(|millis| (rule.write_state(&state), millis));
-            let from = states.get(&hit.key).map(|state| rule.write_state(state));
-            // The new one first: what is there twice counts once. If it was not done, somebody else did it.
-            self.swap(&Swap { key: hit.key, from, to }).await?;
-            for former in hit.formers {
-                let (key, Ok(rule)) = (former.key(hit.key), Rule::of(former.limit())) else { continue };
-                let Some(state) = states.get(&key) else { continue };
-                self.swap(&Swap { key, from: Some(rule.write_state(state)), to: None }).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the keys of a batch hold.
-    async fn read(&self, tag: u16, batch: &Batch) -> Result<Reply, StoreError> {
-        Ok(wherever!(self, tag, |path| path.node.caller.ask(batch, path.asking)))
-    }
-
     /// Does something with the permits of a key.
-    async fn ask_permits(
-        &self,
-        key: KeyHash,
-        what: &str,
-        arguments: &[&str],
-    ) -> Result<Vec<i64>, StoreError> {
-        Ok(wherever!(self, key.tag(), |path| path.node.caller.permits(key, what, arguments, path.asking)))
-    }
-
-    async fn swap(&self, swap: &Swap) -> Result<bool, StoreError> {
-        Ok(wherever!(self, swap.key.tag(), |path| path.node.caller.swap(swap, path.asking)))
-    }
-
-    async fn give_back(&self, refund: &Refund<'_>) -> Result<(), StoreError> {
-        /// How often another decision may come between the look and the change.
-        const TRIES: u32 = 16;
-
-        let rule = Rule::of(refund.limit).map_err(unfit)?;
-        let batch = Batch::of_keys([(refund.key, *refund.limit)]);
-        for _ in 0..TRIES {
-            let reply = self.read(refund.key.tag(), &batch).await?;
-            let Some(mut state) = batch.states(&reply).remove(&refund.key) else { return Ok(()) };
-            let from = reply.values.first().cloned().flatten();
-            refund.limit.give_back(&mut state, reply.now, refund.grant);
-            let to = self.told_time.lasting(refund.limit, &state, reply.now);
-            let to = to.map(|millis| (rule.write_state(&state), millis));
-            if self.swap(&Swap { key: refund.key, from, to }).await? {
-                return Ok(());
-            }
-        }
-        Err(StoreError::Unavailable(format!("others changed the key {TRIES} times meanwhile")))
+    async fn ask_permits(&self, key: KeyHash, wish: &Wish) -> Result<Vec<i64>, StoreError> {
+        Ok(wherever!(self, key.tag(), |path| path.node.caller.permits(key, wish, path.asking)))
     }
 
     async fn forget(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
         let mut keys = keys.to_vec();
         keys.sort_unstable();
-        // With one server, all at once.
-        let together =
-            |one: &KeyHash, other: &KeyHash| matches!(self.reach, Reach::One(_)) || one.tag() == other.tag();
-        for keys in keys.chunk_by(together) {
+        for keys in keys.chunk_by(|one, other| self.together(*one, *other)) {
             wherever!(self, keys[0].tag(), |path| path.node.caller.forget(keys, path.asking));
         }
         Ok(())
@@ -448,25 +331,24 @@ fn tags<'g>(groups: &'g [Group<'g>]) -> impl Iterator<Item = u16> + 'g {
         .map(|(_, tag)| tag)
 }
 
-/// The states that keys go on from whose limits were changed, where anything is left of the time before.
-fn carried<'h>(groups: &'h [Group<'h>], states: &States, now: Timestamp) -> Vec<(&'h Hit<'h>, State)> {
-    let carried = |hit: &'h Hit<'h>| {
-        let former = |former: &'h Former| Some((former.limit(), states.get(&former.key(hit.key))?));
-        let formers = hit.formers.iter().filter_map(former);
-        Some((hit, hit.limit.reconciled(states.get(&hit.key), formers, now)?))
-    };
-    hits(groups).filter(|hit| !hit.formers.is_empty()).filter_map(carried).collect()
-}
+impl Cells for RedisStore {
+    const SOURCE: Source = Source::Redis;
 
-fn unfit(why: Unfit) -> StoreError {
-    StoreError::Defect(why.to_string())
-}
+    fn together(&self, one: KeyHash, other: KeyHash) -> bool {
+        matches!(self.reach, Reach::One(_)) || one.tag() == other.tag()
+    }
 
-/// An address that can be shown.
-fn without_password(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(start), Some(end)) if start < end => format!("{}://…{}", &url[..start], &url[end..]),
-        _ => url.to_owned(),
+    fn told_time(&self) -> &ToldTime {
+        &self.told_time
+    }
+
+    async fn read(&self, batch: &Batch) -> Result<Reply, StoreError> {
+        let tag = batch.keys().first().map_or(0, |(key, _)| key.tag());
+        Ok(wherever!(self, tag, |path| path.node.caller.ask(batch, path.asking)))
+    }
+
+    async fn swap(&self, swap: Swap) -> Result<bool, StoreError> {
+        Ok(wherever!(self, swap.key.tag(), |path| path.node.caller.swap(&swap, path.asking)))
     }
 }
 
@@ -483,12 +365,12 @@ impl Store for RedisStore {
     }
 
     async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        self.in_time(self.look(groups)).await
+        self.in_time(cells::look(self, groups)).await
     }
 
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
         for refund in refunds {
-            self.in_time(self.give_back(refund)).await?;
+            self.in_time(cells::give_back(self, refund)).await?;
         }
         Ok(())
     }

@@ -8,12 +8,19 @@ use std::time::Duration;
 use redis::Value;
 
 use super::RedisOptions;
-use super::caller::{CallError, Caller, ToldTime};
-use super::courier::Courier;
+use super::caller::{CallError, Caller};
 use super::link::Link;
 use super::route::{Maker, Route};
 use crate::seed::{random_below, random_tag};
+use crate::shared::ToldTime;
+use crate::shared::courier::Courier;
 use crate::store::StoreError;
+
+/// How many calls are under way at once, where each can take any request along.
+const UNDER_WAY: usize = 2;
+
+/// And in a cluster, where a call is for one slot only, so that hardly any take others along.
+const UNDER_WAY_BY_SLOT: usize = 64;
 
 /// How many slots a cluster has.
 const SLOTS: usize = 16_384;
@@ -28,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) caller: Arc<Caller>,
-    pub(super) courier: Courier,
+    pub(super) courier: Courier<Caller>,
 }
 
 /// What nodes are made with.
@@ -46,7 +53,8 @@ impl Plan {
         let link = Arc::new(Link::new(route, *connect_timeout, *deadline * 2));
         link.lay();
         let caller = Arc::new(Caller::new(link, prefix.clone(), Arc::clone(&self.told_time)));
-        Node { courier: Courier::new(Arc::clone(&caller), by_slot), caller }
+        let under_way = if by_slot { UNDER_WAY_BY_SLOT } else { UNDER_WAY };
+        Node { courier: Courier::new(Arc::clone(&caller), under_way, by_slot), caller }
     }
 }
 

@@ -2,280 +2,136 @@
 //!
 //! | part | packed as |
 //! |---|---|
-//! | a rule | a letter for its kind, and its numbers as doubles |
+//! | a rule | a letter for its kind, and its [numbers](crate::shared::rule) as doubles |
 //! | a request | the number of groups; for each: how many hits must admit, whether it is a shadow, how many hits there are; for each of these: the number of its rule, that of its key, what must be there, what is taken |
 //! | a state | the letter of the kind that wrote it, and its numbers as doubles: 17 or 25 bytes, but for logs |
 //!
-//! Doubles hold whole numbers below 2^53 exactly, and everything here is such a number: moments in microseconds, and for
-//! meters a rest in parts of a microsecond, of which there are 1,000 times as many as a nanosecond is divided in.
+//! Doubles hold whole numbers below 2^53 exactly, and all of these are.
 
-use tollgate_core::algorithm::fixed_window::WindowCount;
-use tollgate_core::algorithm::meter::{self, ArrivalTime};
-use tollgate_core::algorithm::sliding_window::WindowPair;
-use tollgate_core::algorithm::token_bucket::{Bucket, Deficit};
-use tollgate_core::algorithm::{Refill, Windows};
-use tollgate_core::{Limit, Nanos, State, Timestamp};
+use tollgate_core::{Group, KeyHash, Limit, Timestamp};
 
-/// Nanoseconds in the server's unit of time.
-pub(super) const MICRO: u64 = 1_000;
+use crate::shared::batch::{Batch, Reply, rule_of};
+use crate::shared::rule::{MICRO, Rule, Value};
+use crate::store::StoreError;
+use crate::together::asked;
 
-/// The most entries that a sliding log may hold in a store that sends the whole log around.
-pub(super) const LOG_MAX: u64 = 10_000;
-
-/// Doubles hold all whole numbers below this.
-const EXACT: u128 = 1 << 53;
-
-/// Why a limit cannot be kept in Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unfit {
-    /// Redis tells the time in microseconds.
-    #[error("{0}: Redis tells the time in microseconds, so the period must be a whole number of them")]
-    Period(Limit),
-    /// The rate leaves a remainder that is too fine.
-    #[error(
-        "{0}: the rate is too odd for exact arithmetic in Redis; choose a rounder count or a shorter period"
-    )]
-    Rate(Limit),
-    /// The log would be sent around with each decision.
-    #[error("{0}: in Redis a sliding log may hold at most {LOG_MAX}; a sliding window counts any number")]
-    Log(Limit),
-    /// The count is too large for the arithmetic of a sliding window.
-    #[error("{0}: in Redis a sliding window counts to 2^52 at most")]
-    Count(Limit),
+/// The rules and the requests as the script reads them.
+pub(super) fn pack(batch: &Batch) -> (Vec<u8>, Vec<u8>) {
+    let (mut rules, mut requests): (Vec<Limit>, _) = (Vec::new(), Vec::new());
+    short(&mut requests, batch.orders().len());
+    for some in batch.orders().chunk_by(|one, other| one.is_alone() && other.is_alone()) {
+        if some[0].is_alone() {
+            short(&mut requests, some.len());
+            for (_, key, limit, cost) in some.iter().flat_map(|order| &order.hits) {
+                pack_state(batch, *key, limit, &mut rules, &mut requests);
+                doubles(&mut requests, &rule_of(limit).cost(*cost));
+            }
+        } else {
+            for order in some {
+                short(&mut requests, 0);
+                order.with_groups(|groups| pack_request(batch, groups, &mut rules, &mut requests));
+            }
+        }
+    }
+    let mut packed = Vec::new();
+    short(&mut packed, rules.len());
+    for limit in &rules {
+        let rule = rule_of(limit);
+        packed.push(rule.letter());
+        doubles(&mut packed, &rule.numbers());
+    }
+    (packed, requests)
 }
 
-/// A limit in the script's numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Rule {
-    /// It needs no state, and always says the same.
-    Stateless { admits: bool },
-    /// Any of those that keep the moment of the fullest.
-    Meter(Meter),
-    /// The others, as the letter of their kind and their numbers, of which the first so many count.
-    Other(u8, [f64; 5], usize),
-}
-
-/// A meter's numbers: an amount of one takes `unit` parts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Meter {
-    /// How many parts a nanosecond is divided in.
-    fine: u64,
-    unit: u64,
-    capacity: u64,
-    initial: u64,
-    /// How long a full one is remembered.
-    rest: Nanos,
-    is_bucket: bool,
-    /// Whether what another limit wrote holds as it is.
-    adopts: bool,
-}
-
-impl Meter {
-    /// The numbers of a limit that is full at first.
-    fn of(limit: &Limit, meter: &meter::Meter) -> Result<Self, Unfit> {
-        let numbers = Self {
-            fine: meter.parts(),
-            unit: meter.unit_time(),
-            capacity: meter.capacity(),
-            initial: meter.capacity(),
-            rest: Nanos::ZERO,
-            is_bucket: false,
-            adopts: meter.adopts(),
-        };
-        // Sums of two rests stay exact.
-        if numbers.parts() > EXACT / 2 { Err(Unfit::Rate(*limit)) } else { Ok(numbers) }
-    }
-
-    /// How many parts a microsecond is divided in.
-    fn parts(&self) -> u128 {
-        u128::from(self.fine) * u128::from(MICRO)
-    }
-
-    /// An amount as microseconds and parts.
-    fn pair(&self, amount: u64) -> [f64; 2] {
-        self.split(u128::from(amount) * u128::from(self.unit))
-    }
-
-    fn split(&self, parts: u128) -> [f64; 2] {
-        [exact(parts / self.parts()), exact(parts % self.parts())]
+fn pack_request(batch: &Batch, groups: &[Group<'_>], rules: &mut Vec<Limit>, to: &mut Vec<u8>) {
+    short(to, groups.len());
+    let mut index = 0;
+    for group in groups {
+        short(to, group.combine.needed(group.hits.len()));
+        to.push(u8::from(group.shadow));
+        short(to, group.hits.len());
+        for hit in group.hits {
+            let rule = rule_of(hit.limit);
+            if let Rule::Stateless { admits } = rule {
+                short(to, 0);
+                to.push(u8::from(admits));
+            } else {
+                pack_state(batch, hit.key, hit.limit, rules, to);
+                doubles(to, &rule.cost(asked(groups, index)));
+                doubles(to, &rule.cost(hit.cost));
+            }
+            index += 1;
+        }
     }
 }
 
-/// As a double, which holds it exactly or, where it is beyond all that a limit holds, at least as the largest of those.
+/// Which rule and which key.
+fn pack_state(batch: &Batch, key: KeyHash, limit: &Limit, rules: &mut Vec<Limit>, to: &mut Vec<u8>) {
+    let number = rules.iter().position(|other| other == limit).unwrap_or_else(|| {
+        rules.push(*limit);
+        rules.len() - 1
+    });
+    short(to, number + 1);
+    short(to, batch.number_of(key));
+}
+
+/// Appends a number of two bytes.
+fn short(to: &mut Vec<u8>, number: usize) {
+    to.extend(u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes());
+}
+
+/// Appends numbers as doubles, least significant byte first.
 // Below 2^53.
 #[allow(clippy::cast_precision_loss)]
-fn exact(number: u128) -> f64 {
-    number.min(EXACT - 1) as f64
+fn doubles(to: &mut Vec<u8>, numbers: &[u64]) {
+    for number in numbers {
+        to.extend((*number as f64).to_le_bytes());
+    }
 }
 
 /// A whole number that a double holds, back.
 // Whole, not negative and below 2^53, or what somebody else wrote: then any number does.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn whole(number: f64) -> u64 {
-    number as u64
+fn whole(double: [u8; 8]) -> u64 {
+    f64::from_le_bytes(double) as u64
 }
 
-fn micros(length: Nanos) -> f64 {
-    exact(u128::from(length.as_nanos() / MICRO))
+/// The bytes of a state.
+pub(super) fn bytes(value: &Value) -> Vec<u8> {
+    let mut bytes = vec![value.letter];
+    doubles(&mut bytes, &value.numbers);
+    bytes
 }
 
-impl Rule {
-    /// A limit's numbers.
-    pub(super) fn of(limit: &Limit) -> Result<Self, Unfit> {
-        let whole_micros = |period: Nanos| match period.as_nanos() % MICRO {
-            0 => Ok(micros(period)),
-            _ => Err(Unfit::Period(*limit)),
-        };
-        let count = |count: u64| exact(count.into());
-        Ok(match limit {
-            Limit::Unlimited => Self::Stateless { admits: true },
-            Limit::Gcra(gcra) => Self::Meter(Meter::of(limit, gcra.meter())?),
-            Limit::LeakyBucket(bucket) => Self::Meter(Meter::of(limit, bucket.meter())?),
-            Limit::TokenBucket(bucket) if bucket.style() == Refill::Greedy => {
-                let meter = Meter::of(limit, bucket.meter())?;
-                Self::Meter(Meter {
-                    initial: bucket.initial(),
-                    rest: bucket.rest(),
-                    is_bucket: true,
-                    ..meter
-                })
-            }
-            Limit::TokenBucket(bucket) => {
-                let period = whole_micros(bucket.refill().period())?;
-                let missing = count(bucket.capacity() - bucket.initial());
-                Self::Other(
-                    b'b',
-                    [
-                        count(bucket.capacity()),
-                        count(bucket.refill().count()),
-                        period,
-                        missing,
-                        micros(bucket.rest()),
-                    ],
-                    5,
-                )
-            }
-            Limit::FixedWindow(window) => {
-                let Windows::Epoch { length } = window.windows() else { return Err(Unfit::Period(*limit)) };
-                Self::Other(b'f', [count(window.limit()), whole_micros(length)?, 0.0, 0.0, 0.0], 2)
-            }
-            Limit::SlidingWindow(window) if u128::from(window.limit()) > EXACT / 2 => {
-                return Err(Unfit::Count(*limit));
-            }
-            Limit::SlidingWindow(window) => {
-                Self::Other(b's', [count(window.limit()), whole_micros(window.length())?, 0.0, 0.0, 0.0], 2)
-            }
-            Limit::SlidingLog(log) if log.limit() > LOG_MAX => return Err(Unfit::Log(*limit)),
-            Limit::SlidingLog(log) => {
-                Self::Other(b'l', [count(log.limit()), whole_micros(log.length())?, 0.0, 0.0, 0.0], 2)
-            }
-            // Deny all, and what is not known yet.
-            _ => Self::Stateless { admits: false },
-        })
-    }
-
-    /// Appends the rule as the script reads it.
-    pub(super) fn write(&self, to: &mut Vec<u8>) {
-        match self {
-            Self::Stateless { .. } => {}
-            Self::Meter(meter) => {
-                let [full, full_part] = meter.pair(meter.capacity);
-                let [spent, spent_part] = meter.pair(meter.capacity - meter.initial);
-                let [rest, rest_part] =
-                    meter.split(u128::from(meter.rest.as_nanos()) * u128::from(meter.fine));
-                to.push(self.letter());
-                doubles(to, &[full, full_part, exact(meter.parts()), spent, spent_part, rest, rest_part]);
-            }
-            Self::Other(kind, numbers, count) => {
-                to.push(*kind);
-                doubles(to, &numbers[..*count]);
-            }
-        }
-    }
-
-    /// A cost as the script reads it.
-    pub(super) fn cost(&self, cost: u32) -> [f64; 2] {
-        match self {
-            Self::Meter(meter) => meter.pair(cost.into()),
-            Self::Stateless { .. } | Self::Other(..) => [f64::from(cost), 0.0],
-        }
-    }
-
-    const fn letter(&self) -> u8 {
-        match self {
-            Self::Stateless { .. } => 0,
-            Self::Meter(meter) if meter.adopts => b'c',
-            Self::Meter(_) => b'm',
-            Self::Other(kind, ..) => *kind,
-        }
-    }
-
-    /// The state that a value stands for; `None` if it is none of this kind of rule's.
-    pub(super) fn read_state(&self, value: &[u8]) -> Option<State> {
-        let (letter, numbers) = value.split_first()?;
-        let (numbers, rest) = numbers.as_chunks::<8>();
-        if *letter != self.letter() || !rest.is_empty() {
-            return None;
-        }
-        let number = |index: usize| numbers.get(index).map(|bytes| whole(f64::from_le_bytes(*bytes)));
-        let moment =
-            |index: usize| number(index).map(|micros| Timestamp::from_nanos(micros.saturating_mul(MICRO)));
-        Some(match self {
-            Self::Stateless { .. } => State::Nothing,
-            Self::Meter(meter) => {
-                let parts = number(1)?;
-                let at = ArrivalTime {
-                    nanos: moment(0)?.as_nanos().saturating_add(parts / meter.fine),
-                    fraction: parts % meter.fine,
-                };
-                if meter.is_bucket { State::Bucket(Bucket::Greedy(at)) } else { State::Arrival(at) }
-            }
-            Self::Other(b'b', ..) => {
-                State::Bucket(Bucket::Interval(Deficit { missing: number(0)?, since: moment(1)? }))
-            }
-            Self::Other(b'f', ..) => State::Window(WindowCount { start: moment(0)?, used: number(1)? }),
-            Self::Other(b's', ..) => {
-                State::Pair(WindowPair { start: moment(0)?, previous: number(1)?, current: number(2)? })
-            }
-            Self::Other(..) => State::Log(
-                (0..numbers.len() / 2).filter_map(|n| moment(2 * n).zip(number(2 * n + 1))).collect(),
-            ),
-        })
-    }
-
-    /// The value that stands for a state.
-    pub(super) fn write_state(&self, state: &State) -> Vec<u8> {
-        let mut value = vec![self.letter()];
-        let moment = |moment: Timestamp| exact(u128::from(moment.as_nanos() / MICRO));
-        let count = |count: u64| exact(count.into());
-        match (self, state) {
-            (Self::Meter(meter), State::Arrival(at) | State::Bucket(Bucket::Greedy(at))) => {
-                let parts = u128::from(at.nanos) * u128::from(meter.fine)
-                    + u128::from(at.fraction.min(meter.fine - 1));
-                doubles(&mut value, &meter.split(parts));
-            }
-            (_, State::Bucket(Bucket::Interval(deficit))) => {
-                doubles(&mut value, &[count(deficit.missing), moment(deficit.since)]);
-            }
-            (_, State::Window(window)) => doubles(&mut value, &[moment(window.start), count(window.used)]),
-            (_, State::Pair(pair)) => {
-                doubles(&mut value, &[moment(pair.start), count(pair.previous), count(pair.current)]);
-            }
-            (_, State::Log(log)) => {
-                for (at, sum) in log.entries() {
-                    doubles(&mut value, &[moment(at), count(sum)]);
-                }
-            }
-            _ => {}
-        }
-        value
-    }
+/// The state that bytes stand for; `None` if nothing of ours wrote them.
+fn value(bytes: &[u8]) -> Option<Value> {
+    let (letter, numbers) = bytes.split_first()?;
+    let (numbers, []) = numbers.as_chunks::<8>() else { return None };
+    Some(Value { letter: *letter, numbers: numbers.iter().map(|double| whole(*double)).collect() })
 }
 
-/// Appends numbers, least significant byte first.
-pub(super) fn doubles(to: &mut Vec<u8>, numbers: &[f64]) {
-    for number in numbers {
-        to.extend(number.to_le_bytes());
-    }
+/// What the script answers.
+///
+/// # Errors
+/// If it is nothing that the script answers.
+pub(super) fn reply(answer: redis::Value) -> Result<Reply, StoreError> {
+    use redis::Value::{Array, BulkString, Nil};
+
+    let strange =
+        || StoreError::Defect("the script in Redis answered something that it never answers".to_owned());
+    let Array(parts) = answer else { return Err(strange()) };
+    let mut parts = parts.into_iter().map(|part| match part {
+        BulkString(bytes) => Ok(Some(bytes)),
+        Nil => Ok(None),
+        _ => Err(strange()),
+    });
+    let mut next = || parts.next().and_then(Result::ok).flatten().ok_or_else(strange);
+    let micros =
+        String::from_utf8(next()?).ok().and_then(|text| text.parse::<u64>().ok()).ok_or_else(strange)?;
+    let passed = next()?;
+    let now = Timestamp::from_nanos(micros.saturating_mul(MICRO));
+    let values = parts
+        .map(|part| part.map(|bytes| bytes.and_then(|bytes| value(&bytes))))
+        .collect::<Result<_, _>>()?;
+    Ok(Reply { now, passed, values })
 }

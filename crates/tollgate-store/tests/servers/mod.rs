@@ -110,7 +110,7 @@ impl Drop for Redis {
     }
 }
 
-fn signal(process: &Child, name: &str) {
+pub(crate) fn signal(process: &Child, name: &str) {
     let status = Command::new("kill").arg(format!("-{name}")).arg(process.id().to_string()).status().unwrap();
     assert!(status.success());
 }

@@ -1,5 +1,8 @@
 //! A way to a server that goes wrong on demand.
 
+// No test file uses all of it.
+#![allow(dead_code)]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,6 +33,15 @@ pub(crate) enum Fault {
     Drip,
 }
 
+/// How calls of a script, and answers to them, are told from all else.
+#[derive(Clone, Copy)]
+pub(crate) struct Watched {
+    /// What is found in a call.
+    pub(crate) call: &'static [u8],
+    /// What an answer begins with.
+    pub(crate) answer: u8,
+}
+
 /// Stands between a client and a server on a Unix socket.
 pub(crate) struct Proxy {
     port: u16,
@@ -48,7 +60,12 @@ struct Counts {
 }
 
 impl Proxy {
+    /// Before a Redis.
     pub(crate) async fn start(socket: PathBuf) -> Self {
+        Self::watching(socket, Watched { call: b"EVALSHA", answer: b'*' }).await
+    }
+
+    pub(crate) async fn watching(socket: PathBuf, watched: Watched) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (fault, faults) = watch::channel(Fault::None);
@@ -57,10 +74,14 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 seen.connections.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(carry(client, socket.clone(), faults.clone(), Arc::clone(&seen)));
+                tokio::spawn(carry(client, socket.clone(), watched, faults.clone(), Arc::clone(&seen)));
             }
         });
         Self { port, fault, counts }
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
@@ -88,7 +109,13 @@ impl Proxy {
 }
 
 /// Carries bytes both ways until one side ends, or the fault ends it.
-async fn carry(mut client: TcpStream, socket: PathBuf, faults: watch::Receiver<Fault>, counts: Arc<Counts>) {
+async fn carry(
+    mut client: TcpStream,
+    socket: PathBuf,
+    watched: Watched,
+    faults: watch::Receiver<Fault>,
+    counts: Arc<Counts>,
+) {
     let open = counts.open.fetch_add(1, Ordering::SeqCst) + 1;
     counts.most_open.fetch_max(open, Ordering::SeqCst);
     let _ = client.set_nodelay(true);
@@ -104,7 +131,7 @@ async fn carry(mut client: TcpStream, socket: PathBuf, faults: watch::Receiver<F
             let mut faults = faults.clone();
             while let Ok(length @ 1..) = from_client.read(&mut chunk).await {
                 let chunk = &chunk[..length];
-                if chunk.windows(7).any(|word| word == b"EVALSHA") {
+                if chunk.windows(watched.call.len()).any(|word| word == watched.call) {
                     asked.store(true, Ordering::SeqCst);
                     counts.scripts.fetch_add(1, Ordering::SeqCst);
                 }
@@ -122,7 +149,7 @@ async fn carry(mut client: TcpStream, socket: PathBuf, faults: watch::Receiver<F
                 let fault = *faults.borrow();
                 match fault {
                     Fault::Delay(delay) => tokio::time::sleep(delay).await,
-                    Fault::LoseAnswers { one_in, closes } if chunk[0] == b'*' => {
+                    Fault::LoseAnswers { one_in, closes } if chunk[0] == watched.answer => {
                         let is_script = asked.swap(false, Ordering::SeqCst);
                         if is_script && counts.asked.fetch_add(1, Ordering::SeqCst) % one_in == one_in - 1 {
                             counts.lost.fetch_add(1, Ordering::SeqCst);

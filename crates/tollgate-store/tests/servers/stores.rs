@@ -6,6 +6,9 @@
 use std::time::{Duration, Instant};
 
 use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, LimitId};
+#[cfg(feature = "postgres")]
+use tollgate_store::postgres::{PostgresOptions, PostgresStore};
+#[cfg(feature = "redis")]
 use tollgate_store::redis::{RedisOptions, RedisStore};
 use tollgate_store::{Store, StoreError};
 
@@ -13,6 +16,7 @@ use tollgate_store::{Store, StoreError};
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Options that do not mind a busy machine.
+#[cfg(feature = "redis")]
 pub(crate) fn patient(url: String) -> RedisOptions {
     let mut options = RedisOptions::new(url);
     options.deadline = PATIENCE;
@@ -28,7 +32,24 @@ pub(crate) async fn until(happened: impl AsyncFn() -> bool) {
     }
 }
 
+/// The same for PostgreSQL.
+#[cfg(feature = "postgres")]
+pub(crate) fn patient_on_postgres(url: String) -> PostgresOptions {
+    let mut options = PostgresOptions::new(url);
+    (options.deadline, options.connect_timeout) = (PATIENCE, PATIENCE);
+    options
+}
+
+/// A store on PostgreSQL that has reached its server.
+#[cfg(feature = "postgres")]
+pub(crate) async fn connected_to_postgres(options: PostgresOptions) -> PostgresStore {
+    let store = PostgresStore::new(&options).unwrap();
+    until(async || store.status().is_connected).await;
+    store
+}
+
 /// A store that has reached its server.
+#[cfg(feature = "redis")]
 pub(crate) async fn connected(options: RedisOptions) -> RedisStore {
     let store = RedisStore::new(&options).unwrap();
     until(async || store.status().is_connected).await;

@@ -65,25 +65,24 @@ pub(super) struct Metrics {
     store: StoreMetrics,
     /// What rules for descriptors have had to decide.
     pub(super) descriptors: DescriptorMetrics,
-    /// Where there is a Redis to be asked.
-    redis_available: Option<Gauge>,
+    /// Where there is a store to be asked that nodes share; and once more, if it is Redis.
+    available: Vec<Gauge>,
     failures: Gauge,
 }
 
-/// Says that there is such a metric, and that no Redis is asked: an alert on its value must not fire.
-#[derive(Debug)]
-struct NoRedis;
+/// Whether the store that nodes share answers; the second is said of Redis only.
+const AVAILABLE: [(&str, &str); 2] = [
+    ("rate_limiter_store_available", "Whether the store that nodes share answers"),
+    ("rate_limiter_redis_available", "Whether Redis answers"),
+];
 
-impl Collector for NoRedis {
+/// Says that there is such a metric, and that no store is asked: an alert on its value must not fire.
+#[derive(Debug)]
+struct NoStore(&'static str, &'static str);
+
+impl Collector for NoStore {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        encoder
-            .encode_descriptor(
-                "rate_limiter_redis_available",
-                "Whether Redis answers",
-                None,
-                MetricType::Gauge,
-            )
-            .map(drop)
+        encoder.encode_descriptor(self.0, self.1, None, MetricType::Gauge).map(drop)
     }
 }
 
@@ -107,13 +106,15 @@ impl Metrics {
             "Time to decide a request",
             durations.clone(),
         );
-        let mut redis_available = None;
-        if store.is_local() {
-            registry.register_collector(Box::new(NoRedis));
-        } else {
-            let available = Family::<InstanceLabels, Gauge>::default();
-            registry.register("rate_limiter_redis_available", "Whether Redis answers", available.clone());
-            redis_available = Some(available.get_or_create(&InstanceLabels { instance: backend }).clone());
+        let mut available = Vec::new();
+        for ((name, help), is_asked) in AVAILABLE.into_iter().zip([!store.is_local(), backend == "redis"]) {
+            if is_asked {
+                let family = Family::<InstanceLabels, Gauge>::default();
+                registry.register(name, help, family.clone());
+                available.push(family.get_or_create(&InstanceLabels { instance: backend }).clone());
+            } else {
+                registry.register_collector(Box::new(NoStore(name, help)));
+            }
         }
         let failures = Family::<InstanceLabels, Gauge>::default();
         registry.register(
@@ -150,7 +151,7 @@ impl Metrics {
             audit_lost,
             store,
             descriptors,
-            redis_available,
+            available,
             failures,
             registry,
         }
@@ -197,8 +198,8 @@ impl Metrics {
         catch_up(&self.audit_lost, app.audit.lost());
         self.store.read(store);
         self.failures.set(i64::try_from(store.consecutive_failures()).unwrap_or(i64::MAX));
-        if let (Some(gauge), Some(available)) = (&self.redis_available, store.is_available()) {
-            gauge.set(i64::from(available));
+        for gauge in &self.available {
+            gauge.set(i64::from(store.is_available() == Some(true)));
         }
         let mut text = String::new();
         // Writing to a string cannot fail.

@@ -43,7 +43,7 @@ impl Desk {
     pub(super) fn local(&self) -> Option<&MemoryStore> {
         match self.app.gate.store() {
             ServerStore::Memory(store) => Some(store),
-            ServerStore::Redis(_) => None,
+            ServerStore::Shared(_) => None,
         }
     }
 

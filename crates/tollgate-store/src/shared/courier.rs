@@ -11,48 +11,56 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tollgate_core::Answer;
 
 use super::batch::{Batch, Order};
-use super::caller::{CallError, Caller};
 use crate::store::StoreError;
-
-/// How many calls are under way at once, where each can take any request along.
-const UNDER_WAY: usize = 2;
-
-/// And in a cluster, where a call is for one slot only, so that hardly any take others along.
-const UNDER_WAY_BY_SLOT: usize = 64;
 
 /// How many requests may wait to be sent. More than these would not be answered in time anyway.
 const WAITING: usize = 16_384;
 
-type Reply = oneshot::Sender<Result<Answer, CallError>>;
+/// Whoever brings a batch to a server, and its answers back.
+pub(crate) trait Carrier: Send + Sync + 'static {
+    /// Why there are none.
+    type Error: From<StoreError> + Clone + Send;
 
-#[derive(Clone, Debug)]
-pub(super) struct Courier {
-    caller: Arc<Caller>,
-    under_way: Arc<Semaphore>,
-    orders: mpsc::Sender<(Order, Reply)>,
+    /// Has all requests of a batch decided, in their order.
+    fn carry(&self, batch: Batch) -> impl Future<Output = Result<Vec<Answer>, Self::Error>> + Send;
 }
 
-impl Courier {
-    /// A courier with a task of its own, which ends when the courier is dropped.
-    pub(super) fn new(caller: Arc<Caller>, by_slot: bool) -> Self {
+type Reply<E> = oneshot::Sender<Result<Answer, E>>;
+
+#[derive(Debug)]
+pub(crate) struct Courier<C: Carrier> {
+    carrier: Arc<C>,
+    under_way: Arc<Semaphore>,
+    orders: mpsc::Sender<(Order, Reply<C::Error>)>,
+}
+
+impl<C: Carrier> Clone for Courier<C> {
+    fn clone(&self) -> Self {
+        let Self { carrier, under_way, orders } = self;
+        Self { carrier: Arc::clone(carrier), under_way: Arc::clone(under_way), orders: orders.clone() }
+    }
+}
+
+impl<C: Carrier> Courier<C> {
+    /// A courier with a task of its own, which ends when the courier is dropped. So many calls are under way at once; each is for keys
+    /// of one tag only, if that matters.
+    pub(crate) fn new(carrier: Arc<C>, under_way: usize, one_tag: bool) -> Self {
         let (orders, taken) = mpsc::channel(WAITING);
-        let under_way = Arc::new(Semaphore::new(if by_slot { UNDER_WAY_BY_SLOT } else { UNDER_WAY }));
-        tokio::spawn(run(Arc::clone(&caller), taken, Arc::clone(&under_way), by_slot));
-        Self { caller, under_way, orders }
+        let under_way = Arc::new(Semaphore::new(under_way));
+        tokio::spawn(run(Arc::clone(&carrier), taken, Arc::clone(&under_way), one_tag));
+        Self { carrier, under_way, orders }
     }
 
     /// Has a request decided, within the deadline.
-    pub(super) async fn send(&self, order: Order, deadline: Duration) -> Result<Answer, CallError> {
-        let failed = |why: String| CallError::Told(StoreError::Unavailable(why));
+    pub(crate) async fn send(&self, order: Order, deadline: Duration) -> Result<Answer, C::Error> {
+        let failed = |why: String| C::Error::from(StoreError::Unavailable(why));
         let late = |_| failed(format!("no answer within {deadline:?}"));
         // Nobody is overtaken: who waits has the next permit.
         if let Ok(permit) = self.under_way.try_acquire() {
             let batch = Batch::of_one(order);
-            let answers = tokio::time::timeout(deadline, self.caller.decide(&batch, false)).await;
+            let answers = tokio::time::timeout(deadline, self.carrier.carry(batch)).await;
             drop(permit);
-            let first = |answers: Vec<Answer>| answers.into_iter().next();
-            let none = || StoreError::Defect("no answer".to_owned()).into();
-            return first(answers.map_err(late)??).ok_or_else(none);
+            return first(answers.map_err(late)??);
         }
         let (reply, answer) = oneshot::channel();
         self.orders
@@ -64,11 +72,16 @@ impl Courier {
     }
 }
 
-async fn run(
-    caller: Arc<Caller>,
-    mut orders: mpsc::Receiver<(Order, Reply)>,
+/// The answer of a batch of one.
+pub(crate) fn first<E: From<StoreError>>(answers: Vec<Answer>) -> Result<Answer, E> {
+    answers.into_iter().next().ok_or_else(|| StoreError::Defect("no answer".to_owned()).into())
+}
+
+async fn run<C: Carrier>(
+    carrier: Arc<C>,
+    mut orders: mpsc::Receiver<(Order, Reply<C::Error>)>,
     under_way: Arc<Semaphore>,
-    by_slot: bool,
+    one_tag: bool,
 ) {
     let mut left = None;
     loop {
@@ -86,7 +99,7 @@ async fn run(
         while let Some((order, reply)) = next {
             // Whoever has gone needs no answer, and has taken nothing yet.
             if !reply.is_closed() {
-                match batch.push(order, by_slot) {
+                match batch.push(order, one_tag) {
                     Ok(()) => replies.push(reply),
                     Err(order) => {
                         left = Some((order, reply));
@@ -99,9 +112,9 @@ async fn run(
         if batch.is_empty() {
             continue;
         }
-        let caller = Arc::clone(&caller);
+        let carrier = Arc::clone(&carrier);
         tokio::spawn(async move {
-            let answers = caller.decide(&batch, false).await;
+            let answers = carrier.carry(batch).await;
             drop(permit);
             match answers {
                 Ok(answers) => {

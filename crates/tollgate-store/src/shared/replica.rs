@@ -1,4 +1,4 @@
-//! The script's own steps, taken again here on the states that it found.
+//! A server's own steps, taken again here on the states that it found.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use tollgate_core::{
 use crate::together::{asked, hits, looked};
 
 /// The states of some keys; those that are missing are new.
-pub(super) type States = HashMap<KeyHash, State>;
+pub(crate) type States = HashMap<KeyHash, State>;
 
 /// Decides a request, and takes its costs if it passes.
-pub(super) fn acquire(now: Timestamp, groups: &[Group<'_>], states: &mut States) -> Answer {
+pub(crate) fn acquire(now: Timestamp, groups: &[Group<'_>], states: &mut States, source: Source) -> Answer {
     let admits: SmallVec<[bool; 8]> = hits(groups)
         .enumerate()
         .map(|(index, hit)| hit.limit.decide(state(states, hit, now), now, asked(groups, index)).allowed)
@@ -31,20 +31,17 @@ pub(super) fn acquire(now: Timestamp, groups: &[Group<'_>], states: &mut States)
             // If it would pass, nothing was taken after all: say what is there.
             (if admits[index] { looked(hit, state, now) } else { own }, None)
         };
-        outcomes.push(Outcome { decision, grant, source: Source::Redis });
+        outcomes.push(Outcome { decision, grant, source });
     }
     Answer { allowed, outcomes }
 }
 
 /// Says what [`acquire`] would, and takes nothing.
-pub(super) fn peek(now: Timestamp, groups: &[Group<'_>], states: &mut States) -> Answer {
+pub(crate) fn peek(now: Timestamp, groups: &[Group<'_>], states: &mut States, source: Source) -> Answer {
     let decisions: SmallVec<[Decision; 8]> =
         hits(groups).map(|hit| looked(hit, state(states, hit, now), now)).collect();
     let admits: SmallVec<[bool; 8]> = decisions.iter().map(|decision| decision.allowed).collect();
-    let outcomes = decisions
-        .into_iter()
-        .map(|decision| Outcome { decision, grant: None, source: Source::Redis })
-        .collect();
+    let outcomes = decisions.into_iter().map(|decision| Outcome { decision, grant: None, source }).collect();
     Answer { allowed: combined(groups, &admits).0, outcomes }
 }
 

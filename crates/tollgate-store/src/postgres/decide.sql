@@ -1,0 +1,346 @@
+-- Decides requests, one after the other, on the states of some keys.
+--
+-- keys      in ascending order, each once
+-- locks     what is locked for them, in ascending order, each once: so no two calls wait for each other
+-- rule_of   for each key the number of its rule
+-- rules     eight numbers for each rule: its own (`shared/rule.rs`), and the letter of its kind at the end
+-- requests  for each how many groups it has; for each of these how many hits must admit, whether it is a shadow, and how many
+--           hits there are; for each of these the number of its key, what must be there, counting what the same key is asked
+--           for before, and what is taken, both as pairs. If the number is 0 there is no state, and the next one says whether
+--           the hit admits
+-- told      the time in microseconds, or null: the server's own
+--
+-- Answers the time, for each request a digit (1 if it passes), and for each key the state that was there: a letter (0 if there
+-- was none), how many numbers, and these. Without requests it only reads. What the answers mean for people (what is left, when
+-- to retry) is worked out by whoever asked, from just that.
+--
+-- All numbers are whole. A meter's times and costs are pairs: whole microseconds, and a rest in parts of one. The rules
+-- themselves are explained in `tollgate-core/src/algorithm/`.
+create or replace function tollgate.decide(
+    keys uuid[], locks int[], rule_of int[], rules bigint[], requests bigint[], told bigint,
+    out now bigint, out passed text, out held bigint[])
+language plpgsql as $$
+declare
+    -- The letters of the kinds: m, c, b, f, s, l.
+    METER constant bigint := 109;
+    OF_CALL constant bigint := 99;
+    BY_BATCH constant bigint := 98;
+    FIXED_WINDOW constant bigint := 102;
+    SLIDING_WINDOW constant bigint := 115;
+    SLIDING_LOG constant bigint := 108;
+    -- The farthest that a limit of a call adopts: 2^58 nanoseconds, as microseconds and thousandths.
+    FARTHEST constant bigint := 288230376151711;
+    FARTHEST_PART constant bigint := 744;
+
+    is_locked boolean;
+    clock bigint;
+    row record;
+    places constant int := cardinality(keys);
+    place int := 0;
+
+    -- For each key the letter of the state that was there, and the state: three numbers, or the entries of a log.
+    kinds bigint[] := array_fill(0::bigint, array[places]);
+    one bigint[] := kinds;
+    two bigint[] := kinds;
+    three bigint[] := kinds;
+    logs tollgate.numbered[];
+    dirty boolean[] := array_fill(false, array[places]);
+
+    -- Of the key that is looked at.
+    r bigint[];
+    kind bigint;
+    is_known boolean;
+    a bigint;
+    b bigint;
+    c bigint;
+    entries bigint[];
+    vacant bigint;
+
+    -- Of the request that is decided.
+    at int := 1;
+    hits int;
+    needed int;
+    admitting int;
+    admits boolean;
+    allowed boolean;
+    need bigint;
+    need_part bigint;
+    -- Of the hits that admit, which key is to be charged, and by how much.
+    taking int;
+    taking_before int;
+    takes int[];
+    costs bigint[];
+    cost_parts bigint[];
+
+    -- What is written in the end.
+    writing int := 0;
+    new_keys uuid[];
+    new_kinds smallint[];
+    new_states tollgate.numbered[];
+    new_expiries bigint[];
+begin
+    is_locked := tollgate.locked(locks);
+    -- Not before: so whoever comes to a key later does so at a later time.
+    clock := extract(epoch from clock_timestamp()) * 1000000;
+    now := coalesce(told, clock);
+
+    held := '{}';
+    for row in select s.key, s.kind, s.numbers from tollgate.state s where s.key = any(keys) order by s.key loop
+        loop
+            place := place + 1;
+            exit when keys[place] = row.key;
+            held := held || array[0::bigint, 0];
+        end loop;
+        held := held || array[row.kind::bigint, cardinality(row.numbers)] || row.numbers;
+        kinds[place] := row.kind;
+        if row.kind = SLIDING_LOG then
+            logs[place] := row(row.numbers);
+        else
+            one[place] := row.numbers[1];
+            two[place] := row.numbers[2];
+            three[place] := row.numbers[3];
+        end if;
+    end loop;
+    while place < places loop
+        place := place + 1;
+        held := held || array[0::bigint, 0];
+    end loop;
+    passed := '';
+    if requests = '{}' then
+        return;
+    end if;
+
+    -- Each state as it is at the present: a new one where there is none, or one that is as new.
+    for place in 1 .. places loop
+        r := rules[8 * rule_of[place] - 7 : 8 * rule_of[place]];
+        kind := r[8];
+        a := one[place];
+        b := two[place];
+        c := three[place];
+        is_known := kinds[place] = kind;
+        if kind = METER or kind = OF_CALL then
+            if is_known and (a + r[6] > now or a + r[6] = now and b + r[7] > 0
+                or a + r[6] = now - 1 and b + r[7] > r[3])
+            then
+                -- What lies too far ahead, because the clock was set back, is brought near.
+                if kind = METER and (a, b) > (now + r[1], r[2]) then
+                    a := now + r[1];
+                    b := r[2];
+                    dirty[place] := true;
+                elsif kind = OF_CALL and (a, b) > (now + FARTHEST, FARTHEST_PART) then
+                    a := now + FARTHEST;
+                    b := FARTHEST_PART;
+                    dirty[place] := true;
+                end if;
+            else
+                a := now + r[4];
+                b := r[5];
+                -- A new key that is not at its fullest begins to recover now, whatever becomes of the request.
+                dirty[place] := is_known or r[4] > 0 or r[5] > 0;
+            end if;
+        elsif kind = BY_BATCH then
+            if is_known and b + (a + r[2] - 1) / r[2] * r[3] + r[5] > now then
+                if b > now then
+                    b := now;
+                    dirty[place] := true;
+                end if;
+                a := greatest(least(a, r[1]) - least((now - b) / r[3], (a + r[2] - 1) / r[2]) * r[2], 0);
+                b := now - (now - b) % r[3];
+            else
+                a := r[4];
+                b := now;
+                dirty[place] := is_known or r[4] > 0;
+            end if;
+        elsif kind = FIXED_WINDOW then
+            if is_known and b > 0 and a + r[2] > now then
+                if a > now - now % r[2] + r[2] then
+                    a := now - now % r[2] + r[2];
+                    dirty[place] := true;
+                end if;
+            else
+                a := now - now % r[2];
+                b := 0;
+                dirty[place] := is_known;
+            end if;
+        elsif kind = SLIDING_WINDOW then
+            vacant := case when c > 0 then a + 2 * r[2] when b > 0 then a + r[2] else 0 end;
+            if is_known and vacant > now then
+                if a > now - now % r[2] + r[2] then
+                    a := now - now % r[2] + r[2];
+                    dirty[place] := true;
+                elsif a < now - now % r[2] then
+                    b := case when a + r[2] = now - now % r[2] then c else 0 end;
+                    c := 0;
+                    a := now - now % r[2];
+                end if;
+            else
+                a := now - now % r[2];
+                b := 0;
+                c := 0;
+                dirty[place] := is_known;
+            end if;
+        else
+            entries := coalesce(logs[place].numbers, '{}');
+            -- What lies in the future was taken now.
+            b := 0;
+            while entries[cardinality(entries) - 1] > now or dirty[place] and entries[cardinality(entries) - 1] = now loop
+                b := b + entries[cardinality(entries)];
+                entries := trim_array(entries, 2);
+                dirty[place] := true;
+            end loop;
+            if dirty[place] then
+                entries := entries || array[now, b];
+            end if;
+            b := 1;
+            while entries[b] + r[2] <= now loop
+                b := b + 2;
+            end loop;
+            entries := entries[b:];
+            -- A log that has nothing left is as new.
+            dirty[place] := dirty[place] or is_known and entries = '{}';
+            select coalesce(sum(entries[n]), 0) into a from generate_series(2, cardinality(entries), 2) n;
+            logs[place] := row(entries);
+        end if;
+        one[place] := a;
+        two[place] := b;
+        three[place] := c;
+    end loop;
+
+    while at <= cardinality(requests) loop
+        allowed := true;
+        taking := 0;
+        at := at + 1;
+        for _ in 1 .. requests[at - 1] loop
+            needed := requests[at];
+            hits := requests[at + 2];
+            admitting := 0;
+            taking_before := taking;
+            at := at + 3;
+            for _ in 1 .. hits loop
+                place := requests[at];
+                need := requests[at + 1];
+                if place = 0 then
+                    admits := need = 1;
+                else
+                    r := rules[8 * rule_of[place] - 7 : 8 * rule_of[place]];
+                    kind := r[8];
+                    a := one[place];
+                    if kind = METER or kind = OF_CALL then
+                        need_part := requests[at + 2];
+                        if a >= now then
+                            need := need + a - now;
+                            need_part := need_part + two[place];
+                        end if;
+                        admits := (need, need_part) <= (r[1], r[2])
+                            and (need_part < r[3] or (need + 1, need_part - r[3]) <= (r[1], r[2]));
+                    elsif kind = BY_BATCH or kind = SLIDING_LOG then
+                        admits := need = 0 and kind = SLIDING_LOG or a + need <= r[1];
+                    elsif kind = FIXED_WINDOW then
+                        admits := two[place] + need <= r[1];
+                    else
+                        -- What is left must hold the part of the window before that still counts. The products pass 2^63.
+                        b := r[1] - three[place] - need;
+                        admits := need = 0 or b >= 0
+                            and two[place]::numeric * (r[2] - greatest(now - a, 0)) <= b::numeric * r[2];
+                    end if;
+                end if;
+                if admits then
+                    admitting := admitting + 1;
+                    if place > 0 and (requests[at + 3] > 0 or requests[at + 4] > 0) then
+                        taking := taking + 1;
+                        takes[taking] := place;
+                        costs[taking] := requests[at + 3];
+                        cost_parts[taking] := requests[at + 4];
+                    end if;
+                end if;
+                at := at + 5;
+            end loop;
+            if admitting < needed then
+                taking := taking_before;
+                -- What only watches stands in nobody's way.
+                allowed := allowed and requests[at - 5 * hits - 2] = 1;
+            end if;
+        end loop;
+        passed := passed || allowed::int;
+        if not allowed then
+            continue;
+        end if;
+        for taken in 1 .. taking loop
+            place := takes[taken];
+            need := costs[taken];
+            r := rules[8 * rule_of[place] - 7 : 8 * rule_of[place]];
+            kind := r[8];
+            a := one[place];
+            dirty[place] := true;
+            if kind = METER or kind = OF_CALL then
+                b := cost_parts[taken];
+                if a >= now then
+                    b := b + two[place];
+                else
+                    a := now;
+                end if;
+                one[place] := a + need + (b >= r[3])::int;
+                two[place] := case when b >= r[3] then b - r[3] else b end;
+            elsif kind = BY_BATCH then
+                if a = 0 then
+                    two[place] := now;
+                end if;
+                one[place] := least(a + need, r[1]);
+            elsif kind = FIXED_WINDOW then
+                two[place] := two[place] + need;
+            elsif kind = SLIDING_WINDOW then
+                three[place] := three[place] + need;
+            else
+                one[place] := a + need;
+                entries := logs[place].numbers;
+                if entries[cardinality(entries) - 1] >= now then
+                    entries[cardinality(entries)] := entries[cardinality(entries)] + need;
+                else
+                    entries := entries || array[now, need];
+                end if;
+                logs[place] := row(entries);
+            end if;
+        end loop;
+    end loop;
+
+    for place in 1 .. places loop
+        if not dirty[place] then
+            continue;
+        end if;
+        r := rules[8 * rule_of[place] - 7 : 8 * rule_of[place]];
+        kind := r[8];
+        a := one[place];
+        b := two[place];
+        entries := array[a, b];
+        if kind = METER or kind = OF_CALL then
+            vacant := a + r[6] + 2;
+        elsif kind = BY_BATCH then
+            vacant := b + (a + r[2] - 1) / r[2] * r[3] + r[5];
+        elsif kind = FIXED_WINDOW then
+            vacant := case when b > 0 then a + r[2] else 0 end;
+        elsif kind = SLIDING_WINDOW then
+            c := three[place];
+            entries := array[a, b, c];
+            vacant := case when c > 0 then a + 2 * r[2] when b > 0 then a + r[2] else 0 end;
+        else
+            entries := logs[place].numbers;
+            vacant := coalesce(entries[cardinality(entries) - 1] + r[2], 0);
+        end if;
+        if vacant > now then
+            writing := writing + 1;
+            new_keys[writing] := keys[place];
+            new_kinds[writing] := kind;
+            new_states[writing] := row(entries);
+            -- A second more than it is worth remembering, in case the clock is set back; ten minutes if the time is told.
+            new_expiries[writing] := clock + vacant - now + case when told is null then 1000000 else 600000000 end;
+        elsif kinds[place] <> 0 then
+            delete from tollgate.state s where s.key = keys[place];
+        end if;
+    end loop;
+    if writing > 0 then
+        insert into tollgate.state (key, kind, numbers, expires)
+        select * from unnest(new_keys, new_kinds, new_states, new_expiries)
+        on conflict (key) do update
+        set kind = excluded.kind, numbers = excluded.numbers, expires = excluded.expires;
+    end if;
+end $$;

@@ -1,0 +1,45 @@
+//! What stores on servers that many nodes share have in common.
+//!
+//! A server only decides: it answers with the states that it found, and what people want to know is worked out here, by the code
+//! that the memory store uses.
+//!
+//! * `rule`: limits and states as numbers that a server can work with.
+//! * `batch`: requests that travel together. `courier`: the task that gathers them.
+//! * `replica`: the server's steps, taken again on the states that it found.
+//! * `cells`: what is done by reading, working here, and swapping.
+//! * `permits`: permits that a program on the server counts.
+
+pub(crate) mod batch;
+pub(crate) mod cells;
+pub(crate) mod courier;
+pub(crate) mod permits;
+pub(crate) mod replica;
+pub(crate) mod rule;
+#[cfg(any(feature = "redis-tls", feature = "postgres-tls"))]
+mod tls;
+mod told;
+
+pub use self::rule::Unfit;
+#[cfg(any(feature = "redis-tls", feature = "postgres-tls"))]
+pub use self::tls::TlsOptions;
+pub(crate) use self::told::ToldTime;
+
+/// How a store on a server fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemoteStatus {
+    /// Whether there is a connection.
+    pub is_connected: bool,
+    /// How many calls and attempts to connect have failed since the last that did not.
+    pub consecutive_failures: u32,
+    /// What went wrong last, while it does.
+    pub trouble: Option<String>,
+}
+
+/// An address that can be shown.
+pub(crate) fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(start), Some(end)) if start < end => format!("{}://…{}", &url[..start], &url[end..]),
+        _ => url.to_owned(),
+    }
+}
