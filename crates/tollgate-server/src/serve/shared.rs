@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tollgate::guard::Remote;
 use tollgate::postgres::{PostgresOptions, PostgresStore};
-use tollgate::redis::{RedisOptions, RedisStore, TlsOptions};
-use tollgate::shared::{RemoteStatus, Unfit};
+use tollgate::redis::{RedisOptions, RedisStore};
+use tollgate::shared::{RemoteStatus, TlsOptions, Unfit};
 use tollgate::{Answer, Group, KeyHash, Limit, Refund, Store, StoreConfig, StoreError};
 
 use super::store::set;
