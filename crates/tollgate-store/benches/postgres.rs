@@ -23,7 +23,7 @@ use tollgate_store::postgres::PostgresStore;
 
 const ROUNDS: usize = 5;
 const KEYS: u64 = 100_000;
-const LAP: Duration = Duration::from_secs(3);
+const LAP: Duration = Duration::from_secs(2);
 
 /// GCRA as one would write it by hand: one conditional upsert, the server's clock.
 const BARE: &str = "\\set key random(1, 100000)
@@ -108,12 +108,16 @@ fn main() {
     );
     let one = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let many = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    one.block_on(compare(&server, &script, &[1]));
-    many.block_on(compare(&server, &script, &[4, 16, 64]));
+    one.block_on(compare(&server, &script, 4, &[1]));
+    for connections in [2, 4] {
+        many.block_on(compare(&server, &script, connections, &[4, 16, 64]));
+    }
 }
 
-async fn compare(server: &Postgres, script: &str, sizes: &[usize]) {
-    let store = Arc::new(connected_to_postgres(patient_on_postgres(server.url_of_socket())).await);
+async fn compare(server: &Postgres, script: &str, connections: usize, sizes: &[usize]) {
+    let mut options = patient_on_postgres(server.url_of_socket());
+    options.connections = connections;
+    let store = Arc::new(connected_to_postgres(options).await);
     for &callers in sizes {
         let (mut own, mut other, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         // The first lap fills the tables.
@@ -124,7 +128,7 @@ async fn compare(server: &Postgres, script: &str, sizes: &[usize]) {
             own.push(ours);
             ratios.push(ours / bare);
         }
-        println!("{callers} callers: {}", spread(own));
+        println!("{callers} callers on {connections} connections: {}", spread(own));
         println!("  pgbench with {callers} clients: {}", spread(other));
         println!("  ratio: {}", spread(ratios));
     }

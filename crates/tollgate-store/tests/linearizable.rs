@@ -7,9 +7,12 @@
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[cfg(feature = "redis")]
+#[cfg(feature = "postgres")]
+#[path = "servers/postgres.rs"]
+mod postgres;
+#[cfg(feature = "shared")]
 mod servers;
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 #[path = "servers/stores.rs"]
 mod stores;
 
@@ -117,16 +120,14 @@ fn in_memory() {
     check((0..).zip(histories()).map(run), 1);
 }
 
-#[cfg(feature = "redis")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn on_redis() {
+/// Has tasks ask a store that is waited for.
+#[cfg(feature = "shared")]
+async fn overlap_on(store: impl tollgate_store::Store + 'static) {
     use std::sync::Arc;
 
     use tokio::task::JoinSet;
-    use tollgate_store::Store;
 
-    let redis = servers::Redis::start(&[]);
-    let store = Arc::new(stores::connected(stores::patient(redis.url())).await);
+    let store = Arc::new(store);
     let clock = Arc::new(AtomicU32::new(0));
     let mut all = Vec::new();
     for (key, (burst, tasks)) in (0..).zip(histories()) {
@@ -150,6 +151,21 @@ async fn on_redis() {
         all.push((burst, tasks.join_all().await.into_iter().flatten().collect()));
     }
     check(all.into_iter(), 0);
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_redis() {
+    let redis = servers::Redis::start(&[]);
+    overlap_on(stores::connected(stores::patient(redis.url())).await).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_postgres() {
+    let server = postgres::Postgres::start(&["synchronous_commit=off"]);
+    overlap_on(stores::connected_to_postgres(stores::patient_on_postgres(server.url_of_socket())).await)
+        .await;
 }
 
 #[test]

@@ -7,8 +7,8 @@ use tollgate::concurrency::{Admission, Concurrency, PermitId, PermitRequest};
 use tollgate::guard::Remote;
 use tollgate::permit_store::{PermitStore, PermitUsage};
 use tollgate::postgres::{PostgresOptions, PostgresStore};
-use tollgate::redis::{RedisOptions, RedisStore, TlsOptions};
-use tollgate::shared::{RemoteStatus, Unfit};
+use tollgate::redis::{RedisOptions, RedisStore};
+use tollgate::shared::{RemoteStatus, TlsOptions, Unfit};
 use tollgate::{Answer, Group, KeyHash, Limit, Nanos, Refund, Store, StoreConfig, StoreError};
 
 use super::store::set;

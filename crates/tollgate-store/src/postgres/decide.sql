@@ -31,10 +31,12 @@ declare
     -- The farthest that a limit of a call adopts: 2^58 nanoseconds, as microseconds and thousandths.
     FARTHEST constant bigint := 288230376151711;
     FARTHEST_PART constant bigint := 744;
+    -- How a key without a state is answered: no letter, no numbers.
+    NOTHING constant bigint[] := '{0, 0}';
 
     is_locked boolean;
     clock bigint;
-    row record;
+    which uuid;
     places constant int := cardinality(keys);
     place int := 0;
 
@@ -74,10 +76,7 @@ declare
 
     -- What is written in the end.
     writing int := 0;
-    new_keys uuid[];
-    new_kinds smallint[];
-    new_states tollgate.numbered[];
-    new_expiries bigint[];
+    rows tollgate.state[];
 begin
     is_locked := tollgate.locked(locks);
     -- Not before: so whoever comes to a key later does so at a later time.
@@ -85,25 +84,27 @@ begin
     now := coalesce(told, clock);
 
     held := '{}';
-    for row in select s.key, s.kind, s.numbers from tollgate.state s where s.key = any(keys) order by s.key loop
-        loop
+    for which, kind, entries in
+        select s.key, s.kind, s.numbers from tollgate.state s where s.key = any(keys) order by s.key
+    loop
+        place := place + 1;
+        while keys[place] <> which loop
+            held := held || NOTHING;
             place := place + 1;
-            exit when keys[place] = row.key;
-            held := held || array[0::bigint, 0];
         end loop;
-        held := held || array[row.kind::bigint, cardinality(row.numbers)] || row.numbers;
-        kinds[place] := row.kind;
-        if row.kind = SLIDING_LOG then
-            logs[place] := row(row.numbers);
+        held := held || array[kind, cardinality(entries)] || entries;
+        kinds[place] := kind;
+        if kind = SLIDING_LOG then
+            logs[place] := row(entries);
         else
-            one[place] := row.numbers[1];
-            two[place] := row.numbers[2];
-            three[place] := row.numbers[3];
+            one[place] := entries[1];
+            two[place] := entries[2];
+            three[place] := entries[3];
         end if;
     end loop;
     while place < places loop
         place := place + 1;
-        held := held || array[0::bigint, 0];
+        held := held || NOTHING;
     end loop;
     passed := '';
     if requests = '{}' then
@@ -327,19 +328,16 @@ begin
             vacant := coalesce(entries[cardinality(entries) - 1] + r[2], 0);
         end if;
         if vacant > now then
-            writing := writing + 1;
-            new_keys[writing] := keys[place];
-            new_kinds[writing] := kind;
-            new_states[writing] := row(entries);
             -- A second more than it is worth remembering, in case the clock is set back; ten minutes if the time is told.
-            new_expiries[writing] := clock + vacant - now + case when told is null then 1000000 else 600000000 end;
+            vacant := clock + vacant - now + case when told is null then 1000000 else 600000000 end;
+            writing := writing + 1;
+            rows[writing] := row(keys[place], vacant, kind, entries)::tollgate.state;
         elsif kinds[place] <> 0 then
             delete from tollgate.state s where s.key = keys[place];
         end if;
     end loop;
     if writing > 0 then
-        insert into tollgate.state (key, kind, numbers, expires)
-        select * from unnest(new_keys, new_kinds, new_states, new_expiries)
+        insert into tollgate.state select * from unnest(rows)
         on conflict (key) do update
         set kind = excluded.kind, numbers = excluded.numbers, expires = excluded.expires;
     end if;

@@ -108,7 +108,8 @@ impl Postgres {
         // New ones cannot come once the one that makes them has stopped.
         for process in std::iter::once(self.process.id()).chain(children(self.process.id())) {
             // Some end by themselves meanwhile.
-            let _ = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status();
+            let mut kill = Command::new("kill");
+            let _ = kill.arg(format!("-{name}")).arg(process.to_string()).stderr(Stdio::null()).status();
         }
     }
 
