@@ -10,6 +10,7 @@
 //! | limit an axum, hyper or tonic service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
 //! | limit an Actix Web app | `actix::RateLimit` (feature `actix`) |
 //! | count over many nodes | `redis::RedisStore`, with `guard::Guarded` for when it is away (feature `redis`) |
+//! | keep state across restarts | `durable::DurableStore` (feature `durable`) |
 //! | test code that is limited | [`ManualClock`] |
 //!
 //! # Three lines
@@ -56,7 +57,7 @@
 //! exactly when to retry.
 //!
 //! # What a decision costs
-//! No decision spawns threads, reads files or talks to the network. Memory is bounded: see [`MemoryOptions`].
+//! No decision spawns threads, reads files or talks to the network (a store that was chosen for it does). Memory is bounded: see [`MemoryOptions`].
 
 #[cfg(feature = "tower")]
 mod async_gate;
@@ -101,6 +102,8 @@ pub use tollgate_store::{
 #[cfg(feature = "shaping")]
 pub use shaper::{Shaper, Turn};
 
+#[cfg(feature = "durable")]
+pub use tollgate_store::durable;
 #[cfg(feature = "redis")]
 pub use tollgate_store::{guard, lease, redis};
 

@@ -63,7 +63,7 @@ use self::limitador::Limitador;
 use self::live::Live;
 use self::metrics::Metrics;
 use self::signals::Hangups;
-use self::store::ServerStore;
+use self::store::{ServerStore, data_dir};
 use crate::cli::{Interval, ServeOptions, count, fail, print_out};
 use crate::load::Failure;
 
@@ -168,7 +168,7 @@ async fn serve(
             ExitCode::SUCCESS
         }
     };
-    app.gate.store().hand_back().await;
+    app.gate.store().leave().await;
     app.audit.close();
     code
 }
@@ -180,15 +180,18 @@ async fn open(
     memory: MemoryOptions,
     clock: SystemClock,
 ) -> Result<App, Failure> {
-    let kept = options.admin.changes.as_deref().map(ChangesFile::open).transpose()?;
+    let store = &source.loaded.config.store;
+    let beside = data_dir(&options.disk, store).map(|directory| directory.join("changes.json"));
+    let kept = options.admin.changes.clone().or(beside);
+    let kept = kept.as_deref().map(ChangesFile::open).transpose()?;
     let (kept_in, restored) = kept.unzip();
     let restored = restored.unwrap_or_default();
     let audit = Audit::open(options.admin.audit_log.as_deref(), options.admin.audit_sample);
     let audit = audit.map_err(Failure::Other)?;
-    let store = &source.loaded.config.store;
-    let (store, seed) = ServerStore::open(&options.store, store, memory, clock, restored.seed)
-        .await
-        .map_err(Failure::Other)?;
+    let (store, seed) =
+        ServerStore::open(&options.store, &options.disk, store, memory, clock, restored.seed)
+            .await
+            .map_err(Failure::Other)?;
     let config = config_of(&store, &source.loaded, &restored.changes)?;
     let (rules, limits) = (source.rules(seed)?, source.limits(seed)?);
     let gate = Gate::with_seed(config, store, seed);
@@ -284,7 +287,7 @@ fn announce(app: &App, faces: &Faces) {
     let policies = format!("{} ({})", app.book.name(), decided_by(app));
     let store = match app.gate.store() {
         ServerStore::Memory(_) => format!("memory, at most {}", count(app.capacity, "key")),
-        store @ ServerStore::Redis(_) => store.to_string(),
+        store @ (ServerStore::Durable(_) | ServerStore::Redis(_)) => store.to_string(),
     };
     let clock = app.clock.source();
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };

@@ -179,6 +179,7 @@ pub enum DurableError {
 #[derive(Debug)]
 pub struct DurableStore<C: Clock + Send + Sync + 'static = SystemClock> {
     memory: Arc<MemoryStore<C>>,
+    directory: PathBuf,
     seed: KeySeed,
     recovery: Recovery,
     flusher: Flusher,
@@ -250,12 +251,17 @@ impl<C: Clock + Send + Sync + 'static> DurableStore<C> {
         let memory = Arc::new(memory);
         let interval = options.flush_interval.clamp(FLUSH_INTERVAL_MIN, FLUSH_INTERVAL_MAX);
         let flusher = Flusher::start(Arc::clone(&memory), journal, interval).map_err(unusable)?;
-        Ok(Self { memory, seed, recovery, flusher, _lock: lock })
+        Ok(Self { memory, directory: directory.to_owned(), seed, recovery, flusher, _lock: lock })
     }
 
     /// The states in memory.
     pub fn memory(&self) -> &MemoryStore<C> {
         &self.memory
+    }
+
+    /// Where they are kept.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// What the keys must be hashed under, so that those that were kept are found again.
