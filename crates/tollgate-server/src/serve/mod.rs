@@ -285,10 +285,8 @@ async fn drain_ended(mut draining: watch::Receiver<bool>) {
 /// Says what runs, and how to try it.
 fn announce(app: &App, faces: &Faces) {
     let policies = format!("{} ({})", app.book.name(), decided_by(app));
-    let store = match app.gate.store() {
-        ServerStore::Memory(_) => format!("memory, at most {}", count(app.capacity, "key")),
-        store @ (ServerStore::Durable(_) | ServerStore::Redis(_)) => store.to_string(),
-    };
+    let store = app.gate.store();
+    let most = if store.is_local() { format!(", at most {}", count(app.capacity, "key")) } else { String::new() };
     let clock = app.clock.source();
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let [http, grpc, resp, admin] = faces.urls();
@@ -300,7 +298,7 @@ fn announce(app: &App, faces: &Faces) {
         "\
 {strong}tollgate {}{plain}
   policies  {policies}
-  store     {store}
+  store     {store}{most}
   clock     {clock}
   HTTP      {http}
   dashboard {http}/

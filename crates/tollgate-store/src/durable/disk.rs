@@ -1,8 +1,11 @@
 //! What a journal asks of a disk. It is a trait so that tests can let each of it fail.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::DurableError;
 
 /// The files of a directory.
 pub(super) trait Disk: Send {
@@ -29,19 +32,37 @@ pub(super) trait Sheet: Send {
     fn check(&self) -> io::Result<()>;
 }
 
-/// The disk of this machine.
+/// A directory of this machine, locked for this process.
 #[derive(Debug)]
-pub(super) struct RealDisk;
+pub(super) struct RealDisk {
+    directory: PathBuf,
+    /// The system gives the lock back when the process ends, however it ends.
+    lock: Mutex<File>,
+}
+
+impl RealDisk {
+    /// Makes the directory if it is not there, and locks it.
+    pub(super) fn lock(directory: &Path) -> Result<Self, DurableError> {
+        Ok(Self { directory: directory.to_owned(), lock: Mutex::new(lock(directory)?) })
+    }
+
+    /// Locks the directory again if somebody has removed it, or the lock's file.
+    fn keep_locked(&self) -> io::Result<()> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if check(&held).is_err() {
+            *held = lock(&self.directory).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Sheet>> {
+        self.keep_locked()?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        if let Some(directory) = path.parent() {
-            create_directory(directory)?;
-        }
         Ok(Box::new(options.open(path)?))
     }
 
@@ -77,16 +98,45 @@ impl Sheet for File {
     }
 
     fn check(&self) -> io::Result<()> {
-        #[cfg(unix)]
-        if std::os::unix::fs::MetadataExt::nlink(&self.metadata()?) == 0 {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed"));
-        }
-        Ok(())
+        check(self)
     }
 }
 
+/// Fails if a file was removed.
+fn check(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0 {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed"));
+    }
+    #[cfg(not(unix))]
+    let _ = file;
+    Ok(())
+}
+
+/// Takes the lock of a directory.
+fn lock(directory: &Path) -> Result<File, DurableError> {
+    let unusable = |source| DurableError::Directory { path: directory.to_owned(), source };
+    create_directory(directory).map_err(unusable)?;
+    let path = directory.join("lock");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&path).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            let by = if holder.is_empty() { String::new() } else { format!(" ({})", holder.trim()) };
+            return Err(DurableError::InUse { path: directory.to_owned(), by });
+        }
+        Err(TryLockError::Error(source)) => return Err(DurableError::File { path, doing: "lock", source }),
+    }
+    // For whoever finds it locked; it is of no consequence otherwise.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
+    Ok(file)
+}
+
 /// Makes a directory that only its owner may look into, unless it is there.
-pub(super) fn create_directory(path: &Path) -> io::Result<()> {
+fn create_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

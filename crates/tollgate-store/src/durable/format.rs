@@ -155,15 +155,13 @@ impl Batch {
         self.count += 1;
         let bytes = &mut self.bytes;
         match entry {
+            // Nearly all are of this kind: at once.
             Entry::Word(place, [word]) => {
-                bytes.extend_from_slice(&place.to_le_bytes());
-                bytes.extend_from_slice(&word.to_le_bytes());
+                bytes.extend_from_slice([place.to_le_bytes(), word.to_le_bytes()].as_flattened());
             }
-            Entry::Triple(place, words) => {
-                bytes.extend_from_slice(&place.to_le_bytes());
-                for word in words {
-                    bytes.extend_from_slice(&word.to_le_bytes());
-                }
+            Entry::Triple(place, [first, second, third]) => {
+                let numbers = [place, first, second, third].map(u64::to_le_bytes);
+                bytes.extend_from_slice(numbers.as_flattened());
             }
             Entry::NoWords(place) => bytes.extend_from_slice(&place.to_le_bytes()),
             Entry::State(key, vacant_at, state) => {

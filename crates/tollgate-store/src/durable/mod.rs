@@ -30,18 +30,17 @@ mod flusher;
 mod format;
 mod journal;
 mod recover;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::fs::{File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_core::{Answer, Clock, Group, HashedKey, Hit, KeyHash, KeySeed, Outcome, Timestamp};
 
-use self::disk::{Disk, RealDisk, create_directory};
+use self::disk::{Disk, RealDisk};
 use self::flusher::Flusher;
 pub use self::flusher::Durability;
 use self::journal::Journal;
@@ -105,7 +104,7 @@ pub enum DurableError {
     InUse {
         /// The directory.
         path: PathBuf,
-        /// Which, if that is known, as ` (1234)`.
+        /// Which, if that is known, as ` (process 1234)`.
         by: String,
     },
     /// A file in it cannot be read or written.
@@ -183,8 +182,6 @@ pub struct DurableStore<C: Clock + Send + Sync + 'static = SystemClock> {
     seed: KeySeed,
     recovery: Recovery,
     flusher: Flusher,
-    /// Held until all else has ended.
-    _lock: File,
 }
 
 impl DurableStore {
@@ -208,7 +205,8 @@ impl<C: Clock + Send + Sync + 'static> DurableStore<C> {
         options: &DurableOptions,
         clock: C,
     ) -> Result<Self, DurableError> {
-        Self::open_on(Box::new(RealDisk), directory.as_ref(), options, clock)
+        let disk = RealDisk::lock(directory.as_ref())?;
+        Self::open_on(Box::new(disk), directory.as_ref(), options, clock)
     }
 
     fn open_on(
@@ -218,8 +216,6 @@ impl<C: Clock + Send + Sync + 'static> DurableStore<C> {
         clock: C,
     ) -> Result<Self, DurableError> {
         let unusable = |source| DurableError::Directory { path: directory.to_owned(), source };
-        create_directory(directory).map_err(unusable)?;
-        let lock = lock(directory)?;
         let found = Found::look(directory).map_err(unusable)?;
         let memory = MemoryStore::with_clock(clock, options.memory);
         memory.note_changes();
@@ -251,7 +247,7 @@ impl<C: Clock + Send + Sync + 'static> DurableStore<C> {
         let memory = Arc::new(memory);
         let interval = options.flush_interval.clamp(FLUSH_INTERVAL_MIN, FLUSH_INTERVAL_MAX);
         let flusher = Flusher::start(Arc::clone(&memory), journal, interval).map_err(unusable)?;
-        Ok(Self { memory, directory: directory.to_owned(), seed, recovery, flusher, _lock: lock })
+        Ok(Self { memory, directory: directory.to_owned(), seed, recovery, flusher })
     }
 
     /// The states in memory.
@@ -339,27 +335,4 @@ impl<C: Clock + Send + Sync + 'static> LocalStore for DurableStore<C> {
     fn reset(&self, keys: &[KeyHash]) {
         LocalStore::reset(&*self.memory, keys);
     }
-}
-
-/// Takes the lock of a directory, which the system gives back when the process ends, however it ends.
-fn lock(directory: &Path) -> Result<File, DurableError> {
-    let path = directory.join("lock");
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut file = options
-        .open(&path)
-        .map_err(|source| DurableError::Directory { path: directory.to_owned(), source })?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let holder = std::fs::read_to_string(&path).unwrap_or_default();
-            let holder = holder.trim();
-            let by = if holder.is_empty() { String::new() } else { format!(" ({holder})") };
-            return Err(DurableError::InUse { path: directory.to_owned(), by });
-        }
-        Err(TryLockError::Error(source)) => return Err(DurableError::File { path, doing: "lock", source }),
-    }
-    // For whoever finds it locked; it is of no consequence otherwise.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
-    Ok(file)
 }

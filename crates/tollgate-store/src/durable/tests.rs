@@ -103,9 +103,9 @@ fn states_of_every_form_are_kept_with_and_without_a_last_flush() {
     let limits = limits();
     let shown = |store: &DurableStore<ManualClock>| -> Vec<Decision> {
         let keys = |(index, limit)| (0..20_u128).map(move |key| look(store, limit, key + 100 * index));
-        (0..).zip(&limits).flat_map(keys).collect()
+        (0_u128..).zip(&limits).flat_map(keys).collect()
     };
-    for (index, limit) in (0..).zip(&limits) {
+    for (index, limit) in (0_u128..).zip(&limits) {
         for key in 0..20 {
             for _ in 0..key % 5 {
                 take(&store, limit, key + 100 * index);
@@ -127,7 +127,7 @@ fn what_was_given_back_or_reset_does_not_come_back() {
     let store = open(directory.path(), &clock);
     let limits = limits();
     let mut grants = Vec::new();
-    for (index, limit) in (0..).zip(&limits) {
+    for (index, limit) in (0_u128..).zip(&limits) {
         grants.push((limit, take(&store, limit, index).unwrap(), KeyHash(index)));
         take(&store, limit, 100 + index).unwrap();
     }
@@ -139,7 +139,7 @@ fn what_was_given_back_or_reset_does_not_come_back() {
     store.flush().unwrap();
     let copy = copied(directory.path());
     let store = open(copy.path(), &clock);
-    for (index, limit) in (0..).zip(&limits) {
+    for (index, limit) in (0_u128..).zip(&limits) {
         assert_eq!(used(&store, limit, index), 0, "given back: {limit}");
         assert_eq!(used(&store, limit, 100 + index), 0, "reset: {limit}");
     }
@@ -312,7 +312,7 @@ fn history(steps: &[Step]) -> (tempfile::TempDir, Vec<Moment>) {
 }
 
 fn moment(store: &DurableStore<ManualClock>, limits: &[Limit]) -> Moment {
-    let left = (0..).zip(limits).flat_map(|(index, limit)| (0..4_u128).map(move |key| look(store, limit, key + 100 * index)));
+    let left = (0_u128..).zip(limits).flat_map(|(index, limit)| (0..4_u128).map(move |key| look(store, limit, key + 100 * index)));
     Moment { bytes: store.durability().file_bytes, now: store.now(), left: left.collect() }
 }
 
@@ -403,8 +403,8 @@ fn what_is_found_at_any_moment_under_load_is_at_least_what_was_flushed() {
     let mut options = slow();
     options.flush_interval = FLUSH_INTERVAL_MIN;
     let limits = [
-        Limit::gcra_with_burst(Quota::per_hour(1), 1_000_000).unwrap(),
-        Limit::gcra_with_burst(Quota::per_hour(7), 1_000_000).unwrap(),
+        Limit::gcra_with_burst(Quota::per_hour(100), 1_000_000).unwrap(),
+        Limit::gcra_with_burst(Quota::per_hour(700), 1_000_000).unwrap(),
     ];
     let limit = |key: u128| &limits[usize::from(key.is_multiple_of(8))];
     let clock = ManualClock::new(START);
@@ -465,8 +465,8 @@ fn what_is_found_at_any_moment_under_load_is_at_least_what_was_flushed() {
 }
 
 /// A disk of which one operation fails, or all from one on.
-#[derive(Clone, Debug)]
-struct Faulty(Arc<Mutex<Plan>>);
+#[derive(Clone)]
+struct Faulty(Arc<RealDisk>, Arc<Mutex<Plan>>);
 
 #[derive(Debug, Default)]
 struct Plan {
@@ -477,12 +477,12 @@ struct Plan {
 }
 
 impl Faulty {
-    fn new() -> Self {
-        Self(Arc::default())
+    fn new(directory: &Path) -> Self {
+        Self(Arc::new(RealDisk::lock(directory).unwrap()), Arc::default())
     }
 
     fn operation(&self, kind: &'static str) -> io::Result<()> {
-        let mut plan = self.0.lock().unwrap();
+        let mut plan = self.1.lock().unwrap();
         let number = plan.done.len();
         plan.done.push(kind);
         match plan.fails {
@@ -494,7 +494,7 @@ impl Faulty {
     }
 
     fn mend(&self) {
-        *self.0.lock().unwrap() = Plan::default();
+        *self.1.lock().unwrap() = Plan::default();
     }
 }
 
@@ -503,22 +503,22 @@ struct FaultySheet(Faulty, Box<dyn Sheet>);
 impl Disk for Faulty {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Sheet>> {
         self.operation("create")?;
-        Ok(Box::new(FaultySheet(self.clone(), RealDisk.create(path)?)))
+        Ok(Box::new(FaultySheet(self.clone(), self.0.create(path)?)))
     }
 
     fn reopen(&self, path: &Path, length: u64) -> io::Result<Box<dyn Sheet>> {
         self.operation("reopen")?;
-        Ok(Box::new(FaultySheet(self.clone(), RealDisk.reopen(path, length)?)))
+        Ok(Box::new(FaultySheet(self.clone(), self.0.reopen(path, length)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.operation("rename")?;
-        RealDisk.rename(from, to)
+        self.0.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.operation("remove")?;
-        RealDisk.remove(path)
+        self.0.remove(path)
     }
 }
 
@@ -551,12 +551,13 @@ fn whichever_operation_fails_decisions_go_on_and_all_is_written_afterwards() {
     let mut kinds = BTreeMap::new();
     for for_good in [false, true] {
         for fails in 0.. {
-            let (directory, disk, clock) = (tempfile::tempdir().unwrap(), Faulty::new(), ManualClock::new(START));
+            let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(START));
+            let disk = Faulty::new(directory.path());
             let store =
                 DurableStore::open_on(Box::new(disk.clone()), directory.path(), &slow(), clock.clone()).unwrap();
             take(&store, &limit, 1).unwrap();
             store.flush().unwrap();
-            *disk.0.lock().unwrap() = Plan { done: Vec::new(), fails: Some(fails), for_good };
+            *disk.1.lock().unwrap() = Plan { done: Vec::new(), fails: Some(fails), for_good };
             let mut flushed = 1;
             for round in 2..6 {
                 take(&store, &limit, 1).unwrap();
@@ -571,7 +572,7 @@ fn whichever_operation_fails_decisions_go_on_and_all_is_written_afterwards() {
                     assert!(store.durability().trouble.is_some() && store.durability().failures > 0);
                 }
             }
-            let done = std::mem::take(&mut disk.0.lock().unwrap().done);
+            let done = std::mem::take(&mut disk.1.lock().unwrap().done);
             if done.len() <= fails {
                 break;
             }
