@@ -108,7 +108,17 @@ pub(crate) fn models() -> Done {
     let flags = format!("{} --cfg loom", std::env::var("RUSTFLAGS").unwrap_or_default());
     let target = root().join("target/loom");
     cargo(
-        &["test", "--release", "--package", "tollgate-store", "--features", "durable", "--lib", "--", "models"],
+        &[
+            "test",
+            "--release",
+            "--package",
+            "tollgate-store",
+            "--features",
+            "durable",
+            "--lib",
+            "--",
+            "models",
+        ],
         &[("RUSTFLAGS", flags.trim()), ("CARGO_TARGET_DIR", &target.to_string_lossy())],
     )
 }
@@ -156,7 +166,8 @@ pub(crate) fn ci() -> Done {
     step("lints")?;
     cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"], &[])?;
     // Each feature of the library must stand by itself.
-    for features in ["", "policy", "redis", "durable", "tower", "actix", "shaping", "outgoing", "reqwest", "expressions"]
+    for features in
+        ["", "policy", "redis", "durable", "tower", "actix", "shaping", "outgoing", "reqwest", "expressions"]
     {
         cargo(
             &[

@@ -110,7 +110,9 @@ mod tests {
 
     fn states() -> Vec<State> {
         let now = Timestamp::from_secs(1_800_000_000);
-        let bucket = |style| Limit::from(TokenBucket::new(9, Quota::per_second(7)).unwrap().with_refill(style).unwrap());
+        let bucket = |style| {
+            Limit::from(TokenBucket::new(9, Quota::per_second(7)).unwrap().with_refill(style).unwrap())
+        };
         let limits = [
             Limit::Unlimited,
             Limit::gcra(Quota::per_second(7)),
@@ -162,6 +164,9 @@ mod tests {
         };
         assert!(log(&[5, 1, 6, 1]));
         assert!(!log(&[6, 1, 5, 1]) && !log(&[5, 1, 5, 1]), "moments ascend");
-        assert!(!log(&[5, 0]) && !log(&[5, u64::MAX, 6, 1]) && !log(&[5, MAX_LOG_LIMIT + 1]), "within bounds");
+        assert!(
+            !log(&[5, 0]) && !log(&[5, u64::MAX, 6, 1]) && !log(&[5, MAX_LOG_LIMIT + 1]),
+            "within bounds"
+        );
     }
 }

@@ -250,9 +250,11 @@ fn a_file_that_goes_away_is_told_and_written_anew() {
     let server = Server::start(&["--policy", &policy, "--data-dir", &data, "--flush-interval", "50ms"]);
     assert!(allowed(&server, "a"));
     let data_path = std::path::Path::new(&data);
-    let kept = || std::fs::read_dir(data_path).ok()?.find(|entry| {
-        entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("state-"))
-    });
+    let kept = || {
+        std::fs::read_dir(data_path).ok()?.find(|entry| {
+            entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("state-"))
+        })
+    };
     std::fs::remove_dir_all(data_path).unwrap();
     // A file where the directory was: nothing can be written.
     std::fs::write(data_path, "").unwrap();
@@ -286,7 +288,10 @@ fn the_settings_of_the_file_hold_and_mistakes_are_told() {
     assert!(server.announcement.contains(of_file.to_str().unwrap()), "{}", server.announcement);
     // Another on the same directory.
     let told = |arguments: &[&str]| {
-        let all = [&["serve", "--listen", "127.0.0.1:0", "--grpc", "off", "--resp", "off", "--admin", "off"], arguments];
+        let all = [
+            &["serve", "--listen", "127.0.0.1:0", "--grpc", "off", "--resp", "off", "--admin", "off"],
+            arguments,
+        ];
         let output = run(&all.concat());
         assert!(!output.status.success());
         stderr(&output)

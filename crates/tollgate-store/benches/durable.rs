@@ -16,9 +16,9 @@ use tollgate_core::{Hit, KeyBuilder, KeySeed, Limit, LimitId, Quota};
 use tollgate_store::durable::{DurableOptions, DurableStore};
 use tollgate_store::{LocalStore, MemoryOptions, MemoryStore};
 
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 7;
 /// Several flushes long.
-const ROUND: Duration = Duration::from_secs(4);
+const ROUND: Duration = Duration::from_secs(3);
 const RECOVERIES: usize = 3;
 const SEED: KeySeed = KeySeed::new([7; 16]);
 
@@ -86,7 +86,8 @@ fn compare(keys: u64, threads: usize) {
         "  written {:.0} MB in {} flushes of {:.0?} on average; failures: {}",
         megabytes(after.bytes_written - before.bytes_written),
         after.flushes - before.flushes,
-        (after.flush_time - before.flush_time) / u32::try_from(after.flushes - before.flushes).unwrap().max(1),
+        (after.flush_time - before.flush_time)
+            / u32::try_from(after.flushes - before.flushes).unwrap().max(1),
         after.failures,
     );
 }

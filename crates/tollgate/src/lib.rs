@@ -10,7 +10,7 @@
 //! | limit an axum, hyper or tonic service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
 //! | limit an Actix Web app | `actix::RateLimit` (feature `actix`) |
 //! | count over many nodes | `redis::RedisStore`, with `guard::Guarded` for when it is away (feature `redis`) |
-//! | keep state across restarts | `durable::DurableStore` (feature `durable`) |
+//! | keep state across restarts | `durable::DurableStore` with `KeyedLimiter::with_seed` or `Gate::with_seed` (feature `durable`) |
 //! | test code that is limited | [`ManualClock`] |
 //!
 //! # Three lines

@@ -181,17 +181,18 @@ async fn open(
     clock: SystemClock,
 ) -> Result<App, Failure> {
     let store = &source.loaded.config.store;
-    let beside = data_dir(&options.disk, store).map(|directory| directory.join("changes.json"));
-    let kept = options.admin.changes.clone().or(beside);
-    let kept = kept.as_deref().map(ChangesFile::open).transpose()?;
+    let kept = match (&options.admin.changes, data_dir(&options.disk, store)) {
+        (Some(path), _) => Some(ChangesFile::open(path)?),
+        (None, Some(directory)) => Some(ChangesFile::within(&directory)?),
+        (None, None) => None,
+    };
     let (kept_in, restored) = kept.unzip();
     let restored = restored.unwrap_or_default();
     let audit = Audit::open(options.admin.audit_log.as_deref(), options.admin.audit_sample);
     let audit = audit.map_err(Failure::Other)?;
-    let (store, seed) =
-        ServerStore::open(&options.store, &options.disk, store, memory, clock, restored.seed)
-            .await
-            .map_err(Failure::Other)?;
+    let (store, seed) = ServerStore::open(&options.store, &options.disk, store, memory, clock, restored.seed)
+        .await
+        .map_err(Failure::Other)?;
     let config = config_of(&store, &source.loaded, &restored.changes)?;
     let (rules, limits) = (source.rules(seed)?, source.limits(seed)?);
     let gate = Gate::with_seed(config, store, seed);
@@ -286,7 +287,8 @@ async fn drain_ended(mut draining: watch::Receiver<bool>) {
 fn announce(app: &App, faces: &Faces) {
     let policies = format!("{} ({})", app.book.name(), decided_by(app));
     let store = app.gate.store();
-    let most = if store.is_local() { format!(", at most {}", count(app.capacity, "key")) } else { String::new() };
+    let most =
+        if store.is_local() { format!(", at most {}", count(app.capacity, "key")) } else { String::new() };
     let clock = app.clock.source();
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let [http, grpc, resp, admin] = faces.urls();

@@ -72,7 +72,10 @@ impl ServerStore {
             return Ok((Self::Durable(store), seed));
         }
         if disk.flush_interval.or(config.flush_interval.map(Into::into)).is_some() {
-            return Err("--flush-interval says how often the directory of --data-dir is written, and there is none".to_owned());
+            return Err(
+                "--flush-interval says how often the directory of --data-dir is written, and there is none"
+                    .to_owned(),
+            );
         }
         let local = MemoryStore::with_clock(clock, memory);
         if url == "memory" {

@@ -121,7 +121,12 @@ struct Ending<'d>(&'d Desk);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.orders().has_ended = true;
+        let mut orders = self.0.orders();
+        orders.has_ended = true;
+        if std::thread::panicking() {
+            orders.durability.trouble = Some("the thread that writes has panicked".to_owned());
+        }
+        drop(orders);
         self.0.news.notify_all();
     }
 }
@@ -152,7 +157,7 @@ impl Desk {
                     durability.bytes_written += flushed.bytes;
                     durability.safe_as_of = as_of;
                     // The next ends, if it takes as long, one interval after this one began.
-                    pause = interval - took.min(interval / 2);
+                    pause = interval.saturating_sub(took.min(interval / 2));
                     if let Some(why) = flushed.trouble {
                         durability.failures += 1;
                         if !std::mem::replace(&mut is_stuck, true) {

@@ -15,6 +15,10 @@
 //! * **What cannot be written is not decided otherwise.** If the disk is full or gone, the store decides on from memory, says so
 //!   ([`Durability::trouble`]), tries again, and then writes everything.
 //!
+//! # Keys
+//! A limiter on such a store has to hash its keys under the store's seed ([`DurableStore::seed`]): with a random one, no key would be found after
+//! a restart. So it is `KeyedLimiter::with_seed(limit, store, &seed)`, or `Gate::with_seed(config, store, seed)`, and not `with_store`.
+//!
 //! One process at a time may use a directory: it holds a lock. The seed that keys are hashed under is kept with the states, as
 //! they mean nothing without it; so the files are for their owner's eyes only.
 //!
@@ -41,11 +45,11 @@ use std::time::Duration;
 use tollgate_core::{Answer, Clock, Group, HashedKey, Hit, KeyHash, KeySeed, Outcome, Timestamp};
 
 use self::disk::{Disk, RealDisk};
-use self::flusher::Flusher;
 pub use self::flusher::Durability;
+use self::flusher::Flusher;
 use self::journal::Journal;
-use self::recover::{Found, Reading};
 pub use self::recover::{Cut, Recovery};
+use self::recover::{Found, Reading};
 use crate::clock::SystemClock;
 use crate::memory::{MemoryOptions, MemoryStore};
 use crate::seed::random_seed;
@@ -55,7 +59,7 @@ use crate::store::{LocalStore, Refund};
 pub const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// The longest.
-pub const FLUSH_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+pub const FLUSH_INTERVAL_MAX: Duration = Duration::from_hours(1);
 
 /// How a [`DurableStore`] is opened.
 ///
@@ -70,7 +74,7 @@ pub const FLUSH_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DurableOptions {
-    /// The store in memory.
+    /// The store in memory, of which an eighth is taken once more to know what has changed.
     pub memory: MemoryOptions,
     /// How often what has changed is written: about so much is lost when the process is killed. From
     /// [`FLUSH_INTERVAL_MIN`] to [`FLUSH_INTERVAL_MAX`]; what is beyond is taken for the nearest.
@@ -230,9 +234,11 @@ impl<C: Clock + Send + Sync + 'static> DurableStore<C> {
             let (resumed, filled) = reading.fill(&memory)?;
             recovery = filled;
             journal = Journal::new(disk, directory.to_owned(), seed);
-            journal
-                .resume(&memory, resumed)
-                .map_err(|source| DurableError::File { path, doing: "write", source })?;
+            journal.resume(&memory, resumed).map_err(|source| DurableError::File {
+                path,
+                doing: "write",
+                source,
+            })?;
         } else {
             (seed, recovery) = (options.seed.unwrap_or_else(random_seed), Recovery::default());
             journal = Journal::new(disk, directory.to_owned(), seed);

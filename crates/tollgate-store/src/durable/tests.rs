@@ -312,7 +312,9 @@ fn history(steps: &[Step]) -> (tempfile::TempDir, Vec<Moment>) {
 }
 
 fn moment(store: &DurableStore<ManualClock>, limits: &[Limit]) -> Moment {
-    let left = (0_u128..).zip(limits).flat_map(|(index, limit)| (0..4_u128).map(move |key| look(store, limit, key + 100 * index)));
+    let left = (0_u128..)
+        .zip(limits)
+        .flat_map(|(index, limit)| (0..4_u128).map(move |key| look(store, limit, key + 100 * index)));
     Moment { bytes: store.durability().file_bytes, now: store.now(), left: left.collect() }
 }
 
@@ -554,7 +556,8 @@ fn whichever_operation_fails_decisions_go_on_and_all_is_written_afterwards() {
             let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(START));
             let disk = Faulty::new(directory.path());
             let store =
-                DurableStore::open_on(Box::new(disk.clone()), directory.path(), &slow(), clock.clone()).unwrap();
+                DurableStore::open_on(Box::new(disk.clone()), directory.path(), &slow(), clock.clone())
+                    .unwrap();
             take(&store, &limit, 1).unwrap();
             store.flush().unwrap();
             *disk.1.lock().unwrap() = Plan { done: Vec::new(), fails: Some(fails), for_good };
@@ -588,7 +591,10 @@ fn whichever_operation_fails_decisions_go_on_and_all_is_written_afterwards() {
             assert_eq!(used(&found, &limit, 1), 5, "{done:?}");
         }
     }
-    assert_eq!(kinds.into_keys().collect::<Vec<_>>(), ["check", "create", "remove", "rename", "sync", "write"]);
+    assert_eq!(
+        kinds.into_keys().collect::<Vec<_>>(),
+        ["check", "create", "remove", "rename", "sync", "write"]
+    );
 }
 
 #[test]
@@ -635,7 +641,10 @@ fn what_cannot_be_opened_is_said_with_the_way_out() {
     later[60..64].copy_from_slice(&sum);
     for (bytes, expected) in [
         (later, "is of format 9"),
-        (b"something else altogether, which is as long as the head of a file is".to_vec(), "no states of Tollgate's"),
+        (
+            b"something else altogether, which is as long as the head of a file is".to_vec(),
+            "no states of Tollgate's",
+        ),
         (file[..63].to_vec(), "damaged at its beginning"),
         ([&file[..40], &[9], &file[41..]].concat(), "damaged at its beginning"),
     ] {

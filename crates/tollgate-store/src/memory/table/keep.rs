@@ -163,7 +163,9 @@ fn fingerprint<const W: usize>(states: &Kept<W>) -> u64 {
     // Each step can be undone, so two prints that differ go on differing. The factor is 2^64 divided by the golden ratio.
     let mixed = |print: u64, word: u64| (print ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
     states.iter().fold(0, |print, state| match state {
-        Some((place, words)) => words.iter().fold(mixed(print, place.to_word()), |print, word| mixed(print, *word)),
+        Some((place, words)) => {
+            words.iter().fold(mixed(print, place.to_word()), |print, word| mixed(print, *word))
+        }
         None => mixed(print, 0),
     })
 }

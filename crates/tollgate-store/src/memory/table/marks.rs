@@ -36,7 +36,8 @@ impl Marks {
     /// Clears a mark. Returns whether it was set.
     #[cfg(feature = "durable")]
     pub(super) fn clear(&self, place: usize) -> bool {
-        let was_set = !self.clear[place].load(Ordering::SeqCst) && !self.clear[place].swap(true, Ordering::SeqCst);
+        let was_set =
+            !self.clear[place].load(Ordering::SeqCst) && !self.clear[place].swap(true, Ordering::SeqCst);
         in_order();
         was_set
     }

@@ -38,10 +38,10 @@ use tollgate_core::HashedKey;
 use tollgate_core::packed::LAST_MOMENT;
 
 use self::join::Joined;
-use self::line::{First, Line, Status, TAG_LOW_BITS, Tag};
-use self::marks::Marks;
 #[cfg(feature = "durable")]
 pub(super) use self::keep::Prints;
+use self::line::{First, Line, Status, TAG_LOW_BITS, Tag};
+use self::marks::Marks;
 use self::segment::{LINES, Segment};
 use self::sweep::Sweeper;
 use super::Full;
@@ -223,8 +223,12 @@ impl<const W: usize> Table<W> {
     ) -> Result<R, Full> {
         if let Some(line) = home.line
             && let Some((entry, tag)) = line.find(home.place.hash, 0)
-            && let Some(result) =
-                line.step(entry, tag, move |words| step(Some(words)), || self.marks.mark(self.index(home.place)))
+            && let Some(result) = line.step(
+                entry,
+                tag,
+                move |words| step(Some(words)),
+                || self.marks.mark(self.index(home.place)),
+            )
         {
             return Ok(result);
         }
