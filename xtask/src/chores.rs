@@ -63,6 +63,17 @@ pub(crate) fn attack(name: &str) -> Done {
     cargo(&[&test[..], &["--", "--ignored", "--nocapture", "at_length"]].concat(), &[("ATTACK", name)])
 }
 
+/// Kills the server three thousand times while it writes its state.
+pub(crate) fn kills() -> Done {
+    let test = ["test", "--release", "--package", "tollgate-server", "--test", "kills"];
+    cargo(&[&test[..], &["--", "--ignored", "--nocapture", "at_length"]].concat(), &[])
+}
+
+/// What it costs to keep memory on disk.
+pub(crate) fn bench_durable() -> Done {
+    cargo(&["bench", "--package", "tollgate-store", "--features", "durable", "--bench", "durable"], &[])
+}
+
 /// What a rate limit adds to an empty service, beside middleware of others.
 pub(crate) fn bench_middleware() -> Done {
     cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/middleware/Cargo.toml"], &[])
@@ -97,7 +108,17 @@ pub(crate) fn models() -> Done {
     let flags = format!("{} --cfg loom", std::env::var("RUSTFLAGS").unwrap_or_default());
     let target = root().join("target/loom");
     cargo(
-        &["test", "--release", "--package", "tollgate-store", "--lib", "--", "models"],
+        &[
+            "test",
+            "--release",
+            "--package",
+            "tollgate-store",
+            "--features",
+            "durable",
+            "--lib",
+            "--",
+            "models",
+        ],
         &[("RUSTFLAGS", flags.trim()), ("CARGO_TARGET_DIR", &target.to_string_lossy())],
     )
 }
@@ -125,8 +146,9 @@ pub(crate) fn interpret() -> Done {
         return Ok(());
     }
     let target = root().join("target/miri");
-    let tests = ["test", "--package", "tollgate-store", "--lib", "--", "memory::table", "clock", "machine"];
-    let arguments = [&["run", "nightly", "cargo", "miri"][..], &tests].concat();
+    let package = ["test", "--package", "tollgate-store", "--features", "durable", "--lib"];
+    let tests = [&package[..], &["--", "memory::table", "clock", "machine"]].concat();
+    let arguments = [&["run", "nightly", "cargo", "miri"][..], &tests[..]].concat();
     // The tests start threads and read the clock.
     let environment =
         [("MIRIFLAGS", "-Zmiri-disable-isolation"), ("CARGO_TARGET_DIR", &*target.to_string_lossy())];
@@ -147,6 +169,7 @@ pub(crate) fn ci() -> Done {
     for features in [
         "",
         "policy",
+        "durable",
         "redis",
         "postgres",
         "tower",

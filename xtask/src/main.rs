@@ -23,10 +23,13 @@ Chores:
   chaos       Nodes on servers that break, and how they fare: half an hour; see `chaos --help`
   attack [NAME]
               Clients that mean harm, ten thousand at once, and what good ones notice of it
+  kills       The server killed three thousand times while it writes its state to disk, and what it knows then
   bench       The benchmarks, as tables
   bench peers Tollgate's limiter and those of other crates; see `bench peers --help`
   bench middleware
               What a rate limit adds to an empty service, beside tower_governor and actix-governor
+  bench durable
+              Decisions a second with state on disk and without, and reading ten million keys back
   bench grpc  Questions of Envoy's a second, beside the least that the server could do; needs h2load
   bench resp  CL.THROTTLE beside Redis's own INCR, by redis-benchmark
   bench http  /v1/check a second by wrk, beside the least that the server could do and throttlecrab-server,
@@ -48,11 +51,13 @@ fn main() -> ExitCode {
         ["chaos", options @ ..] => chores::chaos(options),
         ["attack"] => chores::attack(""),
         ["attack", name] => chores::attack(name),
+        ["kills"] => chores::kills(),
         ["bench"] => chores::bench(),
         ["bench", "peers", "--help" | "-h"] => {
             print!("{}", peers::USAGE);
             return ExitCode::SUCCESS;
         }
+        ["bench", "durable"] => chores::bench_durable(),
         ["bench", "grpc"] => bench::grpc::bench(),
         ["bench", "http"] => bench::http::bench(),
         ["bench", "memory"] => bench::memory::bench(),

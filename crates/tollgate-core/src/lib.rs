@@ -8,7 +8,8 @@
 //! * [`combine`]: how several limits answer as one,
 //! * [`sharing`] and [`share`]: how nodes count together, and each alone,
 //! * [`key`]: how the identity that a limit counts by becomes a 128-bit hash,
-//! * [`time`]: the two time types and the [`Clock`] trait.
+//! * [`time`]: the two time types and the [`Clock`] trait,
+//! * [`written`]: states as bytes.
 //!
 //! A store (see `tollgate-store`) keeps one [`State`] for each key and applies the rules to it. Most programs
 //! use neither directly: the `tollgate` crate is the friendly face.
@@ -48,6 +49,7 @@ pub mod quota;
 pub mod share;
 pub mod sharing;
 pub mod time;
+pub mod written;
 
 pub use answer::{Answer, Outcome, Outcomes, Source, combined};
 pub use combine::Combine;

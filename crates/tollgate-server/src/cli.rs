@@ -108,6 +108,9 @@ pub(crate) struct ServeOptions {
     pub(crate) admin: AdminOptions,
 
     #[command(flatten)]
+    pub(crate) disk: DiskOptions,
+
+    #[command(flatten)]
     pub(crate) store: StoreOptions,
 }
 
@@ -149,6 +152,21 @@ pub(crate) struct RespOptions {
     /// How long a client of Redis may be silent before it is disconnected
     #[arg(long, value_name = "LENGTH", env = "TOLLGATE_RESP_IDLE", default_value = "5m", value_parser = length)]
     pub(crate) resp_idle: Duration,
+}
+
+/// What is kept of memory when the process ends.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "State on disk")]
+pub(crate) struct DiskOptions {
+    /// Keep what is in memory in this directory, which is made if it is not there, so that it holds after a restart, however
+    /// the process ended. Each process needs one of its own [default: what the policy file says under `store`; else nowhere]
+    #[arg(long, value_name = "DIR", env = "TOLLGATE_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// How often to write what has changed there, from 10ms to 1h: about so much is lost when the process is killed
+    /// [default: 1s]
+    #[arg(long, value_name = "LENGTH", env = "TOLLGATE_FLUSH_INTERVAL", value_parser = length)]
+    pub(crate) flush_interval: Option<Duration>,
 }
 
 /// Where the state is, and what happens when it cannot be reached.

@@ -91,7 +91,8 @@ fn scrapes() -> [String; 2] {
     let redis = Redis::start(&[]);
     let shared = Server::start(&["--store", &redis.url(), "--store-deadline", "1s"]);
     assert_eq!(shared.post("/v1/check", r#"{"user":"anna","path":"/search"}"#).status, 200);
-    let (local, _directory) = with_rules(&[]);
+    let data = tempfile::tempdir().unwrap();
+    let (local, _directory) = with_rules(&["--data-dir", data.path().to_str().unwrap()]);
     assert_eq!(hit(&local, 1, &[&[("generic_key", "login")]]), 200);
     [&shared, &local].map(|server| server.get("/metrics").body)
 }

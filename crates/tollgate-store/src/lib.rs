@@ -5,6 +5,7 @@
 //! * [`LocalStore`]: a store in this process, which answers at once, and [`Store`]: any store, which may have to be
 //!   waited for. Every local store is a store.
 //! * [`MemoryStore`]: the store that needs nothing else.
+//! * `DurableStore` (with the feature `durable`): the same, kept in files.
 //! * `RedisStore` (with the feature `redis`) and `PostgresStore` (with the feature `postgres`): stores that many nodes share.
 //! * [`conformance`]: a model of every algorithm and a generator of histories, against which any store can be run.
 //!
@@ -26,6 +27,8 @@
 
 mod clock;
 pub mod conformance;
+#[cfg(feature = "durable")]
+pub mod durable;
 #[cfg(feature = "shared")]
 pub mod guard;
 #[cfg(feature = "shared")]

@@ -2,10 +2,10 @@
 //! interleavings.
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Waits a moment for another thread that works on the same key; `turn` counts the waits.
 pub(crate) fn pause(turn: u32) {
@@ -21,6 +21,14 @@ pub(crate) fn pause(turn: u32) {
     } else {
         std::hint::spin_loop();
     }
+}
+
+/// Stands between two accesses that are both sequentially consistent, where it matters that all threads see them in this
+/// order. The model checker knows that order of fences only, so for it this is one; elsewhere it is nothing.
+#[inline(always)]
+pub(crate) fn in_order() {
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
 }
 
 /// A place that is filled once.

@@ -11,6 +11,7 @@
 //! | limit an axum, hyper or tonic service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
 //! | limit an Actix Web app | `actix::RateLimit` (feature `actix`) |
 //! | count over many nodes | `redis::RedisStore` or `postgres::PostgresStore`, with `guard::Guarded` for when it is away (features `redis`, `postgres`) |
+//! | keep state across restarts | `durable::DurableStore` with `KeyedLimiter::with_seed` or `Gate::with_seed` (feature `durable`) |
 //! | test code that is limited | [`ManualClock`] |
 //!
 //! # Three lines
@@ -57,7 +58,7 @@
 //! exactly when to retry.
 //!
 //! # What a decision costs
-//! No decision spawns threads, reads files or talks to the network. Memory is bounded: see [`MemoryOptions`].
+//! No decision spawns threads, reads files or talks to the network (a store that was chosen for it does). Memory is bounded: see [`MemoryOptions`].
 
 #[cfg(feature = "tower")]
 mod async_gate;
@@ -111,6 +112,8 @@ pub use tollgate_store::permits as permit_store;
 #[cfg(feature = "shaping")]
 pub use shaper::{Shaper, Turn};
 
+#[cfg(feature = "durable")]
+pub use tollgate_store::durable;
 #[cfg(feature = "postgres")]
 pub use tollgate_store::postgres;
 #[cfg(feature = "redis")]

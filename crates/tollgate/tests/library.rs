@@ -143,3 +143,22 @@ async fn a_gate_can_be_awaited() {
     assert_eq!(gate.reset_async(now, &bob, None).await.unwrap(), ["narrow", "wide", "watching"]);
     assert!(gate.check_async(now, &bob, Some(5)).await.unwrap().is_allowed());
 }
+
+#[cfg(feature = "durable")]
+#[test]
+fn limiters_on_a_durable_store_go_on_after_a_restart() {
+    use tollgate::durable::{DurableOptions, DurableStore};
+
+    let directory = tempfile::tempdir().unwrap();
+    let limiter = || {
+        let store = DurableStore::open(directory.path(), &DurableOptions::default()).unwrap();
+        let seed = store.seed();
+        KeyedLimiter::<str, _>::with_seed(Quota::per_hour(2), store, &seed)
+    };
+    let first = limiter();
+    assert!(first.check("anna").is_allowed() && first.check("anna").is_allowed());
+    drop(first);
+    let second = limiter();
+    assert!(!second.check("anna").is_allowed());
+    assert!(second.check("bert").is_allowed());
+}

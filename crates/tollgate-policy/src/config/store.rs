@@ -1,4 +1,4 @@
-//! The store that nodes share.
+//! Where state is: in a store that nodes share, or in memory that is kept on disk.
 
 use tollgate_core::quota::parse_length;
 use tollgate_core::{Consistency, Nanos, OnFailure};
@@ -8,7 +8,7 @@ use super::sharing::sharing;
 use super::tree::Node;
 
 /// The settings of the store.
-pub(super) const KNOWN: [&str; 16] = [
+pub(super) const KNOWN: [&str; 18] = [
     "url",
     "prefix",
     "deadline",
@@ -25,10 +25,12 @@ pub(super) const KNOWN: [&str; 16] = [
     "lease_percent",
     "lease_idle",
     "sync_interval",
+    "data_dir",
+    "flush_interval",
 ];
 
-/// What a policy file says of the store that nodes share; what it says nothing of has a default. Text is as it stands in
-/// the file: addresses and files are looked at when the store is opened.
+/// What a policy file says of where state is; what it says nothing of has a default. Text is as it stands in the file: addresses
+/// and files are looked at when the store is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreConfig {
@@ -64,6 +66,10 @@ pub struct StoreConfig {
     pub lease_idle: Option<Nanos>,
     /// How often what was handed out before it was taken is settled.
     pub sync_interval: Option<Nanos>,
+    /// The directory in which state in memory is kept.
+    pub data_dir: Option<String>,
+    /// How often what has changed is written there.
+    pub flush_interval: Option<Nanos>,
 }
 
 pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Option<StoreConfig> {
@@ -86,7 +92,16 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node) -> Option<StoreConfig> 
         lease_percent: number(decoder, &mut fields, "lease_percent", 1, 50),
         lease_idle: length(decoder, &mut fields, "lease_idle"),
         sync_interval: length(decoder, &mut fields, "sync_interval"),
+        data_dir: text(decoder, &mut fields, "data_dir"),
+        flush_interval: length(decoder, &mut fields, "flush_interval"),
     };
+    if config.data_dir.is_some() && config.url.as_deref().is_some_and(|url| url != "memory") {
+        decoder.hinted(
+            &node.span,
+            "`data_dir` keeps what is in memory, and this store is elsewhere".to_owned(),
+            "leave out `url` or `data_dir`",
+        );
+    }
     decoder.finish(fields, &KNOWN);
     Some(config)
 }

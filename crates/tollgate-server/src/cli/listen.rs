@@ -129,7 +129,8 @@ pub(crate) struct AdminOptions {
     #[arg(long, value_name = "FILE", env = "TOLLGATE_ADMIN_TOKEN_FILE", conflicts_with = "admin_token")]
     pub(crate) admin_token_file: Option<PathBuf>,
 
-    /// Where to keep what administrators change, so that it holds after a restart. The file is a secret [default: nowhere]
+    /// Where to keep what administrators change, and bans, so that they hold after a restart. The file is a secret [default:
+    /// `changes.json` in the directory of `--data-dir`; else nowhere]
     #[arg(long, value_name = "FILE", env = "TOLLGATE_CHANGES")]
     pub(crate) changes: Option<PathBuf>,
 

@@ -139,6 +139,12 @@ impl ChangesFile {
         Ok((file, Restored { changes, bans, seed: Some(seed) }))
     }
 
+    /// The same in a directory for state, which may not be there yet.
+    pub(super) fn within(directory: &Path) -> Result<(Self, Restored), Failure> {
+        let path = directory.join("changes.json");
+        if directory.is_dir() { Self::open(&path) } else { Ok((Self(path), Restored::default())) }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.0
     }

@@ -66,7 +66,7 @@ use self::live::Live;
 use self::metrics::Metrics;
 use self::permits::Permits;
 use self::signals::Hangups;
-use self::store::ServerStore;
+use self::store::{ServerStore, data_dir};
 use crate::cli::{Interval, ServeOptions, count, fail, print_out};
 use crate::load::Failure;
 
@@ -171,7 +171,7 @@ async fn serve(
             ExitCode::SUCCESS
         }
     };
-    app.gate.store().hand_back().await;
+    app.gate.store().leave().await;
     app.audit.close();
     code
 }
@@ -183,13 +183,17 @@ async fn open(
     memory: MemoryOptions,
     clock: SystemClock,
 ) -> Result<App, Failure> {
-    let kept = options.admin.changes.as_deref().map(ChangesFile::open).transpose()?;
+    let store = &source.loaded.config.store;
+    let kept = match (&options.admin.changes, data_dir(&options.disk, store)) {
+        (Some(path), _) => Some(ChangesFile::open(path)?),
+        (None, Some(directory)) => Some(ChangesFile::within(&directory)?),
+        (None, None) => None,
+    };
     let (kept_in, restored) = kept.unzip();
     let restored = restored.unwrap_or_default();
     let audit = Audit::open(options.admin.audit_log.as_deref(), options.admin.audit_sample);
     let audit = audit.map_err(Failure::Other)?;
-    let store = &source.loaded.config.store;
-    let (store, seed) = ServerStore::open(&options.store, store, memory, clock, restored.seed)
+    let (store, seed) = ServerStore::open(&options.store, &options.disk, store, memory, clock, restored.seed)
         .await
         .map_err(Failure::Other)?;
     let config = config_of(&store, &source.loaded, &restored.changes)?;
@@ -287,10 +291,9 @@ async fn drain_ended(mut draining: watch::Receiver<bool>) {
 /// Says what runs, and how to try it.
 fn announce(app: &App, faces: &Faces) {
     let policies = format!("{} ({})", app.book.name(), decided_by(app));
-    let store = match app.gate.store() {
-        ServerStore::Memory(_) => format!("memory, at most {}", count(app.capacity, "key")),
-        store @ ServerStore::Shared(_) => store.to_string(),
-    };
+    let store = app.gate.store();
+    let most =
+        if store.is_local() { format!(", at most {}", count(app.capacity, "key")) } else { String::new() };
     let clock = app.clock.source();
     let (strong, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     let [http, grpc, resp, admin] = faces.urls();
@@ -302,7 +305,7 @@ fn announce(app: &App, faces: &Faces) {
         "\
 {strong}tollgate {}{plain}
   policies  {policies}
-  store     {store}
+  store     {store}{most}
   clock     {clock}
   HTTP      {http}
   dashboard {http}/

@@ -71,7 +71,9 @@ impl PermitStore for Desk<'_> {
         request: &PermitRequest,
     ) -> Result<Admission, StoreError> {
         match self.store {
-            ServerStore::Memory(_) => self.permits.here.acquire(key, limit, request).await,
+            ServerStore::Memory(_) | ServerStore::Durable(_) => {
+                self.permits.here.acquire(key, limit, request).await
+            }
             ServerStore::Shared(store) => {
                 PermitStore::acquire(store.store().remote(), key, limit, request).await
             }
@@ -85,28 +87,28 @@ impl PermitStore for Desk<'_> {
         id: PermitId,
     ) -> Result<Option<Nanos>, StoreError> {
         match self.store {
-            ServerStore::Memory(_) => self.permits.here.renew(key, limit, id).await,
+            ServerStore::Memory(_) | ServerStore::Durable(_) => self.permits.here.renew(key, limit, id).await,
             ServerStore::Shared(store) => store.store().remote().renew(key, limit, id).await,
         }
     }
 
     async fn release(&self, key: KeyHash, id: PermitId) -> Result<bool, StoreError> {
         match self.store {
-            ServerStore::Memory(_) => self.permits.here.release(key, id).await,
+            ServerStore::Memory(_) | ServerStore::Durable(_) => self.permits.here.release(key, id).await,
             ServerStore::Shared(store) => store.store().remote().release(key, id).await,
         }
     }
 
     async fn usage(&self, key: KeyHash) -> Result<PermitUsage, StoreError> {
         match self.store {
-            ServerStore::Memory(_) => self.permits.here.usage(key).await,
+            ServerStore::Memory(_) | ServerStore::Durable(_) => self.permits.here.usage(key).await,
             ServerStore::Shared(store) => store.store().remote().usage(key).await,
         }
     }
 
     async fn turn(&self, key: KeyHash, id: PermitId) {
         match self.store {
-            ServerStore::Memory(_) => self.permits.here.turn(key, id).await,
+            ServerStore::Memory(_) | ServerStore::Durable(_) => self.permits.here.turn(key, id).await,
             ServerStore::Shared(store) => store.store().remote().turn(key, id).await,
         }
     }

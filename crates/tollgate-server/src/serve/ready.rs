@@ -13,8 +13,8 @@ use super::api::App;
 pub(super) enum Readiness {
     /// The store decides.
     Ready,
-    /// The store is away, and this node decides without it, as it is configured to.
-    Degraded,
+    /// This node decides as it is configured to, and lacks something meanwhile.
+    Degraded(&'static str),
     /// They are refused, or the server is about to stop.
     Unready(String),
 }
@@ -24,6 +24,9 @@ impl Readiness {
     pub(super) async fn of(app: &App) -> Self {
         if *app.draining.borrow() {
             return Self::Unready("stopping".to_owned());
+        }
+        if app.gate.store().durability().is_some_and(|durability| durability.trouble.is_some()) {
+            return Self::Degraded("states cannot be written to disk, and this node decides from memory");
         }
         let Some(guard) = app.gate.store().guard() else { return Self::Ready };
         if guard.check().await.is_ok() {
@@ -39,7 +42,7 @@ impl Readiness {
         let other = enforced.peek().is_none().then_some((None, None));
         let refuses = |choice: Option<OnFailure>| guard.decides_alone(choice) == OnFailure::Deny;
         match enforced.chain(other).find(|(_, choice)| refuses(*choice)) {
-            None => Self::Degraded,
+            None => Self::Degraded("the store is away, and this node decides without it"),
             Some((Some(policy), _)) => Self::Unready(format!(
                 "the store is away, and requests under the policy {policy} are refused until it is back"
             )),
@@ -58,7 +61,7 @@ impl fmt::Display for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready => f.write_str("ready"),
-            Self::Degraded => f.write_str("degraded: the store is away, and this node decides without it"),
+            Self::Degraded(why) => write!(f, "degraded: {why}"),
             Self::Unready(why) => write!(f, "unready: {why}"),
         }
     }

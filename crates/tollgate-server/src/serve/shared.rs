@@ -38,7 +38,7 @@ impl SharedStore {
     /// What is wrong with it, or with the other options.
     pub(super) fn open(url: &str, options: &StoreOptions, config: &StoreConfig) -> Result<Self, String> {
         let prefix = options.store_prefix.as_ref().or(config.prefix.as_ref());
-        let deadline = options.store_deadline.map(Into::into).or(config.deadline);
+        let deadline = options.store_deadline.or(config.deadline.map(Into::into));
         let tls = tls(options, config)?;
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let mut postgres = PostgresOptions::new(url);
@@ -46,7 +46,7 @@ impl SharedStore {
                 postgres.schema.clone_from(prefix);
             }
             set(&mut postgres.deadline, deadline);
-            set(&mut postgres.connect_timeout, config.connect_timeout);
+            set(&mut postgres.connect_timeout, config.connect_timeout.map(Into::into));
             postgres.tls = tls;
             return PostgresStore::new(&postgres)
                 .map(Self::Postgres)
@@ -57,7 +57,7 @@ impl SharedStore {
             redis.prefix.clone_from(prefix);
         }
         set(&mut redis.deadline, deadline);
-        set(&mut redis.connect_timeout, config.connect_timeout);
+        set(&mut redis.connect_timeout, config.connect_timeout.map(Into::into));
         redis.tls = tls;
         let wrong = |error| format!("--store: {error}, or postgres://user@host:port/database");
         RedisStore::new(&redis).map(Self::Redis).map_err(wrong)

@@ -1,18 +1,22 @@
-//! Where the server keeps its state: in its own memory, or in a store that many nodes share.
+//! Where the server keeps its state: in its own memory, which may be kept on disk, or in a store that many nodes share.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tollgate::durable::{
+    Durability, DurableOptions, DurableStore, FLUSH_INTERVAL_MAX, FLUSH_INTERVAL_MIN, Recovery,
+};
 use tollgate::guard::{GuardOptions, Guarded, Phase};
 use tollgate::lease::{LeaseOptions, Leased};
 use tollgate::{
-    Answer, Group, KeyHash, KeySeed, MemoryOptions, MemoryStore, Nanos, OnFailure, Policy, Refund, Share,
-    Store, StoreConfig, StoreError, SystemClock, random_seed,
+    Answer, Group, KeyHash, KeySeed, MemoryOptions, MemoryStore, OnFailure, Policy, Refund, Share, Store,
+    StoreConfig, StoreError, SystemClock, random_seed,
 };
 
 use super::shared::SharedStore;
-use crate::cli::{FailureChoice, StoreOptions};
+use crate::cli::{DiskOptions, FailureChoice, StoreOptions};
 
 /// How long to wait for a store before saying so again, while its nodes have to agree on a seed.
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
@@ -36,6 +40,7 @@ pub(super) fn log_failure(error: &StoreError) {
 #[allow(clippy::large_enum_variant)]
 pub(super) enum ServerStore {
     Memory(MemoryStore),
+    Durable(DurableStore),
     Shared(Leased<Guarded<SharedStore>>),
 }
 
@@ -47,14 +52,32 @@ impl ServerStore {
     /// What is wrong with them.
     pub(super) async fn open(
         options: &StoreOptions,
+        disk: &DiskOptions,
         config: &StoreConfig,
         memory: MemoryOptions,
         clock: SystemClock,
         saved_seed: Option<KeySeed>,
     ) -> Result<(Self, KeySeed), String> {
-        let local = MemoryStore::with_clock(clock, memory);
         let seed = options.key_seed.as_deref().or(config.key_seed.as_deref()).map(seed_of).transpose()?;
         let url = options.store.as_deref().or(config.url.as_deref()).unwrap_or("memory");
+        let directory = data_dir(disk, config);
+        if directory.is_some() && url != "memory" {
+            return Err("--data-dir keeps what is in memory, and --store names another place, which keeps its state itself: leave \
+                        one of them out"
+                .to_owned());
+        }
+        if let Some(directory) = directory {
+            let store = open_durable(&directory, disk, config, memory, clock, seed.or(saved_seed))?;
+            let seed = store.seed();
+            return Ok((Self::Durable(store), seed));
+        }
+        if disk.flush_interval.or(config.flush_interval.map(Into::into)).is_some() {
+            return Err(
+                "--flush-interval says how often the directory of --data-dir is written, and there is none"
+                    .to_owned(),
+            );
+        }
+        let local = MemoryStore::with_clock(clock, memory);
         if url == "memory" {
             let seed = seed.or(saved_seed).unwrap_or_else(random_seed);
             return Ok((Self::Memory(local), seed));
@@ -71,7 +94,7 @@ impl ServerStore {
             Some(FailureChoice::Deny) => OnFailure::Deny,
             None => config.on_failure.unwrap_or_default(),
         };
-        set(&mut guard.pause, config.health_check_interval);
+        set(&mut guard.pause, config.health_check_interval.map(Into::into));
         let mut lease = LeaseOptions::default();
         lease.nodes = nodes;
         lease.capacity = memory.capacity;
@@ -79,8 +102,8 @@ impl ServerStore {
         lease.percent = config.lease_percent.unwrap_or(lease.percent);
         lease.consistency =
             options.consistency.map(Into::into).or(config.consistency).unwrap_or(lease.consistency);
-        set(&mut lease.idle, config.lease_idle);
-        set(&mut lease.sync, config.sync_interval);
+        set(&mut lease.idle, config.lease_idle.map(Into::into));
+        set(&mut lease.sync, config.sync_interval.map(Into::into));
         let seed = match seed {
             Some(seed) => seed,
             None => agreed_seed(&store).await?,
@@ -88,8 +111,14 @@ impl ServerStore {
         Ok((Self::Shared(Leased::new(Guarded::new(store, local, guard), clock, lease)), seed))
     }
 
-    /// Gives back what this node holds ahead, if that does not take long: it is about to end.
-    pub(super) async fn hand_back(&self) {
+    /// Leaves everything as the next start should find it, if that does not take long: what this node holds ahead goes back,
+    /// and what has changed is written. It is about to end.
+    pub(super) async fn leave(&self) {
+        if let Self::Durable(store) = self
+            && let Err(error) = tokio::task::block_in_place(|| store.flush())
+        {
+            tracing::error!(target: "tollgate::store", %error, "what has changed since the last flush is lost");
+        }
         if let Self::Shared(store) = self
             && tokio::time::timeout(HAND_BACK_MAX, store.hand_back()).await.is_err()
         {
@@ -100,20 +129,20 @@ impl ServerStore {
     /// For how many keys this node holds units ahead, or owes some.
     pub(super) fn held(&self) -> usize {
         match self {
-            Self::Memory(_) => 0,
+            Self::Memory(_) | Self::Durable(_) => 0,
             Self::Shared(store) => store.pockets(),
         }
     }
 
     /// Whether it is in this process, and so always there.
     pub(super) const fn is_local(&self) -> bool {
-        matches!(self, Self::Memory(_))
+        !matches!(self, Self::Shared(_))
     }
 
     /// Its name in answers and metrics.
     pub(super) fn backend(&self) -> &'static str {
         match self {
-            Self::Memory(_) => "memory",
+            Self::Memory(_) | Self::Durable(_) => "memory",
             Self::Shared(store) => store.store().remote().backend(),
         }
     }
@@ -122,6 +151,7 @@ impl ServerStore {
     pub(super) fn local(&self) -> &MemoryStore {
         match self {
             Self::Memory(store) => store,
+            Self::Durable(store) => store.memory(),
             Self::Shared(store) => store.store().local(),
         }
     }
@@ -129,7 +159,7 @@ impl ServerStore {
     /// Who meets the failures of a store that can fail.
     pub(super) fn guard(&self) -> Option<&Guarded<SharedStore>> {
         match self {
-            Self::Memory(_) => None,
+            Self::Memory(_) | Self::Durable(_) => None,
             Self::Shared(store) => Some(store.store()),
         }
     }
@@ -137,7 +167,7 @@ impl ServerStore {
     /// Whether the store can be asked, as far as is known; `None` if it is this process.
     pub(super) fn is_available(&self) -> Option<bool> {
         match self {
-            Self::Memory(_) => None,
+            Self::Memory(_) | Self::Durable(_) => None,
             Self::Shared(store) => {
                 let guard = store.store();
                 Some(guard.phase() == Phase::Closed && guard.remote().status().is_connected)
@@ -145,10 +175,18 @@ impl ServerStore {
         }
     }
 
+    /// How the files fare that memory is kept in, if it is.
+    pub(super) fn durability(&self) -> Option<Durability> {
+        match self {
+            Self::Durable(store) => Some(store.durability()),
+            Self::Memory(_) | Self::Shared(_) => None,
+        }
+    }
+
     /// How often in a row the store has failed.
     pub(super) fn consecutive_failures(&self) -> u64 {
         match self {
-            Self::Memory(_) => 0,
+            Self::Memory(_) | Self::Durable(_) => 0,
             Self::Shared(store) => store.store().consecutive_failures(),
         }
     }
@@ -157,6 +195,7 @@ impl ServerStore {
     pub(super) fn trouble(&self) -> Option<String> {
         match self {
             Self::Memory(_) => None,
+            Self::Durable(store) => store.durability().trouble,
             Self::Shared(store) => store.store().remote().status().trouble,
         }
     }
@@ -164,7 +203,7 @@ impl ServerStore {
     /// The first limit of these policies that the store cannot keep, and why.
     pub(super) fn unfit(&self, policies: &[Arc<Policy>]) -> Option<String> {
         match self {
-            Self::Memory(_) => None,
+            Self::Memory(_) | Self::Durable(_) => None,
             Self::Shared(store) => policies.iter().find_map(|policy| {
                 let limits = policy.variants().iter().flat_map(tollgate::Variant::limits);
                 let unfit = limits
@@ -181,6 +220,7 @@ impl fmt::Display for ServerStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(_) => f.write_str("memory"),
+            Self::Durable(store) => write!(f, "memory, kept in {}", store.directory().display()),
             Self::Shared(store) => {
                 let remote = store.store().remote();
                 write!(f, "{}", remote.address())?;
@@ -196,6 +236,7 @@ impl Store for ServerStore {
     async fn acquire(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         match self {
             Self::Memory(store) => Store::acquire(store, groups).await,
+            Self::Durable(store) => Store::acquire(store, groups).await,
             Self::Shared(store) => Box::pin(store.acquire(groups)).await,
         }
     }
@@ -203,6 +244,7 @@ impl Store for ServerStore {
     async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         match self {
             Self::Memory(store) => Store::peek(store, groups).await,
+            Self::Durable(store) => Store::peek(store, groups).await,
             Self::Shared(store) => Box::pin(store.peek(groups)).await,
         }
     }
@@ -210,6 +252,7 @@ impl Store for ServerStore {
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => Store::refund(store, refunds).await,
+            Self::Durable(store) => Store::refund(store, refunds).await,
             Self::Shared(store) => Box::pin(store.refund(refunds)).await,
         }
     }
@@ -217,15 +260,69 @@ impl Store for ServerStore {
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
         match self {
             Self::Memory(store) => Store::reset(store, keys).await,
+            Self::Durable(store) => Store::reset(store, keys).await,
             Self::Shared(store) => Box::pin(store.reset(keys)).await,
         }
     }
 }
 
+/// The directory in which state is kept, if there is one.
+pub(super) fn data_dir(disk: &DiskOptions, config: &StoreConfig) -> Option<PathBuf> {
+    disk.data_dir.clone().or_else(|| config.data_dir.as_ref().map(PathBuf::from))
+}
+
+fn open_durable(
+    directory: &Path,
+    disk: &DiskOptions,
+    config: &StoreConfig,
+    memory: MemoryOptions,
+    clock: SystemClock,
+    seed: Option<KeySeed>,
+) -> Result<DurableStore, String> {
+    let mut options = DurableOptions::default();
+    options.memory = memory;
+    options.seed = seed;
+    set(&mut options.flush_interval, disk.flush_interval.or(config.flush_interval.map(Into::into)));
+    if !(FLUSH_INTERVAL_MIN..=FLUSH_INTERVAL_MAX).contains(&options.flush_interval) {
+        return Err("--flush-interval: write a length from 10ms to 1h".to_owned());
+    }
+    let store = DurableStore::open_with_clock(directory, &options, clock)
+        .map_err(|error| format!("--data-dir: {error}"))?;
+    report(store.recovery());
+    Ok(store)
+}
+
+/// Says what was found on disk.
+fn report(recovery: &Recovery) {
+    if recovery.as_of.is_some() {
+        tracing::info!(target: "tollgate::store", keys = recovery.keys, "states are back from disk");
+    }
+    if recovery.without_room > 0 {
+        tracing::warn!(
+            target: "tollgate::store",
+            states = recovery.without_room,
+            "there was no room for all states: those keys are as new; raise --capacity to what it was"
+        );
+    }
+    let Some(cut) = &recovery.cut else { return };
+    let (file, at, bytes) = (cut.path.display(), cut.at, cut.bytes);
+    if cut.is_damage {
+        tracing::error!(
+            target: "tollgate::store", %file, at, bytes,
+            "the file is damaged: what it holds from there on is not believed; it is set aside as .damaged"
+        );
+    } else {
+        tracing::info!(
+            target: "tollgate::store", %file, at, bytes,
+            "the end of the file was being written when the process ended, and is left out"
+        );
+    }
+}
+
 /// Sets a length that was given.
-pub(super) fn set(length: &mut Duration, to: Option<Nanos>) {
+pub(super) fn set(length: &mut Duration, to: Option<Duration>) {
     if let Some(to) = to {
-        *length = to.into();
+        *length = to;
     }
 }
 
@@ -249,7 +346,6 @@ async fn agreed_seed(store: &SharedStore) -> Result<KeySeed, String> {
     }
 }
 
-/// A seed from 32 hexadecimal digits.
 /// The seed of these digits.
 pub(super) fn seed_of(digits: &str) -> Result<KeySeed, String> {
     let seed = (digits.len() == 32).then(|| u128::from_str_radix(digits, 16).ok()).flatten();

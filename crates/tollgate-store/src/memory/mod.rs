@@ -12,6 +12,8 @@
 //! instant another may have seen what it held.
 
 mod census;
+#[cfg(feature = "durable")]
+pub(crate) mod keep;
 mod request;
 mod room;
 mod shard;

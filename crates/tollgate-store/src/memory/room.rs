@@ -84,6 +84,67 @@ impl Room {
         (shard.reclaim(census, now), shard.free_at().map_or(u64::MAX, Timestamp::as_nanos))
     }
 
+    /// Begins to note which keys' states are changed.
+    #[cfg(feature = "durable")]
+    pub(super) fn note_changes(&self) {
+        for shard in &self.shards {
+            lock(shard).note_changes();
+        }
+    }
+
+    /// Tells `each` the state of each key that was changed since the last call, or that there is none; each is one that the key
+    /// had during the call. The lock is held for one key at a time, and not while it is told.
+    #[cfg(feature = "durable")]
+    pub(super) fn changes(&self, mut each: impl FnMut(KeyHash, Option<(State, Timestamp)>)) {
+        for shard in &self.shards {
+            let changed = lock(shard).take_changes();
+            for key in changed {
+                let state = lock(shard).look(key);
+                each(key, state);
+            }
+        }
+    }
+
+    /// The same of all keys in one of `parts` parts of the room.
+    #[cfg(feature = "durable")]
+    pub(super) fn part(
+        &self,
+        part: usize,
+        parts: usize,
+        mut each: impl FnMut(KeyHash, Option<(State, Timestamp)>),
+    ) {
+        for shard in self.shards.iter().skip(part).step_by(parts.max(1)) {
+            let keys = lock(shard).keys();
+            for key in keys {
+                let state = lock(shard).look(key);
+                each(key, state);
+            }
+        }
+    }
+
+    /// Brings a key's state, in place of any that it has.
+    ///
+    /// # Errors
+    /// If there is no room.
+    #[cfg(feature = "durable")]
+    pub(super) fn put(
+        &self,
+        census: &Census,
+        key: KeyHash,
+        state: State,
+        vacant_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Full> {
+        let mut shard = self.shard(key);
+        if let Some(slot) = shard.find(key) {
+            shard.free(census, slot);
+        }
+        if vacant_at <= now || shard.insert(census, key, state, vacant_at, now) {
+            return Ok(());
+        }
+        Err(Full { soonest: shard.free_at().map_or(u64::MAX, Timestamp::as_nanos) })
+    }
+
     fn shard(&self, key: KeyHash) -> MutexGuard<'_, Shard> {
         // The number of shards is a power of two of at most 64. The shard's own index uses the low bits.
         #[allow(clippy::cast_possible_truncation)]

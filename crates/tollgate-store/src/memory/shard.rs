@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+#[cfg(feature = "durable")]
+use std::collections::HashSet;
 
 use hashbrown::HashTable;
 use tollgate_core::{KeyHash, State, Timestamp};
@@ -38,6 +40,9 @@ pub(super) struct Shard {
     /// has moved on: its entry is put back at the later moment when it comes up, so that using a key costs nothing
     /// here. Entries that are not the slot's own (see `queued_at`) are left over from before, and dropped.
     vacancies: BinaryHeap<Reverse<(Timestamp, SlotId)>>,
+    /// The keys whose states were changed or forgotten since they were last asked for, where somebody does.
+    #[cfg(feature = "durable")]
+    changed: Option<HashSet<KeyHash>>,
 }
 
 impl Shard {
@@ -85,6 +90,7 @@ impl Shard {
         let slots = &self.slots;
         self.index.insert_unique(table_hash(key), index, |index| table_hash(slots[*index as usize].key));
         let generation = slots[index as usize].generation;
+        self.note(key);
         self.vacancies.push(Reverse((vacant_at, SlotId { index, generation })));
         self.tidy();
         true
@@ -96,12 +102,25 @@ impl Shard {
             return self.free(census, id);
         }
         let Some(slot) = self.slot(id) else { return };
+        let key = slot.key;
         slot.vacant_at = vacant_at;
         if vacant_at < slot.queued_at {
             slot.queued_at = vacant_at;
             self.vacancies.push(Reverse((vacant_at, id)));
             self.tidy();
         }
+        self.note(key);
+    }
+
+    /// Notes that a key's state was changed.
+    #[inline]
+    fn note(&mut self, key: KeyHash) {
+        #[cfg(feature = "durable")]
+        if let Some(changed) = &mut self.changed {
+            changed.insert(key);
+        }
+        #[cfg(not(feature = "durable"))]
+        let _ = key;
     }
 
     /// Forgets what is in a slot.
@@ -114,6 +133,7 @@ impl Shard {
             entry.remove();
         }
         self.free.push(id.index);
+        self.note(key);
         census.leave();
     }
 
@@ -136,6 +156,31 @@ impl Shard {
             self.vacancies.push(Reverse((later, id)));
         }
         false
+    }
+
+    /// Begins to note which keys' states are changed.
+    #[cfg(feature = "durable")]
+    pub(super) fn note_changes(&mut self) {
+        self.changed.get_or_insert_default();
+    }
+
+    /// The keys whose states were changed since the last call.
+    #[cfg(feature = "durable")]
+    pub(super) fn take_changes(&mut self) -> HashSet<KeyHash> {
+        self.changed.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// All keys that have a state.
+    #[cfg(feature = "durable")]
+    pub(super) fn keys(&self) -> Vec<KeyHash> {
+        self.index.iter().map(|index| self.slots[*index as usize].key).collect()
+    }
+
+    /// A key's state, and from when on it is vacant.
+    #[cfg(feature = "durable")]
+    pub(super) fn look(&self, key: KeyHash) -> Option<(State, Timestamp)> {
+        let slot = &self.slots[self.find(key)?.index as usize];
+        Some((slot.state.clone(), slot.vacant_at))
     }
 
     /// Drops what is left over from slots that were freed before their time, when it is the majority.

@@ -5,6 +5,8 @@ use tollgate_core::{Grant, Hit, KeyHash, Limit, State, Timestamp};
 
 use super::Full;
 use super::census::Census;
+#[cfg(feature = "durable")]
+use super::keep::Lowered;
 use super::room::Room;
 use super::table::{Home, Place, Table, moment};
 
@@ -12,10 +14,12 @@ use super::table::{Home, Place, Table, moment};
 /// three, and a room for those that have no fixed size.
 #[derive(Debug)]
 pub(super) struct States {
-    census: Census,
-    words: Table<1>,
-    triples: Table<3>,
-    room: Room,
+    pub(super) census: Census,
+    pub(super) words: Table<1>,
+    pub(super) triples: Table<3>,
+    pub(super) room: Room,
+    #[cfg(feature = "durable")]
+    pub(super) lowered: Lowered,
 }
 
 impl States {
@@ -25,6 +29,8 @@ impl States {
             words: Table::new(capacity),
             triples: Table::new(capacity),
             room: Room::new(capacity),
+            #[cfg(feature = "durable")]
+            lowered: Lowered::default(),
         }
     }
 
@@ -108,10 +114,12 @@ impl States {
             Footprint::Word => {
                 change(&self.words, &self.census, place, limit, at, give_back);
                 self.words.give_up(&self.census, place, at, at);
+                self.note_lowered(place);
             }
             Footprint::Words => {
                 change(&self.triples, &self.census, place, limit, at, give_back);
                 self.triples.give_up(&self.census, place, at, at);
+                self.note_lowered(place);
             }
             Footprint::State => self.room.change(&self.census, key, limit, now, give_back),
         }
@@ -135,6 +143,16 @@ impl States {
         self.words.give_up(&self.census, Place::of(&key), 0, u64::MAX);
         self.triples.give_up(&self.census, Place::of(&key), 0, u64::MAX);
         self.room.forget(&self.census, key);
+        self.note_lowered(Place::of(&key));
+    }
+
+    /// Notes that a key's state remembers less than before, or nothing any more. That can be too little to be found later.
+    #[inline]
+    fn note_lowered(&self, place: Place) {
+        #[cfg(feature = "durable")]
+        self.lowered.note(place);
+        #[cfg(not(feature = "durable"))]
+        let _ = place;
     }
 
     /// Whether a new key would find room, if need be that of what is idle; else the first moment, of those known, at

@@ -6,6 +6,7 @@
 
 pub(super) mod connections;
 mod descriptors;
+mod disk;
 pub(super) mod exposition;
 mod policies;
 mod process;
@@ -25,6 +26,7 @@ use prometheus_client::registry::Registry;
 use tollgate::Nanos;
 
 use self::descriptors::DescriptorMetrics;
+use self::disk::DiskMetrics;
 use self::policies::{PolicyCounts, ReloadMetrics};
 use self::store::StoreMetrics;
 use super::api::App;
@@ -63,6 +65,8 @@ pub(super) struct Metrics {
     reloads: ReloadMetrics,
     audit_lost: Counter,
     store: StoreMetrics,
+    /// Where memory is kept in files.
+    disk: Option<DiskMetrics>,
     /// What rules for descriptors have had to decide.
     pub(super) descriptors: DescriptorMetrics,
     /// Where there is a store to be asked that nodes share; and once more, if it is Redis.
@@ -135,6 +139,7 @@ impl Metrics {
             "Lines that the audit log lacks, as its file was too slow",
             audit_lost.clone(),
         );
+        let disk = DiskMetrics::new(&mut registry, store);
         let store = StoreMetrics::new(&mut registry, store);
         let descriptors = DescriptorMetrics::new(&mut registry);
         connections::register(&mut registry);
@@ -150,6 +155,7 @@ impl Metrics {
             reloads,
             audit_lost,
             store,
+            disk,
             descriptors,
             available,
             failures,
@@ -197,6 +203,9 @@ impl Metrics {
         self.reloads.set(&app.book);
         catch_up(&self.audit_lost, app.audit.lost());
         self.store.read(store);
+        if let Some(disk) = &self.disk {
+            disk.read(store);
+        }
         self.failures.set(i64::try_from(store.consecutive_failures()).unwrap_or(i64::MAX));
         for gauge in &self.available {
             gauge.set(i64::from(store.is_available() == Some(true)));

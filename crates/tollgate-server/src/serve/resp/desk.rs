@@ -15,7 +15,7 @@ use super::session::{Ask, Rules, Topic};
 use super::throttle::Throttle;
 use crate::serve::api::App;
 use crate::serve::net::Seats;
-use crate::serve::store::{ServerStore, log_failure};
+use crate::serve::store::log_failure;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -41,10 +41,8 @@ impl Desk {
 
     /// The store, if it answers at once.
     pub(super) fn local(&self) -> Option<&MemoryStore> {
-        match self.app.gate.store() {
-            ServerStore::Memory(store) => Some(store),
-            ServerStore::Shared(_) => None,
-        }
+        let store = self.app.gate.store();
+        store.is_local().then(|| store.local())
     }
 
     /// Answers a call by the memory store.

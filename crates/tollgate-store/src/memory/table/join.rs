@@ -122,6 +122,7 @@ impl<const W: usize> Table<W> {
                 && Self::is_first(census, segment, place, &own, distance)
                 && moved.is_none_or(Seen::is_unchanged);
             if stays && own.retag(own.tag.joined()) {
+                self.marks.mark(self.index(place));
                 self.sweeper.note(words[0]);
                 return Ok(Joined::Yes);
             }

@@ -156,7 +156,8 @@ impl<const W: usize> Line<W> {
     }
 
     // Acquire and release: the state of a member was written before it became one. Where two threads must see each
-    // other, they put a fence between their writing and their reading (`join`).
+    // other, they put a fence between their writing and their reading (`join`), or both are sequentially consistent
+    // (`marks`), which costs a compare-and-swap nothing.
 
     #[inline]
     pub(super) fn tag(&self, entry: usize) -> Tag {
@@ -165,7 +166,7 @@ impl<const W: usize> Line<W> {
 
     /// Changes a tag, if it is still as it was read.
     pub(super) fn retag(&self, entry: usize, from: Tag, to: Tag) -> bool {
-        self.0[entry & 7].compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.0[entry & 7].compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// The entry of the member with this hash whose home lies `distance` lines before this one.
@@ -184,6 +185,37 @@ impl<const W: usize> Line<W> {
         ((tag.0 ^ member) <= OWNERS).then_some((entry, tag))
     }
 
+    /// The member that an entry is at this moment, and its state; none if it is nobody's, or its owner has given it up.
+    ///
+    /// Sequentially consistent, for who has cleared a mark before. See [`Marks`](super::marks::Marks).
+    #[cfg(feature = "durable")]
+    pub(super) fn kept(&self, entry: usize) -> Option<(Tag, [u64; W])> {
+        for turn in 1.. {
+            let tag = Tag(self.0[entry & 7].load(Ordering::SeqCst));
+            let first = First(self.word(entry, 0).load(Ordering::SeqCst));
+            if tag.status() != Status::Member || first.is_dead() {
+                return None;
+            }
+            if first.is_locked() {
+                pause(turn);
+                continue;
+            }
+            let words = if first.is_mark() {
+                self.frozen_words(entry)
+            } else if W == 1 {
+                [first.moment(); W]
+            } else {
+                // Without the lock, the words could be of two states.
+                let Some(lock) = Lock::take(self, entry) else { continue };
+                lock.words()
+            };
+            if self.tag(entry) == tag {
+                return Some((tag, words));
+            }
+        }
+        None
+    }
+
     /// Whether an entry was never used, so that no key lies in later lines for want of room in this one.
     pub(super) fn has_unused(&self) -> bool {
         self.tag(Self::ENTRIES - 1).status() == Status::Unused
@@ -198,7 +230,7 @@ impl<const W: usize> Line<W> {
     /// Changes the first state word, if it is still as it was read.
     #[inline]
     pub(super) fn swap_first(&self, entry: usize, from: First, to: First) -> bool {
-        self.word(entry, 0).compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.word(entry, 0).compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// The words of an entry that is frozen: nobody writes them.
@@ -233,17 +265,18 @@ impl<const W: usize> Line<W> {
         self.word(entry, 0).store(first.0, Ordering::Release);
     }
 
-    /// Runs a step on the state of a tag's owner: it gets the words, and says what they become if they change. Returns
-    /// `None` if the entry is not the owner's any more, or is about to move.
+    /// Runs a step on the state of a tag's owner: it gets the words, and says what they become if they change; then
+    /// `changed` is told. Returns `None` if the entry is not the owner's any more, or is about to move.
     #[inline]
     pub(super) fn step<R>(
         &self,
         entry: usize,
         tag: Tag,
         step: impl Fn([u64; W]) -> (R, Option<[u64; W]>),
+        changed: impl Fn(),
     ) -> Option<R> {
         if W > 1 {
-            return self.step_locked(entry, tag, step);
+            return self.step_locked(entry, tag, step, changed);
         }
         loop {
             let first = self.first(entry);
@@ -255,7 +288,11 @@ impl<const W: usize> Line<W> {
             let (result, next) = step([first.moment(); W]);
             match next {
                 Some(next) if !self.swap_first(entry, first, first.at(next[0])) => cold_path(),
-                _ => return Some(result),
+                Some(_) => {
+                    changed();
+                    return Some(result);
+                }
+                None => return Some(result),
             }
         }
     }
@@ -265,19 +302,17 @@ impl<const W: usize> Line<W> {
         entry: usize,
         tag: Tag,
         step: impl Fn([u64; W]) -> (R, Option<[u64; W]>),
+        changed: impl Fn(),
     ) -> Option<R> {
         let lock = Lock::take(self, entry)?;
         // Under the lock the tag cannot change owners.
         if self.tag(entry) != tag {
             return None;
         }
-        let mut words = [lock.first.moment(); W];
-        for (index, word) in words.iter_mut().enumerate().skip(1) {
-            // Relaxed: taking the lock has acquired them.
-            *word = self.word(entry, index).load(Ordering::Relaxed);
-        }
-        let (result, next) = step(words);
+        let (result, next) = step(lock.words());
         if let Some(next) = next {
+            // Told while the lock is held: who reads the state from here on waits for it.
+            changed();
             self.write_locked(entry, lock.first.at(next[0]), next);
             std::mem::forget(lock);
         }
@@ -308,6 +343,16 @@ impl<'l, const W: usize> Lock<'l, W> {
             }
         }
         None
+    }
+
+    /// The state as it was when the lock was taken.
+    fn words(&self) -> [u64; W] {
+        let mut words = [self.first.moment(); W];
+        for (index, word) in words.iter_mut().enumerate().skip(1) {
+            // Relaxed: taking the lock has acquired them.
+            *word = self.line.word(self.entry, index).load(Ordering::Relaxed);
+        }
+        words
     }
 }
 

@@ -20,7 +20,10 @@
 //! Segments are never freed, only filled anew, so there is nothing to reclaim, and all of this is safe code.
 
 mod join;
+#[cfg(feature = "durable")]
+mod keep;
 mod line;
+mod marks;
 #[cfg(all(test, loom))]
 mod models;
 mod segment;
@@ -35,7 +38,10 @@ use tollgate_core::HashedKey;
 use tollgate_core::packed::LAST_MOMENT;
 
 use self::join::Joined;
+#[cfg(feature = "durable")]
+pub(super) use self::keep::Prints;
 use self::line::{First, Line, Status, TAG_LOW_BITS, Tag};
+use self::marks::Marks;
 use self::segment::{LINES, Segment};
 use self::sweep::Sweeper;
 use super::Full;
@@ -66,6 +72,8 @@ pub(super) struct Table<const W: usize> {
     /// The number of a segment that was made and not needed; 0 if there is none.
     spare: AtomicU32,
     sweeper: Sweeper,
+    /// A mark for each place of the directory.
+    marks: Marks,
 }
 
 /// What the table knows of a key: the lower 64 bits of its hash, of which 9 choose the line and the others are kept in
@@ -176,6 +184,7 @@ impl<const W: usize> Table<W> {
             made: AtomicU32::new(1),
             spare: AtomicU32::new(0),
             sweeper: Sweeper::default(),
+            marks: Marks::new(1 << depth),
         }
     }
 
@@ -214,7 +223,12 @@ impl<const W: usize> Table<W> {
     ) -> Result<R, Full> {
         if let Some(line) = home.line
             && let Some((entry, tag)) = line.find(home.place.hash, 0)
-            && let Some(result) = line.step(entry, tag, move |words| step(Some(words)))
+            && let Some(result) = line.step(
+                entry,
+                tag,
+                move |words| step(Some(words)),
+                || self.marks.mark(self.index(home.place)),
+            )
         {
             return Ok(result);
         }
@@ -235,7 +249,8 @@ impl<const W: usize> Table<W> {
             }
             let line = segment.line(place.home + distance);
             if let Some((entry, tag)) = line.find(place.hash, distance) {
-                return line.step(entry, tag, move |words| step(Some(words)));
+                let changed = || self.marks.mark(self.index(place));
+                return line.step(entry, tag, move |words| step(Some(words)), changed);
             }
         }
         None
@@ -256,7 +271,9 @@ impl<const W: usize> Table<W> {
         loop {
             let (segment, _) = self.owner(census, self.root(place), place, now);
             if let Some(seen) = Self::member(segment, place) {
-                if let Some(result) = seen.line.step(seen.entry, seen.tag, move |words| step(Some(words))) {
+                let changed = || self.marks.mark(self.index(place));
+                let step = move |words| step(Some(words));
+                if let Some(result) = seen.line.step(seen.entry, seen.tag, step, changed) {
                     return Ok(result);
                 }
                 // It was given up, or is about to move.
@@ -308,13 +325,18 @@ impl<const W: usize> Table<W> {
         self.made.load(Ordering::Relaxed) as usize
     }
 
+    /// A key's place in the directory.
+    // As many bits as the directory has.
+    #[allow(clippy::cast_possible_truncation)]
+    #[inline(always)]
+    const fn index(&self, place: Place) -> usize {
+        place.hash.wrapping_shr(self.shift) as usize
+    }
+
     /// The segment that the directory names: a key's own, or one from which its own was split off.
     #[inline]
     fn nearest(&self, place: Place) -> Option<&Segment<W>> {
-        // As many bits as the directory has.
-        #[allow(clippy::cast_possible_truncation)]
-        let index = place.hash.wrapping_shr(self.shift) as usize;
-        let number = self.directory[index].load(Ordering::Acquire);
+        let number = self.directory[self.index(place)].load(Ordering::Acquire);
         self.segments[number as usize].get().map(|segment| &**segment)
     }
 

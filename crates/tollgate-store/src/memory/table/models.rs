@@ -298,3 +298,71 @@ fn a_sweep_takes_nothing_that_is_in_use() {
         assert_eq!((world.left(1), world.census.present()), (0, 1));
     });
 }
+
+/// What was told of each key last.
+#[cfg(feature = "durable")]
+#[derive(Default)]
+struct Told<const W: usize> {
+    prints: keep::Prints,
+    states: std::collections::BTreeMap<u64, [u64; W]>,
+}
+
+#[cfg(feature = "durable")]
+impl<const W: usize> Told<W> {
+    fn read(&mut self, world: &World<W>) {
+        world.table.changes(&mut self.prints, |place, words| _ = self.states.insert(place, words));
+    }
+}
+
+/// Changes keys while the table is read, and reads once more: what was told of each key last is how it is.
+#[cfg(feature = "durable")]
+fn all_is_told_in_the_end<const W: usize>(world: Arc<World<W>>, change: fn(&World<W>)) {
+    let mut told = Told::default();
+    told.read(&world);
+    let changing = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || change(&world))
+    };
+    told.read(&world);
+    changing.join().unwrap();
+    told.read(&world);
+    for key in 0..6 {
+        let known = world.table.look(&world.census, place(key), NOW);
+        assert_eq!(told.states.get(&place(key).to_word()), known.as_ref(), "{key}");
+    }
+}
+
+/// A table with few places, as each is looked at in every reading.
+#[cfg(feature = "durable")]
+fn small<const W: usize>(keys: std::ops::Range<u64>) -> Arc<World<W>> {
+    let limit = World::<W>::new(1, 3).limit;
+    let world = Arc::new(World { table: Table::new(2), census: Census::new(16), limit });
+    for key in keys {
+        assert!(world.take(key));
+    }
+    world
+}
+
+#[cfg(feature = "durable")]
+#[test]
+fn a_change_of_one_word_is_told() {
+    check(|| all_is_told_in_the_end(small::<1>(1..2), |world| _ = world.take(1)));
+}
+
+#[cfg(feature = "durable")]
+#[test]
+fn a_change_of_three_words_is_told() {
+    check(|| all_is_told_in_the_end(small::<3>(1..2), |world| _ = world.take(1)));
+}
+
+#[cfg(feature = "durable")]
+#[test]
+fn a_new_key_is_told() {
+    check(|| all_is_told_in_the_end(small::<1>(0..0), |world| _ = world.take(1)));
+}
+
+#[cfg(feature = "durable")]
+#[test]
+fn keys_that_move_are_told() {
+    check_growth(|| all_is_told_in_the_end(small::<1>(0..4), |world| _ = world.take(4)));
+}
