@@ -2,6 +2,8 @@
 //!
 //! * [`ConcurrencyLimit`] bounds how many requests are under way, by a [`Control`] that learns from how they fare: [`Aimd`],
 //!   [`Vegas`] or [`Gradient`]; or [`Fixed`].
+//! * [`Monitor`] finds how well a service fares: by a health check of the user's own, by the rate of errors ([`ErrorRate`]), by latency
+//!   ([`Latency`]), by the processor ([`Cpu`]). Limits are then scaled by that [`Level`](tollgate_core::Level).
 //!
 //! Nothing here starts a thread or has a timer. Controls have no clock either: they learn from samples, and the same samples
 //! always lead to the same limit.
@@ -16,7 +18,9 @@
 //! `docs/adaptive.md` compares them before a service that loses most of its capacity and gets it back.
 
 pub mod control;
+pub mod health;
 mod limiter;
 
 pub use control::{Aimd, Bounds, BoundsError, Control, Fixed, Gradient, Sample, Vegas};
+pub use health::{Cpu, CpuError, ErrorRate, Health, Latency, Monitor, Outcomes, Thresholds, ThresholdsError};
 pub use limiter::{ConcurrencyLimit, Full, Outcome, Permit};

@@ -37,8 +37,7 @@ fn aimd_takes_one_overload_for_one() {
 
 #[test]
 fn a_limit_that_is_not_used_does_not_rise() {
-    let (mut aimd, mut vegas, mut gradient) =
-        (Aimd::default(), Vegas::default(), Gradient::default());
+    let (mut aimd, mut vegas, mut gradient) = (Aimd::default(), Vegas::default(), Gradient::default());
     for _ in 0..1_000 {
         let idle = sample(10, 3);
         aimd.observe(&idle);
