@@ -4,13 +4,15 @@ use super::round::{Round, Summary};
 use super::{BACKOFF, Bounds, Sample, whole};
 
 /// After so many rounds it is measured again how long requests take with few others.
-const ROUNDS_BETWEEN_PROBES: u32 = 100;
+const ROUNDS_BETWEEN_PROBES: u32 = 200;
 /// So much of the limit is left while that is measured.
 const PROBE_SHARE: f64 = 0.5;
+/// Of fewer requests an average is too uncertain to go by for long.
+const PROBE_SAMPLES_MIN: u32 = 100;
 
 /// A limit, and how long a request takes at least.
 ///
-/// That is the shortest round so far. But a service can become slower, and the time in a queue that stands for ever looks like the
+/// It is measured at first. But a service can become slower, and the time in a queue that stands for ever looks like the
 /// service's own. So from time to time, and whenever the limit has come down by half, the limit is lowered for a moment until the queue
 /// is gone, and a round is measured without it. TCP BBR does the same (Cardwell et al., *BBR: Congestion-Based Congestion
 /// Control*, 2016: `ProbeRTT`), and so does Envoy's adaptive concurrency filter.
@@ -18,7 +20,7 @@ const PROBE_SHARE: f64 = 0.5;
 pub(super) struct Delay {
     bounds: Bounds,
     limit: f64,
-    /// How long a round takes at least, on average, in nanoseconds. Nothing is known at first.
+    /// How long a request takes with few others, on average, in nanoseconds; known once it was measured.
     base_ns: f64,
     round: Round,
     phase: Phase,
@@ -42,9 +44,9 @@ impl Delay {
         Self {
             bounds,
             limit,
-            base_ns: f64::INFINITY,
+            base_ns: 0.0,
             round: Round::default(),
-            phase: Phase::Steady,
+            phase: Phase::Draining,
             rounds_since_probe: 0,
             limit_at_probe: limit,
         }
@@ -77,7 +79,7 @@ impl Delay {
             Phase::Settling(0) => self.phase = Phase::Measuring,
             Phase::Settling(left) => self.phase = Phase::Settling(left - 1),
             Phase::Measuring => {
-                if let Some(summary) = self.round.add(sample, limit) {
+                if let Some(summary) = self.round.add(sample, limit.max(PROBE_SAMPLES_MIN)) {
                     self.base_ns = summary.took_ns;
                     self.phase = Phase::Steady;
                 }
@@ -86,7 +88,6 @@ impl Delay {
     }
 
     fn end_round(&mut self, summary: Summary, law: impl Fn(f64, f64) -> f64) {
-        self.base_ns = self.base_ns.min(summary.took_ns);
         let next = if summary.overloaded {
             self.limit * BACKOFF
         } else {

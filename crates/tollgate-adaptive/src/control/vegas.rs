@@ -17,7 +17,8 @@ use super::{Bounds, Control, Sample};
 /// use tollgate_adaptive::{Bounds, ConcurrencyLimit, Vegas};
 ///
 /// let limit = ConcurrencyLimit::new(Vegas::new(Bounds::new(4, 50, 500)?));
-/// assert_eq!(limit.limit(), 50);
+/// // Half of what it begins with, until it is known how long requests take with few others.
+/// assert_eq!(limit.limit(), 25);
 /// # Ok::<(), tollgate_adaptive::BoundsError>(())
 /// ```
 #[derive(Clone, Debug)]
