@@ -20,7 +20,7 @@ use crate::chores::{ChoreError, Done, root};
 
 /// The cores of the service, on good days and while it has lost most of them.
 const CORES: u32 = 32;
-const CORES_LOST: u32 = 11;
+const CORES_LOST: u32 = 12;
 /// What a request takes of a core, on average.
 const SERVICE: Duration = Duration::from_millis(50);
 /// Requests a second: what the service can bear on good days, and what comes.
