@@ -38,10 +38,15 @@ impl Outcomes {
 
     /// Notes a request that has ended.
     pub fn note(&self, took: Duration, failed: bool) {
+        self.note_many(took, failed, 1);
+    }
+
+    /// Notes as many that fared alike.
+    pub fn note_many(&self, took: Duration, failed: bool, count: u32) {
         // Statistics: a reader that sees one of these without the other is off by a request.
-        self.took[bucket(took)].fetch_add(1, Ordering::Relaxed);
+        self.took[bucket(took)].fetch_add(count.into(), Ordering::Relaxed);
         if failed {
-            self.failed.fetch_add(1, Ordering::Relaxed);
+            self.failed.fetch_add(count.into(), Ordering::Relaxed);
         }
     }
 
