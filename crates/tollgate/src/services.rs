@@ -79,9 +79,7 @@ impl Services {
         config: &Config,
         is_store_there: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Self, CpuError> {
-        let service = |rules: &HealthRules| Service::new(rules.clone(), is_store_there.clone());
-        let all = config.health.iter().map(service).collect::<Result<_, _>>()?;
-        Ok(Self { all, began: Instant::now() })
+        Self::following(config, None, is_store_there)
     }
 
     /// Those of the configuration that follows. Services of which the same is said go on as they were.
@@ -96,15 +94,22 @@ impl Services {
         if self.all.iter().map(|service| &service.rules).eq(&config.health) {
             return Ok(Arc::clone(self));
         }
-        let mut latter = Self::new(config, is_store_there)?;
-        latter.began = self.began;
-        for service in &mut latter.all {
-            if let Some(former) = self.all.iter().find(|former| former.rules.name == service.rules.name) {
-                // What was reported goes on being heard; how it is judged begins anew.
-                service.told = Arc::clone(&former.told);
-            }
-        }
-        Ok(Arc::new(latter))
+        Ok(Arc::new(Self::following(config, Some(self), is_store_there)?))
+    }
+
+    /// What services have said goes on being heard; how they are judged begins anew.
+    fn following(
+        config: &Config,
+        former: Option<&Self>,
+        is_store_there: impl Fn() -> bool + Clone + Send + 'static,
+    ) -> Result<Self, CpuError> {
+        let service = |rules: &HealthRules| {
+            let former = former.and_then(|former| former.find(&rules.name).ok());
+            let told = former.map_or_else(Arc::default, |former| Arc::clone(&former.told));
+            Service::new(rules.clone(), told, is_store_there.clone())
+        };
+        let all = config.health.iter().map(service).collect::<Result<_, _>>()?;
+        Ok(Self { all, began: former.map_or_else(Instant::now, |former| former.began) })
     }
 
     /// Notes requests to a service that have ended, each of which took so long.
@@ -157,8 +162,12 @@ impl Services {
 }
 
 impl Service {
-    fn new(rules: HealthRules, is_store_there: impl Fn() -> bool + Send + 'static) -> Result<Self, CpuError> {
-        let (outcomes, told) = (Arc::new(Outcomes::new()), Arc::new(Mutex::new(Told::default())));
+    fn new(
+        rules: HealthRules,
+        told: Arc<Mutex<Told>>,
+        is_store_there: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Self, CpuError> {
+        let outcomes = Arc::new(Outcomes::new());
         let heard = Arc::clone(&told);
         let mut monitor =
             Monitor::default().dwell(rules.dwell.into()).signal("told", move || lock(&heard).now());

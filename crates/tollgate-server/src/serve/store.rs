@@ -9,8 +9,8 @@ use tollgate::guard::{GuardOptions, Guarded, Phase};
 use tollgate::lease::{LeaseOptions, Leased};
 use tollgate::redis::{RedisOptions, RedisStore};
 use tollgate::{
-    Answer, Group, KeyHash, KeySeed, MemoryOptions, MemoryStore, Nanos, OnFailure, Policy, Refund, Share,
-    Store, StoreConfig, StoreError, SystemClock, random_seed,
+    Answer, Group, KeyHash, KeySeed, Level, MemoryOptions, MemoryStore, Nanos, OnFailure, Policy, Refund,
+    Share, Store, StoreConfig, StoreError, SystemClock, random_seed,
 };
 
 use crate::cli::{FailureChoice, StoreOptions};
@@ -168,7 +168,8 @@ impl ServerStore {
         match self {
             Self::Memory(_) => None,
             Self::Redis(_) => policies.iter().find_map(|policy| {
-                let limits = policy.variants().iter().flat_map(tollgate::Variant::limits);
+                let at = |level| policy.variants().iter().flat_map(move |variant| variant.limits_at(level));
+                let limits = Level::ALL.into_iter().flat_map(at);
                 let unfit = limits
                     .map(tollgate::PolicyLimit::limit)
                     .find_map(|limit| RedisStore::supports(limit).err())?;

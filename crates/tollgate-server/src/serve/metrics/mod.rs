@@ -2,6 +2,7 @@
 //!
 //! * [`policies`]: what policies say, and how they were loaded; [`descriptors`]: what rules for descriptors decide.
 //! * [`store`]: how the store fares; [`connections`]: who is connected; [`process`]: what the program takes.
+//! * [`services`]: the services that limits adapt to.
 //! * [`exposition`]: in which form it is written.
 
 pub(super) mod connections;
@@ -9,6 +10,7 @@ mod descriptors;
 pub(super) mod exposition;
 mod policies;
 mod process;
+mod services;
 mod store;
 
 use std::time::Duration;
@@ -26,6 +28,7 @@ use tollgate::Nanos;
 
 use self::descriptors::DescriptorMetrics;
 use self::policies::{PolicyCounts, ReloadMetrics};
+use self::services::ServiceMetrics;
 use self::store::StoreMetrics;
 use super::api::App;
 use super::resp::Tally;
@@ -62,6 +65,7 @@ pub(super) struct Metrics {
     policies: PolicyCounts,
     reloads: ReloadMetrics,
     audit_lost: Counter,
+    services: ServiceMetrics,
     store: StoreMetrics,
     /// What rules for descriptors have had to decide.
     pub(super) descriptors: DescriptorMetrics,
@@ -134,6 +138,8 @@ impl Metrics {
             "Lines that the audit log lacks, as its file was too slow",
             audit_lost.clone(),
         );
+        let services = ServiceMetrics::default();
+        registry.register_collector(Box::new(services.clone()));
         let store = StoreMetrics::new(&mut registry, store);
         let descriptors = DescriptorMetrics::new(&mut registry);
         connections::register(&mut registry);
@@ -148,6 +154,7 @@ impl Metrics {
             policies,
             reloads,
             audit_lost,
+            services,
             store,
             descriptors,
             redis_available,
@@ -195,6 +202,7 @@ impl Metrics {
         self.policies.set(status.policies);
         self.reloads.set(&app.book);
         catch_up(&self.audit_lost, app.audit.lost());
+        self.services.read(&app.watched);
         self.store.read(store);
         self.failures.set(i64::try_from(store.consecutive_failures()).unwrap_or(i64::MAX));
         if let (Some(gauge), Some(available)) = (&self.redis_available, store.is_available()) {
