@@ -36,7 +36,7 @@ type Shared = State<Arc<App>>;
 struct Report {
     service: String,
     #[serde(default)]
-    level: Option<Said>,
+    level: Option<String>,
     #[serde(default)]
     holds_seconds: Option<f64>,
     #[serde(default, deserialize_with = "objects_or_null")]
@@ -52,14 +52,6 @@ struct Ended {
     failed: bool,
     #[serde(default, deserialize_with = "whole_or_null")]
     count: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Said {
-    Good,
-    Degraded,
-    Bad,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,17 +75,9 @@ struct Place {
 struct End {
     id: String,
     #[serde(default)]
-    outcome: Option<Ending>,
+    outcome: Option<String>,
     #[serde(default)]
     seconds: Option<f64>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Ending {
-    Answered,
-    Overloaded,
-    Ignored,
 }
 
 async fn services(State(app): Shared) -> Response {
@@ -152,6 +136,11 @@ async fn report(State(app): Shared, body: Result<Body, Unread>) -> Response {
 fn take(app: &App, report: &Report) -> Result<Option<ServiceHealth>, &'static str> {
     let requests = report.requests.iter().map(|ended| Ok((ended, length(ended.seconds)?)));
     let requests: Vec<(&Ended, Duration)> = requests.collect::<Result<_, &'static str>>()?;
+    let known = |said: &String| Level::ALL.into_iter().find(|level| level.as_str() == said);
+    let level = match report.level.as_ref().map(known) {
+        Some(None) => return Err("a level is `good`, `degraded` or `bad`"),
+        said => said.flatten(),
+    };
     let holds = length(report.holds_seconds.unwrap_or(30.0))?;
     let services = app.watched.services.load();
     let Some(seen) = services.seen().into_iter().find(|seen| seen.name == report.service) else {
@@ -161,12 +150,7 @@ fn take(app: &App, report: &Report) -> Result<Option<ServiceHealth>, &'static st
     for (ended, took) in requests {
         let _ = services.note(&seen.name, took, ended.failed, ended.count.unwrap_or(1));
     }
-    if let Some(said) = report.level {
-        let level = match said {
-            Said::Good => Level::Good,
-            Said::Degraded => Level::Degraded,
-            Said::Bad => Level::Bad,
-        };
+    if let Some(level) = level {
         let _ = services.tell(&seen.name, level, holds);
     }
     Ok(Some(seen))
@@ -198,14 +182,16 @@ async fn release(State(app): Shared, body: Result<Body, Unread>) -> Response {
         Ok(end) => end,
         Err(refusal) => return refusal,
     };
-    let took = match end.seconds.map(length).transpose() {
-        Ok(took) => took,
-        Err(wrong) => return refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", wrong),
+    let outcome = match end.outcome.as_deref() {
+        None | Some("answered") => Ok(Outcome::Answered),
+        Some("overloaded") => Ok(Outcome::Overloaded),
+        Some("ignored") => Ok(Outcome::Ignored),
+        Some(_) => Err("an outcome is `answered`, `overloaded` or `ignored`"),
     };
-    let outcome = match end.outcome.unwrap_or(Ending::Answered) {
-        Ending::Answered => Outcome::Answered,
-        Ending::Overloaded => Outcome::Overloaded,
-        Ending::Ignored => Outcome::Ignored,
+    let took = end.seconds.map(length).transpose();
+    let (outcome, took) = match outcome.and_then(|outcome| Ok((outcome, took?))) {
+        Ok(said) => said,
+        Err(wrong) => return refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", wrong),
     };
     if app.watched.places.release(&end.id, outcome, took) {
         return json(StatusCode::OK, &serde_json::json!({ "released": true }));
