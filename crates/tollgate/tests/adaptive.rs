@@ -2,9 +2,13 @@
 #![cfg(feature = "policy")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tollgate::{Clock, Config, Format, Gate, Level, ManualClock, MemoryOptions, MemoryStore, Request, Retry};
+use tollgate::{
+    Clock, Config, Format, Gate, Level, ManualClock, MemoryOptions, MemoryStore, Request, Retry, Services,
+};
 
 type TestGate = Gate<MemoryStore<ManualClock>>;
 
@@ -108,4 +112,39 @@ fn only_policies_that_adapt_to_the_service_do() {
     gate.set_level("search", Level::Bad);
     assert_eq!(limits(&gate, 2), [9]);
     assert_eq!(gate.policies().level_of("orders"), Level::Bad);
+}
+
+/// What is known of a service under these rules.
+fn services(rules: &str, store: &Arc<AtomicBool>) -> (Config, impl Fn() -> bool + Clone + Send + 'static) {
+    let text = format!("{{ policies: [], health: {{ node: {{ {rules} }} }} }}");
+    let store = Arc::clone(store);
+    (Config::parse("inline", &text, Format::Yaml, &[]).unwrap(), move || store.load(Ordering::Relaxed))
+}
+
+#[test]
+fn the_store_and_a_word_of_the_service_are_heeded() {
+    let store = Arc::new(AtomicBool::new(true));
+    let (config, is_there) = services("store: degraded", &store);
+    let services_now = Services::new(&config, is_there).unwrap();
+    let look = |services: &Services| {
+        let seen = services.look().remove(0);
+        assert_eq!(services.seen(), [seen.clone()]);
+        (seen.level, seen.blamed)
+    };
+    let says = |level, name: &str| (level, Some(name.to_owned()));
+    assert_eq!(look(&services_now), (Level::Good, None));
+    store.store(false, Ordering::Relaxed);
+    assert_eq!(look(&services_now), says(Level::Degraded, "store"));
+    services_now.tell("node", Level::Bad, Duration::from_secs(3_600)).unwrap();
+    assert_eq!(look(&services_now), says(Level::Bad, "told"));
+    let error = services_now.tell("nodes", Level::Bad, Duration::MAX).unwrap_err();
+    assert!(error.to_string().starts_with("there is no service `nodes`"), "{error}");
+
+    // What is the same goes on; what is changed begins anew, but for what the service has said.
+    let services_now = Arc::new(services_now);
+    let (config, is_there) = services("store: degraded", &store);
+    assert!(Arc::ptr_eq(&services_now, &services_now.succeed(&config, is_there).unwrap()));
+    let (config, is_there) = services("dwell: 1s", &store);
+    let latter = services_now.succeed(&config, is_there).unwrap();
+    assert_eq!(look(&latter), says(Level::Bad, "told"));
 }
