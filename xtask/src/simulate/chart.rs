@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{CAPACITY, Course, END_S, best_at};
+use super::{BACK_S, CAPACITY, Course, END_S, LOST_S, best_at};
 
 const COLUMNS: usize = 3;
 const WIDTH: f64 = 280.0;
@@ -63,10 +63,11 @@ fn plot(svg: &mut String, course: &Course, left: f64, top: f64, has_numbers: boo
         top - 8.0,
     );
     let _ = writeln!(svg, "<path class=\"axis\" d=\"M{left} {bottom:.1}H{right:.1}\"/>");
-    for second in [0, END_S / 3, END_S * 2 / 3, END_S] {
+    let marks = [(0, "start"), (LOST_S, "middle"), (BACK_S, "middle"), (END_S, "end")];
+    for (second, anchor) in marks {
         let _ = write!(
             svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{second} s</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{second} s</text>",
             x(second),
             bottom + 15.0
         );

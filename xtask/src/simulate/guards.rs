@@ -40,7 +40,7 @@ pub(super) fn all() -> Result<[(&'static str, Guard); 6], Box<dyn std::error::Er
     let in_flight = |limit| Guard::InFlight(Arc::new(limit));
     Ok([
         ("no limit", Guard::Nothing),
-        ("fixed, tuned for good days", in_flight(ConcurrencyLimit::fixed(fixed))),
+        ("fixed for good days", in_flight(ConcurrencyLimit::fixed(fixed))),
         ("AIMD", in_flight(ConcurrencyLimit::new(Aimd::default().slow_above(SERVICE * 2)))),
         ("Vegas", in_flight(ConcurrencyLimit::new(Vegas::default()))),
         ("gradient", in_flight(ConcurrencyLimit::new(Gradient::default()))),

@@ -37,8 +37,7 @@ impl Gradient {
     /// outside is taken for the nearest of these.
     #[must_use]
     pub fn tolerance(mut self, tolerance: f64) -> Self {
-        // In this order what is not a number becomes 1.
-        self.tolerance = tolerance.max(1.0).min(10.0);
+        self.tolerance = if tolerance.is_nan() { 1.0 } else { tolerance.clamp(1.0, 10.0) };
         self
     }
 }

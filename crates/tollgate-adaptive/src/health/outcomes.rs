@@ -183,8 +183,7 @@ impl Latency {
     /// Of these requests, by thresholds in seconds. The percentile is from 0 to 100, such as 99; what is outside is taken for the nearest
     /// of these.
     pub fn new(of: Arc<Outcomes>, percentile: f64, thresholds: Thresholds) -> Self {
-        // In this order what is not a number becomes 0.
-        let share = percentile.max(0.0).min(100.0) / 100.0;
+        let share = if percentile.is_nan() { 0.0 } else { percentile.clamp(0.0, 100.0) / 100.0 };
         Self { window: Window::new(of), share, thresholds, level: Level::Good }
     }
 }

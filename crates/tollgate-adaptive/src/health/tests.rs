@@ -63,6 +63,8 @@ fn what_cannot_bear_more_is_not_tried_again_and_again() {
 
 #[test]
 fn a_number_near_a_threshold_does_not_change_the_level_back_and_forth() {
+    use Level::{Bad, Degraded, Good};
+
     let thresholds = Thresholds::new(10.0, 20.0).unwrap();
     let mut level = Level::Good;
     let mut said = Vec::new();
@@ -70,7 +72,6 @@ fn a_number_near_a_threshold_does_not_change_the_level_back_and_forth() {
         level = thresholds.level(value, level);
         said.push(level);
     }
-    use Level::{Bad, Degraded, Good};
     let expected = [Good, Degraded, Degraded, Degraded, Good, Bad, Bad, Degraded, Degraded, Good, Bad, Good];
     assert_eq!(said, expected);
     assert_eq!(thresholds.level(f64::NAN, Level::Bad), Level::Good);
