@@ -5,6 +5,7 @@ mod chores;
 mod peers;
 mod sample_log;
 mod servers;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ Chores:
               Ten thousand policies loaded again and again under load; needs h2load
   bench memory
               What the server takes of memory, idle and with ten million keys
+  simulate    A service that loses most of its capacity, behind each kind of limit: writes docs/adaptive.svg, and
+              the table in docs/adaptive.md
   sample-log  Write samples/access.log anew
 ";
 
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         ["bench", "middleware"] => chores::bench_middleware(),
         ["bench", "resp"] => bench::resp::bench(),
         ["bench", "peers", options @ ..] => peers::bench(options),
+        ["simulate"] => simulate::write(),
         ["sample-log"] => sample_log::write(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 use pin_project_lite::pin_project;
-use tollgate_http::{BodyMeter, Permits};
+use tollgate_http::{BodyMeter, UnderWay};
 
 pin_project! {
     /// The body of an answer: the handler's, or that of a denial.
@@ -36,13 +36,13 @@ pin_project! {
 pub(crate) struct Held {
     meter: Option<BodyMeter>,
     /// Until this is dropped.
-    _permits: Permits,
+    _under_way: UnderWay,
 }
 
 impl Held {
     /// Nothing if nothing is held.
-    pub(crate) fn new(meter: Option<BodyMeter>, permits: Permits) -> Option<Box<Self>> {
-        (meter.is_some() || !permits.is_empty()).then(|| Box::new(Self { meter, _permits: permits }))
+    pub(crate) fn new(meter: Option<BodyMeter>, under_way: UnderWay) -> Option<Box<Self>> {
+        (meter.is_some() || !under_way.is_empty()).then(|| Box::new(Self { meter, _under_way: under_way }))
     }
 }
 

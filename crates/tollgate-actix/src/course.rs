@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{Error, HttpMessage, HttpResponse};
-use tollgate_http::{Checking, Denial, Gatekeeper, InFlight, Permits, RequestContext, Undecided, Waiting};
+use tollgate_http::{Busy, Checking, Denial, Gatekeeper, RequestContext, Undecided, UnderWay, Waiting};
 use tollgate_policy::{Attributes, Verdict};
 
 use crate::attributes::ActixAttributes;
@@ -24,16 +24,16 @@ pub(crate) enum Course<G: Gatekeeper> {
 }
 
 impl<G: Gatekeeper> Course<G> {
-    /// It is passed on, and is under way until these are dropped.
-    fn holding(permits: Permits) -> Self {
-        if permits.is_empty() { Self::Unseen } else { Self::Pass(Passed::holding(permits)) }
+    /// It is passed on, and is under way until this is dropped.
+    fn holding(under_way: UnderWay, options: &Options) -> Self {
+        if under_way.is_empty() { Self::Unseen } else { Self::Pass(Passed::holding(under_way, options)) }
     }
 }
 
 /// What is known of it at once.
 pub(crate) enum Known<G: Gatekeeper> {
     Course(Course<G>),
-    Waiting(Waiting, Permits),
+    Waiting(Waiting, UnderWay),
 }
 
 /// Decides what can be decided at once.
@@ -46,18 +46,16 @@ pub(crate) fn decide<G: Gatekeeper>(
     if options.is_skipped(request, &seen) {
         return Known::Course(Course::Unseen);
     }
-    let permits = match InFlight::enter_all(&options.in_flight, &seen) {
-        Ok(permits) => permits,
-        Err(too_many) => {
-            return Known::Course(Course::Answer(response(Denial::busy(too_many, content_type(request)))));
-        }
+    let under_way = match options.entrance.enter(&seen) {
+        Ok(under_way) => under_way,
+        Err(busy) => return Known::Course(Course::Answer(options.refuse(request, busy))),
     };
     let cost = options.cost.as_ref().and_then(|cost| cost(request));
     let checking = if options.wants_verdicts() { gate.check(&seen, cost) } else { gate.admit(&seen, cost) };
     match checking {
-        Checking::Passed => Known::Course(Course::holding(permits)),
-        Checking::Done(verdict) => Known::Course(judge(gate, options, request, verdict, permits)),
-        Checking::Waiting(waiting) => Known::Waiting(waiting, permits),
+        Checking::Passed => Known::Course(Course::holding(under_way, options)),
+        Checking::Done(verdict) => Known::Course(judge(gate, options, request, verdict, under_way)),
+        Checking::Waiting(waiting) => Known::Waiting(waiting, under_way),
     }
 }
 
@@ -66,10 +64,10 @@ pub(crate) async fn decide_later<G: Gatekeeper>(
     gate: Arc<G>,
     options: Arc<Options>,
     request: ServiceRequest,
-    waiting: Option<(Waiting, Permits)>,
+    waiting: Option<(Waiting, UnderWay)>,
 ) -> (ServiceRequest, Course<G>) {
     let known = match waiting {
-        Some((waiting, permits)) => Known::Waiting(waiting, permits),
+        Some((waiting, under_way)) => Known::Waiting(waiting, under_way),
         None => match options.find_all(&request).await {
             Ok(()) => decide(&gate, &options, &request),
             Err(error) => Known::Course(Course::Answer(HttpResponse::from_error(error))),
@@ -77,9 +75,9 @@ pub(crate) async fn decide_later<G: Gatekeeper>(
     };
     let course = match known {
         Known::Course(course) => course,
-        Known::Waiting(waiting, permits) => match waiting.await {
-            Ok(verdict) => judge(&gate, &options, &request, verdict, permits),
-            Err(error) => options.give_up(&request, &error, permits),
+        Known::Waiting(waiting, under_way) => match waiting.await {
+            Ok(verdict) => judge(&gate, &options, &request, verdict, under_way),
+            Err(error) => options.give_up(&request, &error, under_way),
         },
     };
     (request, course)
@@ -90,13 +88,13 @@ fn judge<G: Gatekeeper>(
     options: &Arc<Options>,
     request: &ServiceRequest,
     verdict: Verdict,
-    permits: Permits,
+    under_way: UnderWay,
 ) -> Course<G> {
     for tell in &options.on_decision {
         tell(request, &verdict);
     }
     if verdict.is_allowed() {
-        Passed::new(verdict, permits, gate, options).map_or(Course::Unseen, Course::Pass)
+        Passed::new(verdict, under_way, gate, options).map_or(Course::Unseen, Course::Pass)
     } else {
         Course::Answer(options.denied(request, &verdict))
     }
@@ -137,12 +135,22 @@ impl Options {
         let mut answer = if let Some(on_denied) = &self.on_denied {
             on_denied(request, verdict)
         } else {
-            let accept = request.headers().get_all(header::ACCEPT).map(HeaderValue::as_bytes);
             let hides = self.headers.hides_policy();
-            response(self.form.answer(verdict, hides, content_type(request), accept))
+            response(self.form.answer(verdict, hides, content_type(request), accept(request)))
         };
         self.headers.write(verdict, self.now_unix_s(), &mut ActixHeaders(answer.headers_mut()));
         answer
+    }
+
+    #[cold]
+    fn refuse(&self, request: &ServiceRequest, busy: Busy) -> HttpResponse {
+        match (busy, &self.on_overloaded) {
+            (Busy::Client(too_many), _) => response(Denial::busy(too_many, content_type(request))),
+            (Busy::Service(full), Some(on_overloaded)) => on_overloaded(request, full),
+            (Busy::Service(_), None) => {
+                response(self.form.overloaded(content_type(request), accept(request)))
+            }
+        }
     }
 
     #[cold]
@@ -150,14 +158,14 @@ impl Options {
         &self,
         request: &ServiceRequest,
         error: &Undecided,
-        permits: Permits,
+        under_way: UnderWay,
     ) -> Course<G> {
         tracing::debug!(target: "tollgate::http", %error, "a request was not decided");
         let answer = match &self.on_undecided {
             Some(on_undecided) => on_undecided(request, error),
             None => Some(response(Denial::undecided(content_type(request)))),
         };
-        answer.map_or_else(|| Course::holding(permits), Course::Answer)
+        answer.map_or_else(|| Course::holding(under_way, self), Course::Answer)
     }
 }
 
@@ -169,6 +177,10 @@ fn note(request: &ServiceRequest, name: &str, found: Found) -> Result<(), Error>
         extensions.insert(context.attribute(name, value));
     }
     Ok(())
+}
+
+fn accept(request: &ServiceRequest) -> impl Iterator<Item = &[u8]> {
+    request.headers().get_all(header::ACCEPT).map(HeaderValue::as_bytes)
 }
 
 fn content_type(request: &ServiceRequest) -> Option<&[u8]> {

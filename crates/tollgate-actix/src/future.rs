@@ -8,14 +8,15 @@ use std::task::{Context, Poll, ready};
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderValue;
 use actix_web::{Error, HttpMessage};
 use pin_project_lite::pin_project;
-use tollgate_http::{ActualCost, BodyMeter, Fields, Gatekeeper, Permits};
+use tollgate_http::{ActualCost, BodyMeter, Fields, Gatekeeper, UnderWay, usual_outcome};
 use tollgate_policy::{Settlement, Verdict};
 
 use crate::body::{Held, RateLimitBody};
 use crate::course::Course;
-use crate::options::Options;
+use crate::options::{Options, OutcomeOf};
 use crate::wire::ActixHeaders;
 
 pin_project! {
@@ -71,6 +72,7 @@ where
         let passed = match course {
             Course::Unseen => None,
             Course::Pass(mut passed) => {
+                passed.under_way.pass_on();
                 if let Some(verdict) = passed.shared.take() {
                     request.extensions_mut().insert(verdict);
                 }
@@ -103,11 +105,20 @@ where
                     ResponseFuture::taking(course, request, &**inner).state
                 }
                 StateProjection::Passing { future, passed } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(match passed.take() {
-                        Some(passed) => passed.finish(response),
-                        None => response.map_body(|_, body| RateLimitBody::inner(body, None)),
-                    }));
+                    let result = ready!(future.poll(cx));
+                    let Some(passed) = passed.take() else {
+                        let bare = |answer: ServiceResponse<B>| {
+                            answer.map_body(|_, body| RateLimitBody::inner(body, None))
+                        };
+                        return Poll::Ready(result.map(bare));
+                    };
+                    return Poll::Ready(match result {
+                        Ok(response) => Ok(passed.finish(response)),
+                        Err(error) => {
+                            passed.fail(&error);
+                            Err(error)
+                        }
+                    });
                 }
                 StateProjection::Answered { answer } => {
                     // As every future does.
@@ -141,22 +152,24 @@ pub(crate) struct Passed<G: Gatekeeper> {
     /// For the handler.
     shared: Option<Arc<Verdict>>,
     charge: Option<Charge<G>>,
-    permits: Permits,
+    under_way: UnderWay,
+    /// What an answer says of the service's capacity, if that is not the usual.
+    outcome: Option<Arc<OutcomeOf>>,
 }
 
 impl<G: Gatekeeper> Passed<G> {
     /// Nothing if nothing is to be done.
     pub(crate) fn new(
         verdict: Verdict,
-        permits: Permits,
+        under_way: UnderWay,
         gate: &Arc<G>,
         options: &Arc<Options>,
     ) -> Option<Box<Self>> {
         let (shares, settles) = (options.shares_verdict, options.settles());
-        if options.headers.is_none() && !shares && !settles && permits.is_empty() {
+        if options.headers.is_none() && !shares && !settles && under_way.is_empty() {
             return None;
         }
-        let mut passed = Self::holding(permits);
+        let mut passed = Self::holding(under_way, options);
         // Made now: waiting for the answer does not move the moment of a reset.
         options.headers.add_to(&mut passed.fields, &verdict, options.now_unix_s());
         if shares || settles {
@@ -172,16 +185,37 @@ impl<G: Gatekeeper> Passed<G> {
         Some(passed)
     }
 
-    /// Nothing is to be done but to hold these.
-    pub(crate) fn holding(permits: Permits) -> Box<Self> {
-        Box::new(Self { fields: Fields::default(), shared: None, charge: None, permits })
+    /// Nothing is to be done but to hold this.
+    pub(crate) fn holding(under_way: UnderWay, options: &Options) -> Box<Self> {
+        let outcome = options.outcome.clone();
+        Box::new(Self { fields: Fields::default(), shared: None, charge: None, under_way, outcome })
     }
 
     fn finish<B>(mut self: Box<Self>, mut response: ServiceResponse<B>) -> ServiceResponse<RateLimitBody<B>> {
         self.fields.write(&mut ActixHeaders(response.headers_mut()));
+        self.tell(&response);
         let meter = self.charge.and_then(|charge| charge.finish(&response));
-        let held = Held::new(meter, self.permits);
+        let held = Held::new(meter, self.under_way);
         response.map_body(|_, body| RateLimitBody::inner(body, held))
+    }
+
+    /// Says how the request was answered to those who want to know.
+    fn tell<B>(&self, response: &ServiceResponse<B>) {
+        let head = response.response().head();
+        let outcome = match &self.outcome {
+            Some(outcome) => outcome(head),
+            None => {
+                let grpc_status = head.headers.get("grpc-status").map(HeaderValue::as_bytes);
+                usual_outcome(head.status.as_u16(), grpc_status)
+            }
+        };
+        self.under_way.answered(outcome, head.status.is_server_error());
+    }
+
+    /// The handler failed: what Actix will make of its error tells how.
+    fn fail(self: Box<Self>, error: &Error) {
+        let status = error.as_response_error().status_code();
+        self.under_way.answered(usual_outcome(status.as_u16(), None), status.is_server_error());
     }
 }
 

@@ -11,8 +11,9 @@ use actix_web::dev::{ResponseHead, Service, ServiceRequest, ServiceResponse, Tra
 use actix_web::http::header::HeaderName;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpResponse};
+use tollgate_adaptive::{ConcurrencyLimit, Full, Outcome, Outcomes};
 use tollgate_http::{
-    DenialForm, Gatekeeper, HeaderOptions, InFlight, Networks, Permits, TrustedProxies, Undecided, Waiting,
+    DenialForm, Gatekeeper, HeaderOptions, InFlight, Networks, TrustedProxies, Undecided, UnderWay, Waiting,
     stated_cost,
 };
 use tollgate_policy::{KeyPart, Settlement, Verdict};
@@ -143,7 +144,49 @@ impl<G: Gatekeeper> RateLimit<G> {
     /// The count is this process's own.
     #[must_use]
     pub fn in_flight(self, key: impl Into<KeyPart>, most: NonZeroU32) -> Self {
-        self.with(|options| options.in_flight.push(Arc::new(InFlight::new(key, most))))
+        self.with(|options| options.entrance.in_flight.push(Arc::new(InFlight::new(key, most))))
+    }
+
+    /// Lets no more requests be under way at once than the service can bear, as this limit finds out, until their answers' bodies have
+    /// been sent or given up. Further ones get the status 503 at once, and cost nothing. Services that share a limit pass an `Arc` of it.
+    ///
+    /// How long requests take is counted until the head of their answer. The service is taken to be overloaded if it answers 503 or 504 or
+    /// fails without an answer, as time-outs do; see [`outcome`](Self::outcome). A request that is cancelled tells nothing.
+    ///
+    /// ```
+    /// # use tollgate_http::Gatekeeper;
+    /// # use tollgate_actix::RateLimit;
+    /// use tollgate_adaptive::{ConcurrencyLimit, Vegas};
+    ///
+    /// # fn example<G: Gatekeeper>(limits: RateLimit<G>) {
+    /// limits.concurrency(ConcurrencyLimit::new(Vegas::default()));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn concurrency(self, limit: impl Into<Arc<ConcurrencyLimit>>) -> Self {
+        self.with(|options| options.entrance.concurrency = Some(limit.into()))
+    }
+
+    /// Says what an answer tells of the service's capacity, in place of what is [usual](tollgate_http::usual_outcome).
+    #[must_use]
+    pub fn outcome(self, outcome: impl Fn(&ResponseHead) -> Outcome + Send + Sync + 'static) -> Self {
+        self.with(|options| options.outcome = Some(Arc::new(outcome)))
+    }
+
+    /// Answers requests with this instead that come while as many are under way as the service can bear.
+    #[must_use]
+    pub fn on_overloaded(
+        self,
+        answer: impl Fn(&ServiceRequest, Full) -> HttpResponse + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.on_overloaded = Some(Arc::new(answer)))
+    }
+
+    /// Notes how requests fare that are passed on: how long until the head of the answer, and whether the status is 5xx. For
+    /// [signals of health](tollgate_adaptive::health).
+    #[must_use]
+    pub fn note_outcomes(self, outcomes: Arc<Outcomes>) -> Self {
+        self.with(|options| options.entrance.outcomes = Some(outcomes))
     }
 
     /// What a request costs, in place of what the policies say; `None` leaves it to them.
@@ -296,7 +339,7 @@ where
     fn call_later(
         &self,
         request: ServiceRequest,
-        waiting: Option<(Waiting, Permits)>,
+        waiting: Option<(Waiting, UnderWay)>,
     ) -> ResponseFuture<S, G> {
         let (gate, options) = (Arc::clone(&self.gate), Arc::clone(&self.options));
         let deciding = Box::pin(decide_later(gate, options, request, waiting));
@@ -327,7 +370,7 @@ where
         }
         match decide(&self.gate, &self.options, &request) {
             Known::Course(course) => ResponseFuture::taking(course, request, &*self.inner),
-            Known::Waiting(waiting, permits) => self.call_later(request, Some((waiting, permits))),
+            Known::Waiting(waiting, under_way) => self.call_later(request, Some((waiting, under_way))),
         }
     }
 }

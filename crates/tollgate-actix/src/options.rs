@@ -9,8 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix_web::dev::{ResponseHead, ServiceRequest};
 use actix_web::http::header::HeaderName;
 use actix_web::{Error, HttpResponse};
+use tollgate_adaptive::{Full, Outcome};
 use tollgate_http::{
-    API_KEY_HEADER, DenialForm, HeaderOptions, InFlight, Networks, TrustedProxies, Undecided,
+    API_KEY_HEADER, DenialForm, Entrance, HeaderOptions, Networks, TrustedProxies, Undecided,
 };
 use tollgate_policy::{Settlement, Verdict};
 
@@ -19,6 +20,8 @@ pub(crate) type CostOf = dyn Fn(&ServiceRequest) -> Option<u32> + Send + Sync;
 pub(crate) type OnDecision = dyn Fn(&ServiceRequest, &Verdict) + Send + Sync;
 pub(crate) type OnDenied = dyn Fn(&ServiceRequest, &Verdict) -> HttpResponse + Send + Sync;
 pub(crate) type OnUndecided = dyn Fn(&ServiceRequest, &Undecided) -> Option<HttpResponse> + Send + Sync;
+pub(crate) type OnOverloaded = dyn Fn(&ServiceRequest, Full) -> HttpResponse + Send + Sync;
+pub(crate) type OutcomeOf = dyn Fn(&ResponseHead) -> Outcome + Send + Sync;
 pub(crate) type Settle = dyn Fn(&ResponseHead) -> Option<Settlement> + Send + Sync;
 
 /// What was found; or the error that is the answer, if the request has none of what it must have.
@@ -42,11 +45,13 @@ pub(crate) struct Options {
     pub(crate) finders: Vec<Finder>,
     pub(crate) skip: Vec<Arc<Skip>>,
     pub(crate) skipped_networks: Vec<Networks>,
-    pub(crate) in_flight: Vec<Arc<InFlight>>,
+    pub(crate) entrance: Entrance,
     pub(crate) cost: Option<Arc<CostOf>>,
     pub(crate) on_decision: Vec<Arc<OnDecision>>,
     pub(crate) on_denied: Option<Arc<OnDenied>>,
     pub(crate) on_undecided: Option<Arc<OnUndecided>>,
+    pub(crate) on_overloaded: Option<Arc<OnOverloaded>>,
+    pub(crate) outcome: Option<Arc<OutcomeOf>>,
     pub(crate) settle: Vec<Arc<Settle>>,
     pub(crate) settles_reported: bool,
     pub(crate) bytes_per_unit: Option<NonZeroU64>,
@@ -66,11 +71,13 @@ impl Default for Options {
             finders: Vec::new(),
             skip: Vec::new(),
             skipped_networks: Vec::new(),
-            in_flight: Vec::new(),
+            entrance: Entrance::default(),
             cost: None,
             on_decision: Vec::new(),
             on_denied: None,
             on_undecided: None,
+            on_overloaded: None,
+            outcome: None,
             settle: Vec::new(),
             settles_reported: false,
             bytes_per_unit: None,

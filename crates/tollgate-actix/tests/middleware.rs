@@ -15,6 +15,7 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body, try_ca
 use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, web};
 use support::Gate;
 use tollgate_actix::RateLimit;
+use tollgate_adaptive::{Aimd, Bounds, ConcurrencyLimit, Outcomes};
 use tollgate_http::{
     ActualCost, Checking, DenialForm, Gatekeeper, HeaderOptions, Networks, TrustedProxies, Undecided,
 };
@@ -316,5 +317,50 @@ async fn a_permit_is_held_until_the_body_ends() {
         assert_eq!(third.status(), StatusCode::OK);
         drop((second, third));
         assert_eq!(status!(app, from("203.0.113.7", "/")), 200);
+    }
+}
+
+#[actix_web::test]
+async fn a_service_does_no_more_at_once_than_it_can_bear() {
+    for (_, limits) in limits(TEN) {
+        let limit = Arc::new(ConcurrencyLimit::fixed(NonZeroU32::MIN));
+        let limits = limits.concurrency(Arc::clone(&limit));
+        let app = app!(limits.clone());
+        let first = call_service(&app, from("203.0.113.7", "/").to_request()).await;
+        let refused = call_service(&app, from("203.0.113.7", "/").to_request()).await;
+        assert_eq!((first.status().as_u16(), refused.status().as_u16()), (200, 503));
+        assert_eq!(refused.headers().get("retry-after").unwrap(), "1");
+        assert!(String::from_utf8_lossy(&read_body(refused).await).contains("SERVICE_OVERLOADED"));
+        let own = app!(limits.on_overloaded(|_, full| HttpResponse::Conflict().body(full.limit.to_string())));
+        assert_eq!(status!(own, from("203.0.113.7", "/")), 409);
+        assert_eq!(read_body(first).await, "hello");
+        assert_eq!(status!(app, from("203.0.113.7", "/")), 200);
+    }
+}
+
+#[actix_web::test]
+async fn the_limit_learns_from_answers_and_failures() {
+    for (_, limits) in limits(TEN) {
+        let begin = Bounds::new(1, 100, 100).unwrap();
+        let limit = Arc::new(ConcurrencyLimit::new(Aimd::new(begin)));
+        let outcomes = Arc::new(Outcomes::new());
+        let limits = limits.concurrency(Arc::clone(&limit)).note_outcomes(Arc::clone(&outcomes));
+        let app = init_service(
+            App::new()
+                .wrap(limits)
+                .route("/busy", web::get().to(async || HttpResponse::ServiceUnavailable()))
+                .route("/wrong", web::get().to(async || HttpResponse::InternalServerError()))
+                .default_service(web::to(async || "hello")),
+        )
+        .await;
+        for (path, status, most, noted) in [
+            ("/", 200, 100, "Outcomes { all: 1, failed: 0 }"),
+            ("/busy", 503, 90, "Outcomes { all: 2, failed: 1 }"),
+            ("/wrong", 500, 90, "Outcomes { all: 3, failed: 2 }"),
+        ] {
+            assert_eq!(status!(app, from("203.0.113.7", path)), status);
+            assert_eq!((limit.limit(), format!("{outcomes:?}").as_str()), (most, noted), "{path}");
+        }
+        assert_eq!(limit.in_flight(), 0);
     }
 }

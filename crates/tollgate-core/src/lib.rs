@@ -7,6 +7,7 @@
 //! * [`Decision`]: what a limit answers,
 //! * [`combine`]: how several limits answer as one,
 //! * [`sharing`] and [`share`]: how nodes count together, and each alone,
+//! * [`level`]: how well a service fares, and how much of a limit holds then,
 //! * [`key`]: how the identity that a limit counts by becomes a 128-bit hash,
 //! * [`time`]: the two time types and the [`Clock`] trait,
 //! * [`written`]: states as bytes.
@@ -43,6 +44,7 @@ pub mod concurrency;
 pub mod decision;
 pub mod hit;
 pub mod key;
+pub mod level;
 pub mod limit;
 pub mod packed;
 pub mod quota;
@@ -56,6 +58,7 @@ pub use combine::Combine;
 pub use decision::{Decision, Grant, Retry};
 pub use hit::{Former, Group, Hit, LimitId};
 pub use key::{HashedKey, Key, KeyBuilder, KeyHash, KeySeed, NthKey};
+pub use level::{Level, Percent, Scaling};
 pub use limit::{Limit, LimitError, State, Step};
 pub use quota::{ParseQuotaError, Quota, QuotaError};
 pub use share::Share;

@@ -18,6 +18,13 @@ pub const ERROR_CODE: &str = "RATE_LIMIT_EXCEEDED";
 /// The same where a request could not be decided.
 pub const UNAVAILABLE_CODE: &str = "RATE_LIMIT_UNAVAILABLE";
 
+/// The same where the service has as many requests under way as it can bear.
+pub const OVERLOADED_CODE: &str = "SERVICE_OVERLOADED";
+
+/// What is told of that.
+pub(crate) const OVERLOADED: &str =
+    "This service has as many requests under way as it can bear. Try again in a second.";
+
 /// The body of a 429, as JSON: `{"error": {"code": …, "message": …, "details": …, "recovery_suggestions": …}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -30,7 +37,8 @@ pub struct Denial {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DenialError {
-    /// What a program asks for: [`ERROR_CODE`], or [`UNAVAILABLE_CODE`] of a request that could not be decided.
+    /// What a program asks for: [`ERROR_CODE`]; [`UNAVAILABLE_CODE`] of a request that could not be decided, [`OVERLOADED_CODE`] of one
+    /// that the service cannot bear.
     pub code: &'static str,
     /// What happened, for people.
     pub message: String,
@@ -65,16 +73,15 @@ pub fn response_body_without_policy(verdict: &Verdict) -> Denial {
 
 impl Denial {
     /// What is told of a request that could not be decided.
-    fn unavailable(message: &str) -> Self {
+    fn unavailable(code: &'static str, message: &str) -> Self {
         let details = DenialDetails { limit: None, window_seconds: None, retry_after_seconds: Some(1) };
         let recovery_suggestions = vec!["Wait a second before sending this request again.".into()];
-        let error = DenialError {
-            code: UNAVAILABLE_CODE,
-            message: message.to_owned(),
-            details,
-            recovery_suggestions,
-        };
-        Self { error }
+        Self { error: DenialError { code, message: message.to_owned(), details, recovery_suggestions } }
+    }
+
+    /// What is told of a request that the service cannot bear.
+    pub(crate) fn overloaded() -> Self {
+        Self::unavailable(OVERLOADED_CODE, OVERLOADED)
     }
 
     pub(crate) fn of(verdict: &Verdict, hide_policy: bool) -> Self {
@@ -108,11 +115,10 @@ impl Denial {
             "The limits of this service cannot be checked at the moment. Try again in a second.";
 
         if grpc::is_grpc(content_type) {
-            return grpc::undecided(MESSAGE);
+            return grpc::unavailable(MESSAGE);
         }
-        let mut answer = Self::unavailable(MESSAGE).to_response();
-        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let mut answer = Self::unavailable(UNAVAILABLE_CODE, MESSAGE).to_response();
+        make_unavailable(&mut answer);
         answer
     }
 
@@ -149,6 +155,12 @@ impl Denial {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
+}
+
+/// Turns an answer into one for a while: status 503, to be tried again in a second.
+pub(crate) fn make_unavailable(answer: &mut Response<Bytes>) {
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
 }
 
 type Words = (String, Vec<Cow<'static, str>>);

@@ -36,8 +36,8 @@ pub(crate) fn busy(message: &str) -> Response<Bytes> {
     status(RESOURCE_EXHAUSTED, message)
 }
 
-/// The answer to a request that was not decided.
-pub(crate) fn undecided(message: &str) -> Response<Bytes> {
+/// The answer to a request that nothing can be done about for now.
+pub(crate) fn unavailable(message: &str) -> Response<Bytes> {
     status(UNAVAILABLE, message)
 }
 

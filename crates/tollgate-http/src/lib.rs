@@ -11,6 +11,7 @@
 //! | know in a handler what is left | [`RateLimitLayer::share_verdict`] |
 //! | count by something of one's own | [`RateLimitLayer::attribute`] |
 //! | charge by the answer | [`RateLimitLayer::settle`] |
+//! | keep a service from doing more at once than does it good | [`RateLimitLayer::concurrency`] |
 //!
 //! # axum
 //! The gate below is what the `tollgate` crate brings ready-made: policies, and a store that counts.
@@ -121,10 +122,11 @@ mod layer;
 mod meter;
 mod numbers;
 mod problem;
+mod under_way;
 
 pub use attributes::{API_KEY_HEADER, HttpAttributes, Peer, RequestContext, Route};
 pub use body::{
-    Denial, DenialDetails, DenialError, ERROR_CODE, UNAVAILABLE_CODE, response_body,
+    Denial, DenialDetails, DenialError, ERROR_CODE, OVERLOADED_CODE, UNAVAILABLE_CODE, response_body,
     response_body_without_policy,
 };
 pub use client::{ForwardingHeader, ProxyError, TrustedProxies, client_address, client_address_by};
@@ -137,3 +139,4 @@ pub use meter::BodyMeter;
 pub use numbers::stated_cost;
 pub use problem::{DenialForm, ProblemDetails};
 pub use tollgate_policy::{NetworkError, Networks};
+pub use under_way::{Busy, Entrance, UnderWay, usual_outcome};

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tollgate_core::Source;
 use tollgate_policy::Verdict;
 
-use crate::body::Denial;
+use crate::body::{Denial, OVERLOADED, make_unavailable};
 use crate::grpc::{self, is_grpc};
 use crate::headers::alias;
 use crate::numbers::enforced;
@@ -52,6 +52,25 @@ impl DenialForm {
             return ProblemDetails::of(verdict, hide_policy).to_response();
         }
         Denial::of(verdict, hide_policy).to_response()
+    }
+
+    /// The answer to a request that comes while as many are under way as the service can bear: status 503, to be tried again in a second.
+    /// Of gRPC it is `UNAVAILABLE`.
+    pub fn overloaded<'h>(
+        self,
+        content_type: Option<&[u8]>,
+        accept: impl Iterator<Item = &'h [u8]>,
+    ) -> Response<Bytes> {
+        if is_grpc(content_type) {
+            return grpc::unavailable(OVERLOADED);
+        }
+        let mut answer = if self.is_problem_for(accept) {
+            ProblemDetails::overloaded().to_response()
+        } else {
+            Denial::overloaded().to_response()
+        };
+        make_unavailable(&mut answer);
+        answer
     }
 }
 
@@ -104,7 +123,8 @@ fn thousandths(weight: &str) -> u16 {
 /// ```
 ///
 /// While the store that nodes share is away and each decides by its part of the limits, the type is
-/// `#temporary-reduced-capacity`; that of a ban is `#abnormal-usage-detected`.
+/// `#temporary-reduced-capacity`, and so it is, with the status 503, while the service has more to do than it can bear; that
+/// of a ban is `#abnormal-usage-detected`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ProblemDetails {
@@ -113,7 +133,7 @@ pub struct ProblemDetails {
     pub kind: &'static str,
     /// The same for people.
     pub title: &'static str,
-    /// 429.
+    /// 429, or 503 of a service that is overloaded.
     pub status: u16,
     /// What happened, for people.
     pub detail: String,
@@ -122,7 +142,25 @@ pub struct ProblemDetails {
     pub violated_policies: Vec<String>,
 }
 
+/// The type of a lack of capacity, and what it means.
+const REDUCED_CAPACITY: (&str, &str) = (
+    "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+    "Request cannot be satisfied due to temporary server capacity constraints",
+);
+
 impl ProblemDetails {
+    /// What is told of a request that the service cannot bear.
+    fn overloaded() -> Self {
+        let (kind, title) = REDUCED_CAPACITY;
+        Self {
+            kind,
+            title,
+            status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+            detail: OVERLOADED.to_owned(),
+            violated_policies: Vec::new(),
+        }
+    }
+
     /// What is told of a denied request.
     pub fn of(verdict: &Verdict, hide_policy: bool) -> Self {
         let is_fallback = verdict.outcomes().iter().any(|outcome| outcome.source == Source::Fallback);
@@ -132,10 +170,7 @@ impl ProblemDetails {
                 "Request not satisfied due to detection of abnormal request pattern",
             )
         } else if is_fallback {
-            (
-                "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
-                "Request cannot be satisfied due to temporary server capacity constraints",
-            )
+            REDUCED_CAPACITY
         } else {
             (
                 "https://iana.org/assignments/http-problem-types#quota-exceeded",

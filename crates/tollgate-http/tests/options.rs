@@ -16,6 +16,7 @@ use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use strict::Strict;
 use support::{Gate, from_peer, lines};
+use tollgate_adaptive::{Aimd, Bounds, ConcurrencyLimit, Outcome, Outcomes};
 use tollgate_http::{
     ActualCost, Checking, DenialForm, Gatekeeper, HeaderOptions, Networks, RateLimitBody, RateLimitLayer,
     Undecided,
@@ -377,6 +378,86 @@ async fn a_permit_is_held_until_the_body_ends() {
         assert_eq!(ask("203.0.113.7").await.status(), StatusCode::OK);
         // What was turned away cost nothing: of ten, four of this client and none of those.
         assert_eq!(gate.ask(0).deciding().unwrap().remaining(), 6);
+    }
+}
+
+#[tokio::test]
+async fn a_service_does_no_more_at_once_than_it_can_bear() {
+    for (gate, layer) in layers(TEN) {
+        let limit = Arc::new(ConcurrencyLimit::fixed(NonZeroU32::new(2).unwrap()));
+        let layer = layer.headers(HeaderOptions::none()).concurrency(Arc::clone(&limit));
+        let ask = async |accept: &'static str| {
+            let mut request = from_peer("203.0.113.7", "/").map(|_| String::new());
+            request.headers_mut().insert("accept", accept.parse().unwrap());
+            send(&layer, request).await
+        };
+        let (first, second) = (ask("*/*").await, ask("*/*").await);
+        assert_eq!(limit.in_flight(), 2, "answered, but not to their ends");
+        let refused = ask("*/*").await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.headers()["retry-after"], "1");
+        assert!(text(refused).await.contains("SERVICE_OVERLOADED"));
+        let refused = ask("application/problem+json").await;
+        assert_eq!(refused.headers()["content-type"], "application/problem+json");
+        let body = text(refused).await;
+        assert!(body.contains("#temporary-reduced-capacity") && body.contains("503"), "{body}");
+        drop(first);
+        assert_eq!(ask("*/*").await.status(), StatusCode::OK);
+        drop(second);
+        let own = layer.clone().on_overloaded(|_, full| {
+            let mut answer = Response::new(Bytes::from(full.limit.to_string()));
+            *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            answer
+        });
+        let _held = [limit.enter().unwrap(), limit.enter().unwrap()];
+        let refused = send(&own, from_peer("203.0.113.7", "/").map(|_| String::new())).await;
+        assert_eq!((refused.status(), text(refused).await), (StatusCode::TOO_MANY_REQUESTS, "2".to_owned()));
+        // What was refused cost nothing: of ten, those three are gone, and this one.
+        assert_eq!(gate.ask(0).deciding().unwrap().remaining(), 7);
+    }
+}
+
+#[tokio::test]
+async fn the_limit_learns_from_answers_and_failures_and_not_from_those_who_leave() {
+    for (_, layer) in layers(TEN) {
+        let begin = Bounds::new(1, 100, 100).unwrap();
+        let limit = Arc::new(ConcurrencyLimit::new(Aimd::new(begin)));
+        let outcomes = Arc::new(Outcomes::new());
+        let layer = layer.concurrency(Arc::clone(&limit)).note_outcomes(Arc::clone(&outcomes));
+        let request = || from_peer("203.0.113.7", "/").map(|_| String::new());
+        assert_eq!(send(&layer, request()).await.status(), StatusCode::OK);
+        let noted = |all, failed| format!("Outcomes {{ all: {all}, failed: {failed} }}");
+        assert_eq!((limit.limit(), format!("{outcomes:?}")), (100, noted(1, 0)));
+        // Cancelled before it is answered.
+        let never = layer.layer(service_fn(async |_: Request<String>| {
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>().await
+        }));
+        let mut cancelled = Box::pin(never.oneshot(request()));
+        while limit.in_flight() == 0 {
+            assert!(cancelled.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        drop(cancelled);
+        assert_eq!((limit.in_flight(), limit.limit(), format!("{outcomes:?}")), (0, 100, noted(1, 0)));
+        // A failure without an answer, then an answer that says so.
+        let fails = layer.layer(service_fn(async |_: Request<String>| {
+            Err::<Response<Full<Bytes>>, _>(std::io::Error::other("timed out"))
+        }));
+        assert!(fails.oneshot(request()).await.is_err());
+        assert_eq!((limit.limit(), format!("{outcomes:?}")), (90, noted(2, 1)));
+        let unavailable = layer.layer(service_fn(async |_: Request<String>| {
+            let mut answer = Response::new(Full::<Bytes>::from("busy"));
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            Ok::<_, Infallible>(answer)
+        }));
+        assert_eq!(unavailable.oneshot(request()).await.unwrap().status(), 503);
+        assert_eq!((limit.limit(), format!("{outcomes:?}")), (81, noted(3, 2)));
+        // Whoever knows better says so.
+        let layer = layer.outcome(|answer| match answer.status {
+            StatusCode::OK => Outcome::Overloaded,
+            _ => Outcome::Answered,
+        });
+        assert_eq!(send(&layer, request()).await.status(), StatusCode::OK);
+        assert_eq!(limit.limit(), 72);
     }
 }
 

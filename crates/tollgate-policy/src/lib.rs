@@ -22,6 +22,7 @@
 //! # The policy file
 #![doc = include_str!("../policies/REFERENCE.md")]
 
+mod adaptive;
 mod address;
 mod attribute;
 mod condition;
@@ -45,6 +46,7 @@ mod single;
 mod standing;
 mod verdict;
 
+pub use adaptive::{Adaptive, ConcurrencyRules, ControlKind, HealthRules};
 pub use address::{NetworkError, Networks, canonical, network};
 pub use attribute::{
     Attribute, Attributes, Request, UnknownAttribute, bearer_token, cookie_value, host_name, query_value,

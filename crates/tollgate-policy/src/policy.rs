@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use tollgate_core::{Combine, Limit, LimitId, Nanos, Sharing};
+use tollgate_core::{Combine, Level, Limit, LimitError, LimitId, Nanos, Scaling, Sharing};
 
+use crate::adaptive::Adaptive;
 use crate::attribute::Attribute;
 use crate::condition::Condition;
 use crate::expression::Expression;
@@ -35,6 +36,7 @@ pub struct Policy {
     /// What a request costs instead, if it can be computed.
     pub(crate) cost_by: Option<Expression>,
     pub(crate) sharing: Sharing,
+    pub(crate) adaptive: Option<Adaptive>,
     pub(crate) ban: Option<BanRule>,
     pub(crate) replaces: Vec<String>,
     /// Whether it replaces all policies but those that do so too.
@@ -86,6 +88,8 @@ pub(crate) enum TierSource {
 pub struct Variant {
     pub(crate) tier: Option<String>,
     pub(crate) limits: Vec<PolicyLimit>,
+    /// The same while a service that the policy adapts to is degraded, and while it is bad.
+    pub(crate) reduced: Option<Box<[Vec<PolicyLimit>; 2]>>,
 }
 
 /// One limit of a policy.
@@ -181,6 +185,11 @@ impl Policy {
         self.sharing
     }
 
+    /// Whose health its limits follow.
+    pub const fn adaptive(&self) -> Option<&Adaptive> {
+        self.adaptive.as_ref()
+    }
+
     /// What becomes of a key that overruns its limits again and again.
     pub const fn ban(&self) -> Option<&BanRule> {
         self.ban.as_ref()
@@ -214,9 +223,31 @@ impl Variant {
         self.tier.as_deref()
     }
 
-    /// The limits.
+    /// The limits, as they were written.
     pub fn limits(&self) -> &[PolicyLimit] {
         &self.limits
+    }
+
+    /// The limits while a service that the policy adapts to fares like this; those that were written if it adapts to none.
+    pub fn limits_at(&self, level: Level) -> &[PolicyLimit] {
+        match (&self.reduced, level) {
+            (None, _) | (_, Level::Good) => &self.limits,
+            (Some(reduced), Level::Degraded) => &reduced[0],
+            (Some(reduced), Level::Bad) => &reduced[1],
+        }
+    }
+
+    /// Works out the limits for when a service does not fare well.
+    pub(crate) fn reduce(&mut self, scaling: Scaling) -> Result<(), LimitError> {
+        let at = |level| {
+            let scaled = |own: &PolicyLimit| {
+                let limit = own.limit.scaled(scaling.at(level))?;
+                Ok(PolicyLimit { limit, ..own.clone() })
+            };
+            self.limits.iter().map(scaled).collect::<Result<_, LimitError>>()
+        };
+        self.reduced = Some(Box::new([at(Level::Degraded)?, at(Level::Bad)?]));
+        Ok(())
     }
 }
 

@@ -1,13 +1,16 @@
 //! Policies compiled for matching.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
-use tollgate_core::{Combine, HashedKey, Key, KeyBuilder, KeyHash, KeySeed, NthKey, Sharing, Timestamp};
+use tollgate_core::{
+    Combine, HashedKey, Key, KeyBuilder, KeyHash, KeySeed, Level, NthKey, Sharing, Timestamp,
+};
 
 use crate::address::network;
 use crate::attribute::{Attribute, Attributes, host};
@@ -43,7 +46,12 @@ pub struct PolicySet {
     ipv4_prefix: u8,
     ipv6_prefix: u8,
     shadow: bool,
+    /// How the services fare that policies adapt to; those that are not here are well.
+    levels: Levels,
 }
+
+/// Levels by the names of services.
+type Levels = BTreeMap<String, Level>;
 
 /// What matching needs of a policy, in one piece, and the policy itself apart from it: where thousands of policies are in
 /// use, each further piece is a further miss of the processor's cache.
@@ -62,6 +70,8 @@ pub(crate) struct Compiled {
     pub(crate) replaces: Box<[u32]>,
     /// Whether it replaces all policies but those that do so too.
     pub(crate) replaces_all: bool,
+    /// How the service fares that it adapts to.
+    pub(crate) level: Level,
     pub(crate) policy: Arc<Policy>,
 }
 
@@ -73,10 +83,10 @@ struct CompiledVariant {
 }
 
 impl Compiled {
-    fn new(policy: Arc<Policy>, replaces: Box<[u32]>, seed: KeySeed) -> Self {
+    fn new(policy: Arc<Policy>, replaces: Box<[u32]>, level: Level, seed: KeySeed) -> Self {
         let compiled = |variant: &Variant| CompiledVariant {
             number: number(&policy, variant, seed),
-            limits: variant.limits.iter().map(|limit| Standing::new(limit, seed)).collect(),
+            limits: variant.limits_at(level).iter().map(|limit| Standing::new(limit, seed)).collect(),
         };
         Self {
             // The first value, or else the method, is what the policy was found by: see `Candidates::add`.
@@ -92,6 +102,7 @@ impl Compiled {
             variants: policy.variants.iter().map(compiled).collect(),
             replaces,
             replaces_all: policy.replaces_all,
+            level,
             policy,
         }
     }
@@ -186,6 +197,10 @@ impl PolicySet {
     /// Compiles a configuration. Keys are hashed under `seed`.
     #[must_use]
     pub fn new(config: Config, seed: KeySeed) -> Self {
+        Self::compile(config, seed, Levels::new())
+    }
+
+    fn compile(config: Config, seed: KeySeed, levels: Levels) -> Self {
         let names = Names::of(&config.policies);
         let (mut everywhere, mut paths) = (Candidates::default(), PathTree::<Candidates>::default());
         for (index, policy) in (0_u32..).zip(&config.policies).filter(|(_, policy)| policy.enabled) {
@@ -201,7 +216,10 @@ impl PolicySet {
         let replaced =
             |policy: &Arc<Policy>| policy.replaces.iter().filter_map(|name| index_of(name)).collect();
         let replaced: Vec<Box<[u32]>> = config.policies.iter().map(replaced).collect();
-        let compiled = |(policy, replaces)| Compiled::new(policy, replaces, seed);
+        let compiled = |(policy, replaces): (Arc<Policy>, _)| {
+            let level = policy.adaptive().and_then(|adaptive| levels.get(adaptive.to()).copied());
+            Compiled::new(policy, replaces, level.unwrap_or_default(), seed)
+        };
         let policies: Vec<Compiled> = config.policies.into_iter().zip(replaced).map(compiled).collect();
         let has_one_limit = |candidate: &Candidate| {
             let variants = &policies[candidate.policy as usize].variants;
@@ -226,6 +244,7 @@ impl PolicySet {
             ipv4_prefix: config.ipv4_prefix,
             ipv6_prefix: config.ipv6_prefix,
             shadow: config.shadow,
+            levels,
         }
     }
 
@@ -247,13 +266,49 @@ impl PolicySet {
     /// ```
     #[must_use]
     pub fn succeed(&self, config: Config, now: Timestamp) -> Self {
-        let mut set = Self::new(config, self.seed);
+        self.followed_by(Self::compile(config, self.seed, self.levels.clone()), now)
+    }
+
+    /// Lets a set know what it follows.
+    fn followed_by(&self, mut set: Self, now: Timestamp) -> Self {
         for compiled in &mut set.policies {
             if let Some(former) = self.index_of(compiled.policy.name()) {
                 compiled.succeed(&self.policies[former], now);
             }
         }
         set
+    }
+
+    /// The same policies from `now` on, while this service fares like that: those that adapt to it have so much less, or all that
+    /// they were written with. What keys have spent is carried over as by [`succeed`](Self::succeed).
+    ///
+    /// ```
+    /// use tollgate_core::{KeySeed, Level, Timestamp};
+    /// use tollgate_policy::{Config, Format, PolicySet, Request};
+    ///
+    /// let config = Config::parse("inline", "
+    ///     health: { orders: { errors: { degraded: 5%, bad: 25% } } }
+    ///     policies: [{ name: api, key: ip, limit: 100/minute, adaptive: orders }]
+    /// ", Format::Yaml, &[])?;
+    /// let now = Timestamp::from_secs(1_800_000_000);
+    /// let policies = PolicySet::new(config, KeySeed::new([7; 16])).at_level("orders", Level::Bad, now);
+    /// let request = Request::default().with_ip("203.0.113.7".parse()?);
+    /// assert_eq!(policies.plan(&request, now, None).hits()[0].limit.capacity(), 30);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn at_level(&self, service: &str, level: Level, now: Timestamp) -> Self {
+        let mut levels = self.levels.clone();
+        levels.insert(service.to_owned(), level);
+        let policies = self.policies.iter().map(|compiled| Arc::clone(&compiled.policy)).collect();
+        let (ipv4_prefix, ipv6_prefix, shadow) = (self.ipv4_prefix, self.ipv6_prefix, self.shadow);
+        let config = Config { policies, ipv4_prefix, ipv6_prefix, shadow, ..Config::empty() };
+        self.followed_by(Self::compile(config, self.seed, levels), now)
+    }
+
+    /// How this service fares, as far as it was told.
+    pub fn level_of(&self, service: &str) -> Level {
+        self.levels.get(service).copied().unwrap_or_default()
     }
 
     /// All policies, in the order of the configuration, also those that are switched off.

@@ -118,7 +118,8 @@ impl Verdict {
 
     fn policy(&self, part: &Part) -> PolicyVerdict<'_> {
         // The set made the part, so both indexes are in range; were they not, there would be nothing to say.
-        let policy = &self.asked.set.compiled(part.policy).policy;
+        let compiled = self.asked.set.compiled(part.policy);
+        let policy = &compiled.policy;
         let variant = policy.variants.get(part.variant as usize);
         let outcomes = self.outcomes.get(part.hits()).unwrap_or_default();
         let retry_after = match outcomes {
@@ -131,7 +132,7 @@ impl Verdict {
         let admitted = admitted(policy.combine, outcomes);
         let limits = match self.asked.stated.as_deref() {
             Some(stated) => std::slice::from_ref(stated),
-            None => variant.map_or(&[][..], |variant| &variant.limits),
+            None => variant.map_or(&[][..], |variant| variant.limits_at(compiled.level)),
         };
         PolicyVerdict {
             policy,

@@ -10,6 +10,8 @@
 //! | limit by a policy file | `Gate` (feature `policy`, on by default) |
 //! | limit an axum, hyper or tonic service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
 //! | limit an Actix Web app | `actix::RateLimit` (feature `actix`) |
+//! | keep a service from doing more at once than does it good | `adaptive::ConcurrencyLimit`, alone or as `http::RateLimitLayer::concurrency` |
+//! | let limits follow the health of a service | `Services`, `Gate::set_level` |
 //! | count over many nodes | `redis::RedisStore` or `postgres::PostgresStore`, with `guard::Guarded` for when it is away (features `redis`, `postgres`) |
 //! | keep state across restarts | `durable::DurableStore` with `KeyedLimiter::with_seed` or `Gate::with_seed` (feature `durable`) |
 //! | test code that is limited | [`ManualClock`] |
@@ -84,6 +86,8 @@ mod permits;
 #[cfg(feature = "shaping")]
 pub mod queue;
 mod reservation;
+#[cfg(feature = "policy")]
+mod services;
 #[cfg(feature = "shaping")]
 mod shaper;
 #[cfg(feature = "policy")]
@@ -94,8 +98,8 @@ pub use limiter::{LimitOrQuota, Limiter};
 pub use reservation::Reservation;
 pub use tollgate_core::{
     Answer, Clock, Combine, Consistency, Decision, Grant, Group, Hit, Key, KeyBuilder, KeyHash, KeySeed,
-    Limit, LimitError, LimitId, ManualClock, Nanos, OnFailure, Outcome, ParseQuotaError, Quota, QuotaError,
-    Retry, Share, Sharing, Source, State, Timestamp, algorithm, quota,
+    Level, Limit, LimitError, LimitId, ManualClock, Nanos, OnFailure, Outcome, ParseQuotaError, Percent,
+    Quota, QuotaError, Retry, Scaling, Share, Sharing, Source, State, Timestamp, algorithm, quota,
 };
 pub use tollgate_store::{
     ClockError, ClockSource, LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError,
@@ -136,16 +140,21 @@ pub use limitador::{CounterStatus, CountersAnswer, check_counters, peek_counters
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
-    Applied, Applies, Asked, Attribute, Attributes, BanRule, Condition, Config, CustomHeader, Descriptor,
-    DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Entries, Expression, ExpressionError, Format, HeaderValues,
-    KeyPart, Like, LimitadorCounter, LimitadorLimit, LimitadorLimits, LoadError, MetadataValue, NetworkError,
-    Networks, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Reason, Request, Rule,
-    Settlement, StoreConfig, Unit, UnknownKey, Variant, Verdict, bearer_token, cookie_value, host_name,
-    query_value,
+    Adaptive, Applied, Applies, Asked, Attribute, Attributes, BanRule, ConcurrencyRules, Condition, Config,
+    ControlKind, CustomHeader, Descriptor, DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Entries, Expression,
+    ExpressionError, Format, HeaderValues, HealthRules, KeyPart, Like, LimitadorCounter, LimitadorLimit,
+    LimitadorLimits, LoadError, MetadataValue, NetworkError, Networks, Plan, Policy, PolicyLimit, PolicySet,
+    PolicyVerdict, Problem, Problems, Reason, Request, Rule, Settlement, StoreConfig, Unit, UnknownKey,
+    Variant, Verdict, bearer_token, cookie_value, host_name, query_value,
 };
 
 #[cfg(feature = "expressions")]
 pub use tollgate_policy::{Import, ImportWarning, Origin};
+
+#[cfg(feature = "policy")]
+pub use services::{ServiceHealth, Services, UnknownService};
+#[cfg(feature = "policy")]
+pub use tollgate_adaptive as adaptive;
 
 #[cfg(feature = "tower")]
 pub use async_gate::AsyncGate;

@@ -8,8 +8,8 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::in_flight::Permits;
 use crate::meter::BodyMeter;
+use crate::under_way::UnderWay;
 
 pin_project! {
     /// The body of an answer: the inner service's, or that of a denial.
@@ -38,13 +38,13 @@ pin_project! {
 pub(super) struct Held {
     meter: Option<BodyMeter>,
     /// Until this is dropped.
-    _permits: Permits,
+    _under_way: UnderWay,
 }
 
 impl Held {
     /// Nothing if nothing is held.
-    pub(super) fn new(meter: Option<BodyMeter>, permits: Permits) -> Option<Box<Self>> {
-        (meter.is_some() || !permits.is_empty()).then(|| Box::new(Self { meter, _permits: permits }))
+    pub(super) fn new(meter: Option<BodyMeter>, under_way: UnderWay) -> Option<Box<Self>> {
+        (meter.is_some() || !under_way.is_empty()).then(|| Box::new(Self { meter, _under_way: under_way }))
     }
 }
 

@@ -12,7 +12,7 @@ use super::options::{Finder, Found, Guard, Options, Rejection, warn_of_missing_p
 use crate::attributes::{HttpAttributes, RequestContext};
 use crate::body::Denial;
 use crate::gatekeeper::{Checking, Gatekeeper, Undecided, Waiting};
-use crate::in_flight::{InFlight, Permits};
+use crate::under_way::{Busy, UnderWay};
 
 /// What becomes of a request.
 pub(super) enum Course<G: Gatekeeper> {
@@ -25,16 +25,16 @@ pub(super) enum Course<G: Gatekeeper> {
 }
 
 impl<G: Gatekeeper> Course<G> {
-    /// It is passed on, and is under way until these are dropped.
-    fn holding(permits: Permits) -> Self {
-        if permits.is_empty() { Self::Unseen } else { Self::Pass(Passed::holding(permits)) }
+    /// It is passed on, and is under way until this is dropped.
+    fn holding(under_way: UnderWay, options: &Options) -> Self {
+        if under_way.is_empty() { Self::Unseen } else { Self::Pass(Passed::holding(under_way, options)) }
     }
 }
 
 /// What is known of it at once.
 pub(super) enum Known<G: Gatekeeper> {
     Course(Course<G>),
-    Waiting(Waiting, Permits),
+    Waiting(Waiting, UnderWay),
 }
 
 /// Decides what can be decided at once.
@@ -48,19 +48,16 @@ pub(super) fn decide<G: Gatekeeper>(guard: &Arc<Guard<G>>, seen: HttpAttributes<
     if seen.ip().is_none() {
         warn_of_missing_peer();
     }
-    let permits = match InFlight::enter_all(&options.in_flight, &seen) {
-        Ok(permits) => permits,
-        Err(too_many) => {
-            let answer = Denial::busy(too_many, content_type(&seen));
-            return Known::Course(Course::Answer(Box::new(answer)));
-        }
+    let under_way = match options.entrance.enter(&seen) {
+        Ok(under_way) => under_way,
+        Err(busy) => return Known::Course(Course::Answer(Box::new(options.refuse(&seen, busy)))),
     };
     let cost = options.cost(&seen);
     let checking = if options.wants_verdicts() { gate.check(&seen, cost) } else { gate.admit(&seen, cost) };
     match checking {
-        Checking::Passed => Known::Course(Course::holding(permits)),
-        Checking::Done(verdict) => Known::Course(judge(guard, &seen, verdict, permits)),
-        Checking::Waiting(waiting) => Known::Waiting(waiting, permits),
+        Checking::Passed => Known::Course(Course::holding(under_way, options)),
+        Checking::Done(verdict) => Known::Course(judge(guard, &seen, verdict, under_way)),
+        Checking::Waiting(waiting) => Known::Waiting(waiting, under_way),
     }
 }
 
@@ -68,24 +65,24 @@ pub(super) fn decide<G: Gatekeeper>(guard: &Arc<Guard<G>>, seen: HttpAttributes<
 pub(super) async fn decide_later<G: Gatekeeper>(
     guard: Arc<Guard<G>>,
     mut head: Head,
-    waiting: Option<(Waiting, Permits)>,
+    waiting: Option<(Waiting, UnderWay)>,
 ) -> (Head, Course<G>) {
     let known = match waiting {
-        Some((waiting, permits)) => Known::Waiting(waiting, permits),
+        Some((waiting, under_way)) => Known::Waiting(waiting, under_way),
         None => match guard.options.find_all(&mut head).await {
             Ok(()) => decide(&guard, HttpAttributes::of_parts(&head)),
             Err(rejection) => Known::Course(Course::Answer(rejection.0)),
         },
     };
-    let (waiting, permits) = match known {
+    let (waiting, under_way) = match known {
         Known::Course(course) => return (head, course),
-        Known::Waiting(waiting, permits) => (waiting, permits),
+        Known::Waiting(waiting, under_way) => (waiting, under_way),
     };
     let result = waiting.await;
     let seen = guard.options.see(HttpAttributes::of_parts(&head));
     let course = match result {
-        Ok(verdict) => judge(&guard, &seen, verdict, permits),
-        Err(error) => guard.options.give_up(&seen, &error, permits),
+        Ok(verdict) => judge(&guard, &seen, verdict, under_way),
+        Err(error) => guard.options.give_up(&seen, &error, under_way),
     };
     (head, course)
 }
@@ -94,13 +91,13 @@ fn judge<G: Gatekeeper>(
     guard: &Arc<Guard<G>>,
     seen: &HttpAttributes<'_>,
     verdict: Verdict,
-    permits: Permits,
+    under_way: UnderWay,
 ) -> Course<G> {
     for tell in &guard.options.on_decision {
         tell(seen, &verdict);
     }
     if verdict.is_allowed() {
-        Passed::new(verdict, permits, guard).map_or(Course::Unseen, Course::Pass)
+        Passed::new(verdict, under_way, guard).map_or(Course::Unseen, Course::Pass)
     } else {
         Course::Answer(Box::new(guard.options.denied(seen, &verdict)))
     }
@@ -146,11 +143,19 @@ impl Options {
         let mut answer = if let Some(on_denied) = &self.on_denied {
             on_denied(seen, verdict)
         } else {
-            let accept = seen.headers().get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes);
-            self.form.answer(verdict, self.headers.hides_policy(), content_type(seen), accept)
+            self.form.answer(verdict, self.headers.hides_policy(), content_type(seen), accept(seen))
         };
         self.headers.write(verdict, self.now_unix_s(), answer.headers_mut());
         answer
+    }
+
+    #[cold]
+    fn refuse(&self, seen: &HttpAttributes<'_>, busy: Busy) -> Response<Bytes> {
+        match (busy, &self.on_overloaded) {
+            (Busy::Client(too_many), _) => Denial::busy(too_many, content_type(seen)),
+            (Busy::Service(full), Some(on_overloaded)) => on_overloaded(seen, full),
+            (Busy::Service(_), None) => self.form.overloaded(content_type(seen), accept(seen)),
+        }
     }
 
     #[cold]
@@ -158,14 +163,14 @@ impl Options {
         &self,
         seen: &HttpAttributes<'_>,
         error: &Undecided,
-        permits: Permits,
+        under_way: UnderWay,
     ) -> Course<G> {
         tracing::debug!(target: "tollgate::http", %error, "a request was not decided");
         let answer = match &self.on_undecided {
             Some(on_undecided) => on_undecided(seen, error),
             None => Some(Denial::undecided(content_type(seen))),
         };
-        answer.map_or_else(|| Course::holding(permits), |answer| Course::Answer(Box::new(answer)))
+        answer.map_or_else(|| Course::holding(under_way, self), |answer| Course::Answer(Box::new(answer)))
     }
 }
 
@@ -176,6 +181,10 @@ fn note(head: &mut Head, name: &str, found: Found) -> Result<(), Rejection> {
         head.extensions.insert(context.attribute(name, value));
     }
     Ok(())
+}
+
+fn accept<'r>(seen: &HttpAttributes<'r>) -> impl Iterator<Item = &'r [u8]> {
+    seen.headers().get_all(header::ACCEPT).iter().map(HeaderValue::as_bytes)
 }
 
 fn content_type<'r>(seen: &HttpAttributes<'r>) -> Option<&'r [u8]> {

@@ -7,18 +7,19 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::request::Parts as Head;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
+use tollgate_adaptive::Outcome;
 use tollgate_policy::{Settlement, Verdict};
 use tower_service::Service;
 
 use super::body::{Held, RateLimitBody};
 use super::course::Course;
-use super::options::Guard;
+use super::options::{Guard, Options, OutcomeOf};
 use crate::fields::Fields;
 use crate::gatekeeper::Gatekeeper;
-use crate::in_flight::Permits;
 use crate::meter::BodyMeter;
+use crate::under_way::{UnderWay, usual_outcome};
 
 pin_project! {
     /// The future of a [`RateLimitService`](super::RateLimitService).
@@ -79,6 +80,7 @@ where
         let passed = match course {
             Course::Unseen => None,
             Course::Pass(mut passed) => {
+                passed.under_way.pass_on();
                 if let Some(verdict) = passed.shared.take() {
                     request.extensions_mut().insert(verdict);
                 }
@@ -113,11 +115,19 @@ where
                     ResponseFuture::taking(course, Request::from_parts(head, body), &mut inner).state
                 }
                 StateProjection::Passing { future, passed } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(match passed.take() {
-                        Some(passed) => passed.finish(response),
-                        None => response.map(|body| RateLimitBody::inner(body, None)),
-                    }));
+                    let result = ready!(future.poll(cx));
+                    let Some(passed) = passed.take() else {
+                        return Poll::Ready(
+                            result.map(|answer| answer.map(|body| RateLimitBody::inner(body, None))),
+                        );
+                    };
+                    return Poll::Ready(match result {
+                        Ok(response) => Ok(passed.finish(response)),
+                        Err(error) => {
+                            passed.fail();
+                            Err(error)
+                        }
+                    });
                 }
                 StateProjection::Answered { answer } => {
                     let Some(answer) = answer.take() else { polled_after_the_end() };
@@ -156,18 +166,20 @@ pub(super) struct Passed<G: Gatekeeper> {
     /// For who handles it.
     shared: Option<Arc<Verdict>>,
     charge: Option<Charge<G>>,
-    permits: Permits,
+    under_way: UnderWay,
+    /// What an answer says of the service's capacity, if that is not the usual.
+    outcome: Option<Arc<OutcomeOf>>,
 }
 
 impl<G: Gatekeeper> Passed<G> {
     /// Nothing if nothing is to be done.
-    pub(super) fn new(verdict: Verdict, permits: Permits, guard: &Arc<Guard<G>>) -> Option<Box<Self>> {
+    pub(super) fn new(verdict: Verdict, under_way: UnderWay, guard: &Arc<Guard<G>>) -> Option<Box<Self>> {
         let options = &guard.options;
         let (shares, settles) = (options.shares_verdict, options.settles());
-        if options.headers.is_none() && !shares && !settles && permits.is_empty() {
+        if options.headers.is_none() && !shares && !settles && under_way.is_empty() {
             return None;
         }
-        let mut passed = Self::holding(permits);
+        let mut passed = Self::holding(under_way, options);
         // Made now: waiting for the answer does not move the moment of a reset.
         options.headers.add_to(&mut passed.fields, &verdict, options.now_unix_s());
         if shares || settles {
@@ -178,19 +190,42 @@ impl<G: Gatekeeper> Passed<G> {
         Some(passed)
     }
 
-    /// Nothing is to be done but to hold these.
-    pub(super) fn holding(permits: Permits) -> Box<Self> {
-        Box::new(Self { fields: Fields::default(), shared: None, charge: None, permits })
+    /// Nothing is to be done but to hold this.
+    pub(super) fn holding(under_way: UnderWay, options: &Options) -> Box<Self> {
+        let outcome = options.outcome.clone();
+        Box::new(Self { fields: Fields::default(), shared: None, charge: None, under_way, outcome })
     }
 
     fn finish<R>(mut self: Box<Self>, mut response: Response<R>) -> Response<RateLimitBody<R>> {
         self.fields.write(response.headers_mut());
+        if !self.under_way.is_empty() {
+            response = self.tell(response);
+        }
         let (meter, response) = match self.charge {
             Some(charge) => charge.finish(response),
             None => (None, response),
         };
-        let held = Held::new(meter, self.permits);
+        let held = Held::new(meter, self.under_way);
         response.map(|body| RateLimitBody::inner(body, held))
+    }
+
+    /// Says how the request was answered to those who want to know.
+    fn tell<R>(&self, response: Response<R>) -> Response<R> {
+        let (head, body) = response.into_parts();
+        let outcome = match &self.outcome {
+            Some(outcome) => outcome(&head),
+            None => {
+                let grpc_status = head.headers.get("grpc-status").map(HeaderValue::as_bytes);
+                usual_outcome(head.status.as_u16(), grpc_status)
+            }
+        };
+        self.under_way.answered(outcome, head.status.is_server_error());
+        Response::from_parts(head, body)
+    }
+
+    /// The service failed without an answer, as time-outs do.
+    fn fail(self: Box<Self>) {
+        self.under_way.answered(Outcome::Overloaded, true);
     }
 }
 

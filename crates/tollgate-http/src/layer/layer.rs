@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::request::Parts as Head;
 use http::response::Parts as AnswerHead;
 use http::{Extensions, HeaderName, Method, Response, StatusCode};
+use tollgate_adaptive::{ConcurrencyLimit, Full, Outcome, Outcomes};
 use tollgate_core::Clock;
 use tollgate_policy::{Attributes, KeyPart, Networks, Settlement, Verdict};
 use tower_layer::Layer;
@@ -31,6 +32,7 @@ use crate::problem::DenialForm;
 /// |---|---|
 /// | say who a request is from | [`peer`](Self::peer), [`trusted_proxies`](Self::trusted_proxies), [`api_key_header`](Self::api_key_header), [`attribute`](Self::attribute), [`try_attribute`](Self::try_attribute), [`attribute_async`](Self::attribute_async) |
 /// | leave requests alone | [`skip`](Self::skip), [`skip_paths`](Self::skip_paths), [`skip_methods`](Self::skip_methods), [`skip_networks`](Self::skip_networks) |
+/// | bound what is under way at once | [`in_flight`](Self::in_flight) for each client, [`concurrency`](Self::concurrency) by what the service can bear |
 /// | charge before the answer | [`cost`](Self::cost), [`cost_from_header`](Self::cost_from_header) |
 /// | charge after it | [`settle`](Self::settle), [`refund_on_status`](Self::refund_on_status), [`charge_on_status`](Self::charge_on_status), [`settle_reported`](Self::settle_reported), [`charge_body`](Self::charge_body), [`refund_cancelled`](Self::refund_cancelled) |
 /// | choose what answers say | [`headers`](Self::headers), [`denial_form`](Self::denial_form), [`on_denied`](Self::on_denied), [`on_undecided`](Self::on_undecided) |
@@ -194,7 +196,48 @@ impl<G: Gatekeeper> RateLimitLayer<G> {
     /// The count is this process's own.
     #[must_use]
     pub fn in_flight(self, key: impl Into<KeyPart>, most: NonZeroU32) -> Self {
-        self.with(|options| options.in_flight.push(Arc::new(InFlight::new(key, most))))
+        self.with(|options| options.entrance.in_flight.push(Arc::new(InFlight::new(key, most))))
+    }
+
+    /// Lets no more requests be under way at once than the service can bear, as this limit finds out, until their answers' bodies have
+    /// been sent or given up. Further ones get the status 503 at once, and cost nothing. Services that share a limit pass an `Arc` of it.
+    ///
+    /// How long requests take is counted until the head of their answer. The service is taken to be overloaded if it answers 503 or 504 or
+    /// fails without an answer, as time-outs do; see [`outcome`](Self::outcome). A request that is cancelled tells nothing.
+    ///
+    /// ```
+    /// # use tollgate_http::{Gatekeeper, RateLimitLayer};
+    /// use tollgate_adaptive::{ConcurrencyLimit, Vegas};
+    ///
+    /// # fn example<G: Gatekeeper>(layer: RateLimitLayer<G>) {
+    /// layer.concurrency(ConcurrencyLimit::new(Vegas::default()));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn concurrency(self, limit: impl Into<Arc<ConcurrencyLimit>>) -> Self {
+        self.with(|options| options.entrance.concurrency = Some(limit.into()))
+    }
+
+    /// Says what an answer tells of the service's capacity, in place of what is [usual](crate::usual_outcome).
+    #[must_use]
+    pub fn outcome(self, outcome: impl Fn(&AnswerHead) -> Outcome + Send + Sync + 'static) -> Self {
+        self.with(|options| options.outcome = Some(Arc::new(outcome)))
+    }
+
+    /// Answers requests with this instead that come while as many are under way as the service can bear.
+    #[must_use]
+    pub fn on_overloaded(
+        self,
+        answer: impl Fn(&HttpAttributes<'_>, Full) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|options| options.on_overloaded = Some(Arc::new(answer)))
+    }
+
+    /// Notes how requests fare that are passed on: how long until the head of the answer, and whether the status is 5xx. For
+    /// [signals of health](tollgate_adaptive::health).
+    #[must_use]
+    pub fn note_outcomes(self, outcomes: Arc<Outcomes>) -> Self {
+        self.with(|options| options.entrance.outcomes = Some(outcomes))
     }
 
     /// What a request costs, in place of what the policies say; `None` leaves it to them.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::request::Parts as Head;
 use http::response::Parts as AnswerHead;
 use http::{Extensions, HeaderName, Response};
+use tollgate_adaptive::{Full, Outcome};
 use tollgate_core::{Clock, Nanos, Timestamp};
 use tollgate_policy::{Settlement, Verdict};
 
@@ -18,8 +19,8 @@ use crate::attributes::{API_KEY_HEADER, HttpAttributes};
 use crate::client::{TrustedProxies, client_address};
 use crate::gatekeeper::Undecided;
 use crate::headers::HeaderOptions;
-use crate::in_flight::InFlight;
 use crate::problem::DenialForm;
+use crate::under_way::Entrance;
 
 /// The answer to a request that is not even decided about, as it lacks what it must have: made of the answer by `into`.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(super) type OnDecision = dyn Fn(&HttpAttributes<'_>, &Verdict) + Send + Sync
 pub(super) type OnDenied = dyn Fn(&HttpAttributes<'_>, &Verdict) -> Response<Bytes> + Send + Sync;
 pub(super) type OnUndecided =
     dyn Fn(&HttpAttributes<'_>, &Undecided) -> Option<Response<Bytes>> + Send + Sync;
+pub(super) type OnOverloaded = dyn Fn(&HttpAttributes<'_>, Full) -> Response<Bytes> + Send + Sync;
+pub(super) type OutcomeOf = dyn Fn(&AnswerHead) -> Outcome + Send + Sync;
 pub(super) type Settle = dyn Fn(&AnswerHead) -> Option<Settlement> + Send + Sync;
 
 /// What was found; or the answer, if the request has none of what it must have.
@@ -74,11 +77,13 @@ pub(super) struct Options {
     pub(super) api_key: HeaderName,
     pub(super) finders: Vec<Finder>,
     pub(super) skip: Vec<Arc<Skip>>,
-    pub(super) in_flight: Vec<Arc<InFlight>>,
+    pub(super) entrance: Entrance,
     pub(super) cost: Option<Arc<CostOf>>,
     pub(super) on_decision: Vec<Arc<OnDecision>>,
     pub(super) on_denied: Option<Arc<OnDenied>>,
     pub(super) on_undecided: Option<Arc<OnUndecided>>,
+    pub(super) on_overloaded: Option<Arc<OnOverloaded>>,
+    pub(super) outcome: Option<Arc<OutcomeOf>>,
     pub(super) settle: Vec<Arc<Settle>>,
     pub(super) bytes_per_unit: Option<NonZeroU64>,
     pub(super) refunds_cancelled: bool,
@@ -96,11 +101,13 @@ impl Default for Options {
             api_key: API_KEY_HEADER.clone(),
             finders: Vec::new(),
             skip: Vec::new(),
-            in_flight: Vec::new(),
+            entrance: Entrance::default(),
             cost: None,
             on_decision: Vec::new(),
             on_denied: None,
             on_undecided: None,
+            on_overloaded: None,
+            outcome: None,
             settle: Vec::new(),
             bytes_per_unit: None,
             refunds_cancelled: false,

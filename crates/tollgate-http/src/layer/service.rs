@@ -13,7 +13,7 @@ use super::future::{Deciding, ResponseFuture};
 use super::options::Guard;
 use crate::attributes::HttpAttributes;
 use crate::gatekeeper::{Gatekeeper, Waiting};
-use crate::in_flight::Permits;
+use crate::under_way::UnderWay;
 
 /// A service with limits in front of it: made by a [`RateLimitLayer`](super::RateLimitLayer).
 pub struct RateLimitService<S, G> {
@@ -37,7 +37,7 @@ impl<S: Clone, G: Gatekeeper> RateLimitService<S, G> {
     fn call_later<B>(
         &mut self,
         request: Request<B>,
-        waiting: Option<(Waiting, Permits)>,
+        waiting: Option<(Waiting, UnderWay)>,
     ) -> ResponseFuture<S, B, G>
     where
         S: Service<Request<B>>,
@@ -79,7 +79,7 @@ where
         }
         match decide(&self.guard, HttpAttributes::of(&request)) {
             Known::Course(course) => ResponseFuture::taking(course, request, &mut self.inner),
-            Known::Waiting(waiting, permits) => self.call_later(request, Some((waiting, permits))),
+            Known::Waiting(waiting, under_way) => self.call_later(request, Some((waiting, under_way))),
         }
     }
 }

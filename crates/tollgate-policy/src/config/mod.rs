@@ -1,5 +1,6 @@
 //! Policy files: YAML or TOML, checked as a whole.
 
+mod adaptive;
 mod decode;
 mod descriptors;
 mod limitador;
@@ -21,6 +22,7 @@ use tollgate_core::Limit;
 
 use self::decode::Decoder;
 use self::tree::{FILE_BYTES_MAX, Node, Value};
+use crate::adaptive::{ConcurrencyRules, HealthRules};
 use crate::key_part::KeyPart;
 use crate::policy::Policy;
 use crate::problem::{Problem, Problems};
@@ -75,6 +77,10 @@ pub struct Config {
     pub ipv6_prefix: u8,
     /// The store that nodes share, if the file says anything of it.
     pub store: StoreConfig,
+    /// The services whose health policies may adapt to.
+    pub health: Vec<HealthRules>,
+    /// The services of which so much may be under way at once.
+    pub concurrency: Vec<ConcurrencyRules>,
 }
 
 /// Why a policy file could not be loaded.
@@ -277,12 +283,20 @@ impl Config {
     /// ```
     #[must_use]
     pub fn single(key: impl IntoIterator<Item = KeyPart>, limit: Limit) -> Self {
+        let policies = vec![Arc::new(policies::only(key.into_iter().collect(), limit))];
+        Self { policies, ..Self::empty() }
+    }
+
+    /// No policies.
+    pub(crate) fn empty() -> Self {
         Self {
-            policies: vec![Arc::new(policies::only(key.into_iter().collect(), limit))],
+            policies: Vec::new(),
             shadow: false,
             ipv4_prefix: IPV4_PREFIX,
             ipv6_prefix: IPV6_PREFIX,
             store: StoreConfig::default(),
+            health: Vec::new(),
+            concurrency: Vec::new(),
         }
     }
 
@@ -313,13 +327,13 @@ impl Config {
     }
 
     /// Checks what the policies say of each other, after one was set or taken out by a program: that what one replaces is
-    /// there, and does not replace it in turn. Of what was loaded as a whole this is known.
+    /// there, and does not replace it in turn, and that what one adapts to is known. Of what was loaded as a whole this is known.
     ///
     /// # Errors
     /// What cannot be.
     pub fn check(&self) -> Result<(), Problems> {
         let mut decoder = Decoder::default();
-        policies::check(&mut decoder, &self.policies);
+        policies::check(&mut decoder, &self.policies, &self.health);
         if decoder.has_problems() {
             return Err(Problems::new("the policies together", "", decoder.into_problems()));
         }
@@ -339,7 +353,8 @@ impl Config {
     }
 
     fn decode(decoder: &mut Decoder, root: &Node, former: Option<&Self>) -> Option<Self> {
-        const KNOWN: [&str; 6] = ["version", "policies", "shadow", "ipv4_prefix", "ipv6_prefix", "store"];
+        const KNOWN: [&str; 8] =
+            ["version", "policies", "shadow", "ipv4_prefix", "ipv6_prefix", "store", "health", "concurrency"];
         if root.value == Value::Null {
             decoder.hinted(
                 &root.span,
@@ -360,8 +375,11 @@ impl Config {
         let (ipv4_prefix, ipv6_prefix) =
             (prefix("ipv4_prefix", IPV4_PREFIX, 32), prefix("ipv6_prefix", IPV6_PREFIX, 128));
         let store = fields.take("store").and_then(|node| store::decode(decoder, node)).unwrap_or_default();
+        let health = fields.take("health").map(|node| adaptive::health(decoder, node)).unwrap_or_default();
+        let concurrency = fields.take("concurrency");
+        let concurrency = concurrency.map(|node| adaptive::concurrency(decoder, node)).unwrap_or_default();
         let policies = if let Some(node) = fields.take("policies") {
-            policies::decode(decoder, node, former.map_or(&[], |former| &former.policies))
+            policies::decode(decoder, node, &health, former.map_or(&[], |former| &former.policies))
         } else {
             decoder.hinted(
                 &fields.span,
@@ -371,6 +389,6 @@ impl Config {
             Vec::new()
         };
         decoder.finish(fields, &KNOWN);
-        Some(Self { policies, shadow, ipv4_prefix, ipv6_prefix, store })
+        Some(Self { policies, shadow, ipv4_prefix, ipv6_prefix, store, health, concurrency })
     }
 }

@@ -8,10 +8,12 @@ use jiff::tz::TimeZone;
 use tollgate_core::quota::parse_length;
 use tollgate_core::{Combine, HashedKey, KeyBuilder, KeySeed, Limit, LimitId, Nanos, Sharing};
 
+use super::adaptive;
 use super::decode::{Decoder, Fields, shortened};
 use super::limits::{self, Kind, LIMIT_SETTINGS};
 use super::sharing::sharing;
 use super::tree::{Name, Node, Value};
+use crate::adaptive::HealthRules;
 use crate::address::Networks;
 use crate::attribute::{ATTRIBUTE_WORDS, Attribute};
 use crate::condition::{Condition, Like};
@@ -23,7 +25,7 @@ use crate::policy::{BanRule, Policy, PolicyLimit, TierSource, Tiers, Variant};
 use crate::schedule::{Schedule, parse_day, parse_time};
 
 /// The settings of a policy.
-pub(super) const KNOWN: [&str; 25] = [
+pub(super) const KNOWN: [&str; 26] = [
     "name",
     "description",
     "match",
@@ -41,6 +43,7 @@ pub(super) const KNOWN: [&str; 25] = [
     "consistency",
     "on_store_failure",
     "ban",
+    "adaptive",
     "algorithm",
     "limit",
     "burst",
@@ -54,6 +57,14 @@ pub(super) const KNOWN: [&str; 25] = [
 /// What stands in `replaces` for all other policies. No policy can have this name.
 const EVERY_OTHER: &str = "*";
 
+/// What policies say of others, and of services.
+#[derive(Default)]
+struct Said {
+    replaced: Vec<Replaced>,
+    /// The services that they adapt to.
+    followed: Vec<(String, Range<usize>)>,
+}
+
 /// An item of a policy's `replaces`.
 struct Replaced {
     by: String,
@@ -63,7 +74,12 @@ struct Replaced {
 
 /// All policies of a file that are right, and a note of what is wrong with the others. Those that say what former ones of their
 /// name said are these.
-pub(super) fn decode(decoder: &mut Decoder, node: &Node, former: &[Arc<Policy>]) -> Vec<Arc<Policy>> {
+pub(super) fn decode(
+    decoder: &mut Decoder,
+    node: &Node,
+    health: &[HealthRules],
+    former: &[Arc<Policy>],
+) -> Vec<Arc<Policy>> {
     let Value::List(items) = &node.value else {
         decoder.expected(node, "a list of policies");
         return Vec::new();
@@ -71,7 +87,7 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node, former: &[Arc<Policy>])
     let former: HashMap<&str, &Arc<Policy>> = former.iter().map(|policy| (policy.name(), policy)).collect();
     let mut policies = Vec::with_capacity(items.len());
     let mut names = HashSet::with_capacity(items.len());
-    let mut steps = Vec::new();
+    let mut said = Said::default();
     for item in items {
         let Some(mut fields) = decoder.fields(item, "a policy: a map with `name:`, `key:` and `limit:`")
         else {
@@ -94,13 +110,15 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node, former: &[Arc<Policy>])
             && known.definition.as_deref() == Some(&definition)
             // What one says of others is to be looked at where it is said now.
             && known.replaces.is_empty()
+            && known.adaptive.is_none()
         {
             policies.push(Arc::clone(known));
-        } else if let Some(policy) = policy(decoder, fields, name_node, &mut steps) {
+        } else if let Some(policy) = policy(decoder, fields, name_node, &mut said) {
             policies.push(Arc::new(Policy { definition: Some(definition), ..policy }));
         }
     }
-    together(decoder, &policies, &names, &steps);
+    together(decoder, &policies, &names, &said.replaced);
+    services(decoder, health, &said.followed);
     policies
 }
 
@@ -121,12 +139,12 @@ pub(super) fn decode_one(decoder: &mut Decoder, mut root: Node, own_name: &str) 
     {
         decoder.problem(&node.span, format!("this is the policy `{own_name}`, and not `{name}`"));
     }
-    let policy = policy(decoder, fields, name_node, &mut Vec::new())?;
+    let policy = policy(decoder, fields, name_node, &mut Said::default())?;
     Some(Policy { definition: Some(root.to_json()), ..policy })
 }
 
 /// Notes what policies say of each other that cannot be.
-pub(super) fn check(decoder: &mut Decoder, policies: &[Arc<Policy>]) {
+pub(super) fn check(decoder: &mut Decoder, policies: &[Arc<Policy>], health: &[HealthRules]) {
     let names: HashSet<&str> = policies.iter().map(|policy| policy.name()).collect();
     let steps: Vec<Replaced> = policies
         .iter()
@@ -136,6 +154,25 @@ pub(super) fn check(decoder: &mut Decoder, policies: &[Arc<Policy>]) {
         })
         .collect();
     together(decoder, policies, &names, &steps);
+    let followed = policies.iter().filter_map(|policy| policy.adaptive());
+    let followed: Vec<_> = followed.map(|adaptive| (adaptive.to.clone(), 0..0)).collect();
+    services(decoder, health, &followed);
+}
+
+/// Notes which services policies adapt to that nobody looks after.
+fn services(decoder: &mut Decoder, health: &[HealthRules], followed: &[(String, Range<usize>)]) {
+    let known: Vec<&str> = health.iter().map(|rules| rules.name.as_str()).collect();
+    for (name, span) in followed.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
+        if known.is_empty() {
+            decoder.hinted(
+                span,
+                format!("nothing says how `{}` fares", shortened(name)),
+                "name it under `health:`, with what its health is known by",
+            );
+        } else {
+            decoder.unknown(span, "service", name, &known);
+        }
+    }
 }
 
 /// Notes what policies say of each other that cannot be, where it is said.
@@ -205,7 +242,7 @@ fn policy(
     decoder: &mut Decoder,
     mut fields: Fields<'_>,
     name_node: Option<&Node>,
-    steps: &mut Vec<Replaced>,
+    said: &mut Said,
 ) -> Option<Policy> {
     let name = match name_node.map(|node| &node.value) {
         Some(Value::Text(name)) => name.clone(),
@@ -237,6 +274,7 @@ fn policy(
     let priority = fields.take("priority").and_then(|node| decoder.number(node, -1_000_000, 1_000_000));
     let sharing = sharing(decoder, &mut fields);
     let ban = fields.take("ban").and_then(|node| ban(decoder, node));
+    let adaptive = fields.take("adaptive").and_then(|node| adaptive::adaptive(decoder, node));
     let schedule = fields.take("schedule").and_then(|node| schedule(decoder, node));
     let headers = fields.take("headers").map(|node| headers(decoder, node)).unwrap_or_default();
     let (mut replaces, mut replaces_all) = (Vec::new(), false);
@@ -249,7 +287,7 @@ fn policy(
         if other == name {
             decoder.problem(&node.span, "a policy cannot replace itself");
         }
-        steps.push(Replaced { by: name.clone(), name: other.to_owned(), span: node.span.clone() });
+        said.replaced.push(Replaced { by: name.clone(), name: other.to_owned(), span: node.span.clone() });
         replaces.push(other.to_owned());
     }
     let variants = variants(decoder, &mut fields, &name);
@@ -260,7 +298,15 @@ fn policy(
         }
     }
     decoder.finish(fields, &KNOWN);
-    let (variants, tiers) = variants?;
+    let (mut variants, tiers) = variants?;
+    if let Some((adaptive, span)) = &adaptive {
+        said.followed.push((adaptive.to.clone(), span.clone()));
+        for variant in &mut variants {
+            if let Err(error) = variant.reduce(adaptive.scaling) {
+                decoder.problem(span, format!("a limit cannot be reduced: {error}"));
+            }
+        }
+    }
     let usual = key.iter().map(KeyPart::priority).max().unwrap_or(0);
     Some(Policy {
         name,
@@ -279,6 +325,7 @@ fn policy(
         cost,
         cost_by,
         sharing,
+        adaptive: adaptive.map(|(adaptive, _)| adaptive),
         ban,
         replaces,
         replaces_all,
@@ -290,10 +337,15 @@ fn policy(
 /// A name that may stand in headers, metrics and addresses.
 pub(super) fn name<'n>(decoder: &mut Decoder, node: &'n Node) -> Option<&'n str> {
     let text = decoder.text(node)?;
+    checked_name(decoder, &node.span, text)
+}
+
+/// The same of a name that stands before a colon.
+pub(super) fn checked_name<'n>(decoder: &mut Decoder, span: &Range<usize>, text: &'n str) -> Option<&'n str> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
     if text.is_empty() || text.len() > 100 || !text.bytes().all(fine) {
         decoder.hinted(
-            &node.span,
+            span,
             format!("`{}` is no name", shortened(text)),
             "a name has 1 to 100 letters, digits, `-`, `_`, `.` and `/`",
         );
@@ -519,7 +571,7 @@ fn variants(
     let mut found = match (list, tiers) {
         (Some(node), None) => {
             span = node.span.clone();
-            (vec![Variant { tier: None, limits: limit_list(decoder, node, Kind::Gcra) }], None)
+            (vec![Variant { tier: None, limits: limit_list(decoder, node, Kind::Gcra), reduced: None }], None)
         }
         (None, Some(node)) => {
             span = node.span.clone();
@@ -537,7 +589,7 @@ fn variants(
         (None, None) => {
             let limit = limits::from_fields(decoder, fields, Kind::Gcra)?;
             let limit = PolicyLimit { id: LimitId::default(), name: None, limit };
-            (vec![Variant { tier: None, limits: vec![limit] }], None)
+            (vec![Variant { tier: None, limits: vec![limit], reduced: None }], None)
         }
     };
     for setting in LIMIT_SETTINGS {
@@ -579,11 +631,12 @@ pub(super) fn only(key: Vec<KeyPart>, limit: Limit) -> Policy {
         conditions: Vec::new(),
         key,
         tiers: None,
-        variants: vec![Variant { tier: None, limits: vec![limit] }],
+        variants: vec![Variant { tier: None, limits: vec![limit], reduced: None }],
         combine: Combine::All,
         cost: 1,
         cost_by: None,
         sharing: Sharing::DEFAULT,
+        adaptive: None,
         ban: None,
         replaces: Vec::new(),
         replaces_all: false,
@@ -619,7 +672,8 @@ fn tiers(decoder: &mut Decoder, node: &Node, kind: Kind) -> Option<(Vec<Variant>
     };
     let mut variants = Vec::new();
     for (tier, _, node) in decoder.fields(limits, "a map from tiers to limits")?.rest() {
-        variants.push(Variant { tier: Some(tier.to_owned()), limits: limit_list(decoder, node, kind) });
+        let limits = limit_list(decoder, node, kind);
+        variants.push(Variant { tier: Some(tier.to_owned()), limits, reduced: None });
     }
     let names: Vec<&str> = variants.iter().filter_map(Variant::tier).collect();
     let by_name: HashMap<String, usize> =

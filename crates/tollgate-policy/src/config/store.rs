@@ -122,7 +122,7 @@ fn number(
 }
 
 /// A length that is not nothing.
-fn length(decoder: &mut Decoder, fields: &mut Fields<'_>, setting: &str) -> Option<Nanos> {
+pub(super) fn length(decoder: &mut Decoder, fields: &mut Fields<'_>, setting: &str) -> Option<Nanos> {
     let node = fields.take(setting)?;
     let text = decoder.text(node)?;
     let length = parse_length(text).ok().filter(|length| !length.is_zero());

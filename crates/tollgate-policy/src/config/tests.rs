@@ -601,8 +601,19 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
     let known: BTreeSet<&str> = policies::KNOWN
         .into_iter()
         .chain(limits::LIMIT_SETTINGS)
-        .chain(["version", "policies", "shadow", "ipv4_prefix", "ipv6_prefix", "store"])
+        .chain([
+            "version",
+            "policies",
+            "shadow",
+            "ipv4_prefix",
+            "ipv6_prefix",
+            "store",
+            "health",
+            "concurrency",
+        ])
         .chain(store::KNOWN)
+        .chain(["errors", "latency", "cpu", "dwell", "to", "degraded", "bad"])
+        .chain(["ttl", "least", "most", "slow_above", "tolerance"])
         .chain(["method", "path", "ip", "where", "when", "days", "hours", "zone"])
         .chain(["from", "lookup", "default", "limits", "by", "values", "after", "for"])
         .collect();
@@ -615,7 +626,7 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
     }
     // And each of them is known where the reference says it is.
     for (settings, place) in [
-        ("version shadow ipv4_prefix ipv6_prefix store", "{}\npolicies: []"),
+        ("version shadow ipv4_prefix ipv6_prefix store health concurrency", "{}\npolicies: []"),
         (
             "url prefix deadline connect_timeout health_check_interval ca certificate key key_seed nodes node",
             "store: { {} }\npolicies: []",
@@ -624,7 +635,10 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
             "consistency on_store_failure lease_percent lease_idle sync_interval",
             "store: { {} }\npolicies: []",
         ),
-        ("consistency on_store_failure", "policies: [{ name: p, key: ip, limit: 1/s, {} }]"),
+        ("errors latency cpu store dwell", "health: { a: { {} } }\npolicies: []"),
+        ("limit ttl least initial most slow_above tolerance", "concurrency: { a: { {} } }\npolicies: []"),
+        ("to degraded bad", "policies: [{ name: p, key: ip, limit: 1/s, adaptive: { {} } }]"),
+        ("consistency on_store_failure adaptive", "policies: [{ name: p, key: ip, limit: 1/s, {} }]"),
         ("method path ip where", "policies: [{ name: p, key: ip, limit: 1/s, match: { {} } }]"),
         ("days hours zone", "policies: [{ name: p, key: ip, limit: 1/s, schedule: { {} } }]"),
         ("from lookup default limits", "policies: [{ name: p, key: ip, tiers: { {} } }]"),

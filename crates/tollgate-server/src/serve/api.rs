@@ -27,6 +27,7 @@ use super::net::Peer;
 use super::openapi;
 use super::permits::{self, Permits};
 use super::ready::Readiness;
+use super::services::{self, Watched};
 use super::store::{ServerStore, log_failure};
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
 use crate::cli::HeaderNames;
@@ -54,6 +55,8 @@ pub(super) struct App {
     pub(super) clock: SystemClock,
     pub(super) metrics: Metrics,
     pub(super) live: Live,
+    /// The services that limits adapt to.
+    pub(super) watched: Watched,
     pub(super) audit: Audit,
     pub(super) started: Instant,
     pub(super) capacity: usize,
@@ -90,6 +93,7 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .route("/v1/status", get(status))
         .route("/v1/policies", get(list_policies))
         .merge(permits::routes())
+        .merge(services::routes::routes())
         .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
         .route("/v1/check/batch", post(check_batch).layer(DefaultBodyLimit::max(BATCH_BYTES_MAX)))
         .route("/healthz", get(|| async { "ok\n" }))

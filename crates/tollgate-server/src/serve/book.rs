@@ -271,7 +271,10 @@ impl Book {
         let config = config_of(app.gate.store(), loaded, changes)?;
         let rules = loaded.rules(self.merges, self.seed)?;
         let limits = loaded.limits(self.seed)?;
+        let services = app.watched.succeeded_by(&config);
+        let services = services.map_err(|error| Failure::Other(format!("{}: {error}", loaded.name)))?;
         app.rules.store(rules.map(Arc::new));
+        app.watched.put_in_force(services, &config);
         let former = app.limitador.load_full();
         app.limitador.store(limits.map(|limits| Arc::new(Limitador::following(former.as_deref(), limits))));
         Ok(app.gate.reload_at(app.clock.now(), config))

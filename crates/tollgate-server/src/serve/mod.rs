@@ -15,6 +15,7 @@
 //! * [`notify`]: what systemd is told.
 //! * [`metrics`]: what Prometheus reads.
 //! * [`resp`]: the Redis protocol.
+//! * [`services`]: the services that limits adapt to.
 //! * [`signals`]: what the system tells it.
 //! * [`store`]: memory, or a store that nodes share.
 
@@ -39,6 +40,7 @@ mod openapi;
 mod permits;
 mod ready;
 mod resp;
+mod services;
 mod shared;
 mod signals;
 mod store;
@@ -65,6 +67,7 @@ use self::limitador::Limitador;
 use self::live::Live;
 use self::metrics::Metrics;
 use self::permits::Permits;
+use self::services::Watched;
 use self::signals::Hangups;
 use self::store::{ServerStore, data_dir};
 use crate::cli::{Interval, ServeOptions, count, fail, print_out};
@@ -198,6 +201,7 @@ async fn open(
         .map_err(Failure::Other)?;
     let config = config_of(&store, &source.loaded, &restored.changes)?;
     let (rules, limits) = (source.rules(seed)?, source.limits(seed)?);
+    let watched = Watched::new(&config).map_err(|error| Failure::Other(error.to_string()))?;
     let gate = Gate::with_seed(config, store, seed);
     gate.restore_bans_at(clock.now(), restored.bans);
     Ok(App {
@@ -211,6 +215,7 @@ async fn open(
         seed,
         clock,
         live: Live::new(),
+        watched,
         audit,
         started: Instant::now(),
         capacity: memory.capacity,
@@ -222,6 +227,8 @@ async fn open(
 fn look_after(app: &Arc<App>, watch: Interval) {
     let watched = Arc::clone(app);
     tokio::spawn(async move { watched.live.run(&watched).await });
+    let looking = Arc::clone(app);
+    tokio::spawn(async move { Watched::look_after(&looking).await });
     if let Interval::Every(every) = watch {
         let watching = Arc::clone(app);
         tokio::spawn(async move { Book::watch(&watching, every).await });

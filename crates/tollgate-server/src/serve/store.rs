@@ -11,8 +11,8 @@ use tollgate::durable::{
 use tollgate::guard::{GuardOptions, Guarded, Phase};
 use tollgate::lease::{LeaseOptions, Leased};
 use tollgate::{
-    Answer, Group, KeyHash, KeySeed, MemoryOptions, MemoryStore, OnFailure, Policy, Refund, Share, Store,
-    StoreConfig, StoreError, SystemClock, random_seed,
+    Answer, Group, KeyHash, KeySeed, Level, MemoryOptions, MemoryStore, OnFailure, Policy, Refund, Share,
+    Store, StoreConfig, StoreError, SystemClock, random_seed,
 };
 
 use super::shared::SharedStore;
@@ -205,7 +205,8 @@ impl ServerStore {
         match self {
             Self::Memory(_) | Self::Durable(_) => None,
             Self::Shared(store) => policies.iter().find_map(|policy| {
-                let limits = policy.variants().iter().flat_map(tollgate::Variant::limits);
+                let at = |level| policy.variants().iter().flat_map(move |variant| variant.limits_at(level));
+                let limits = Level::ALL.into_iter().flat_map(at);
                 let unfit = limits
                     .map(tollgate::PolicyLimit::limit)
                     .find_map(|limit| store.store().remote().supports(limit).err())?;

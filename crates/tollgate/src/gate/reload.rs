@@ -2,9 +2,9 @@
 
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tollgate_core::Timestamp;
+use tollgate_core::{Level, Timestamp};
 use tollgate_policy::{Config, Policy, PolicySet};
 use tollgate_store::LocalStore;
 
@@ -144,19 +144,64 @@ impl<S: LocalStore> Gate<S> {
     pub fn reload(&self, config: Config) -> Changes {
         self.reload_at(self.store.now(), config)
     }
+
+    /// Says how a service fares: policies that adapt to it have so much less from now on, or again all that they were written with.
+    /// Returns whether that is anything new; if not, nothing is done.
+    ///
+    /// What keys have spent stays spent, as by [`reload`](Self::reload). A reload keeps the levels.
+    ///
+    /// ```
+    /// use tollgate::{Config, Format, Gate, Level, Request};
+    ///
+    /// let gate = Gate::new(Config::parse("inline", "
+    ///     health: { orders: { errors: { degraded: 5%, bad: 25% } } }
+    ///     policies: [{ name: api, key: ip, limit: 100/minute, adaptive: orders }]
+    /// ", Format::Yaml, &[])?);
+    /// let request = Request::default().with_ip("203.0.113.7".parse()?);
+    /// assert!(gate.set_level("orders", Level::Bad));
+    /// assert_eq!(gate.check(&request).deciding().map(|policy| policy.limit()), Some(30));
+    /// assert!(gate.set_level("orders", Level::Good));
+    /// assert_eq!(gate.check(&request).deciding().map(|policy| policy.limit()), Some(100));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_level(&self, service: &str, level: Level) -> bool {
+        self.set_level_at(self.store.now(), service, level)
+    }
 }
 
 impl<S> Gate<S> {
     /// [`reload`](Self::reload) at a given time, on any store.
     pub fn reload_at(&self, now: Timestamp, config: Config) -> Changes {
-        // Also after a panic: what is kept there is only to be dropped.
-        let mut last = self.reloads.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.reloads.begin();
         let former = self.current.load_full();
         let policies = former.policies.succeed(config, now);
         let changes = Changes::between(&former.policies, &policies);
+        self.replace(&mut last, former, policies);
+        changes
+    }
+
+    /// [`set_level`](Self::set_level) at a given time, on any store.
+    pub fn set_level_at(&self, now: Timestamp, service: &str, level: Level) -> bool {
+        let mut last = self.reloads.begin();
+        let former = self.current.load_full();
+        if former.policies.level_of(service) == level {
+            return false;
+        }
+        let policies = former.policies.at_level(service, level, now);
+        self.replace(&mut last, former, policies);
+        true
+    }
+
+    fn replace(&self, last: &mut Option<Arc<Current>>, former: Arc<Current>, policies: PolicySet) {
         self.bans.prepare(&policies);
         self.current.store(Arc::new(former.succeeded_by(policies)));
         *last = Some(former);
-        changes
+    }
+}
+
+impl Reloads {
+    fn begin(&self) -> MutexGuard<'_, Option<Arc<Current>>> {
+        // Also after a panic: what is kept there is only to be dropped.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`policies`]: what policies say, and how they were loaded; [`descriptors`]: what rules for descriptors decide.
 //! * [`store`]: how the store fares; [`connections`]: who is connected; [`process`]: what the program takes.
+//! * [`services`]: the services that limits adapt to.
 //! * [`exposition`]: in which form it is written.
 
 pub(super) mod connections;
@@ -10,6 +11,7 @@ mod disk;
 pub(super) mod exposition;
 mod policies;
 mod process;
+mod services;
 mod store;
 
 use std::time::Duration;
@@ -28,6 +30,7 @@ use tollgate::Nanos;
 use self::descriptors::DescriptorMetrics;
 use self::disk::DiskMetrics;
 use self::policies::{PolicyCounts, ReloadMetrics};
+use self::services::ServiceMetrics;
 use self::store::StoreMetrics;
 use super::api::App;
 use super::resp::Tally;
@@ -64,6 +67,7 @@ pub(super) struct Metrics {
     policies: PolicyCounts,
     reloads: ReloadMetrics,
     audit_lost: Counter,
+    services: ServiceMetrics,
     store: StoreMetrics,
     /// Where memory is kept in files.
     disk: Option<DiskMetrics>,
@@ -140,6 +144,8 @@ impl Metrics {
             audit_lost.clone(),
         );
         let disk = DiskMetrics::new(&mut registry, store);
+        let services = ServiceMetrics::default();
+        registry.register_collector(Box::new(services.clone()));
         let store = StoreMetrics::new(&mut registry, store);
         let descriptors = DescriptorMetrics::new(&mut registry);
         connections::register(&mut registry);
@@ -154,6 +160,7 @@ impl Metrics {
             policies,
             reloads,
             audit_lost,
+            services,
             store,
             disk,
             descriptors,
@@ -202,6 +209,7 @@ impl Metrics {
         self.policies.set(status.policies);
         self.reloads.set(&app.book);
         catch_up(&self.audit_lost, app.audit.lost());
+        self.services.read(&app.watched);
         self.store.read(store);
         if let Some(disk) = &self.disk {
             disk.read(store);
