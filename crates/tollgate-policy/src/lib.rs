@@ -24,6 +24,7 @@
 
 mod address;
 mod attribute;
+mod calendar;
 mod condition;
 mod config;
 mod descriptors;
@@ -49,6 +50,7 @@ pub use address::{NetworkError, Networks, canonical, network};
 pub use attribute::{
     Attribute, Attributes, Request, UnknownAttribute, bearer_token, cookie_value, host_name, query_value,
 };
+pub use calendar::{CalendarError, Every};
 pub use condition::{Condition, Like};
 pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError, StoreConfig};
 pub use descriptors::{Applied, Applies, Descriptor, DescriptorRules, MetadataValue, Rule, Unit};

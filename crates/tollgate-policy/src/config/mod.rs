@@ -1,5 +1,6 @@
 //! Policy files: YAML or TOML, checked as a whole.
 
+mod calendar;
 mod decode;
 mod descriptors;
 mod limitador;

@@ -8,8 +8,9 @@ use jiff::tz::TimeZone;
 use tollgate_core::quota::parse_length;
 use tollgate_core::{Combine, HashedKey, KeyBuilder, KeySeed, Limit, LimitId, Nanos, Sharing};
 
+use super::calendar::zone;
 use super::decode::{Decoder, Fields, shortened};
-use super::limits::{self, Kind, LIMIT_SETTINGS};
+use super::limits::{self, LIMIT_SETTINGS, Manner};
 use super::sharing::sharing;
 use super::tree::{Name, Node, Value};
 use crate::address::Networks;
@@ -23,7 +24,7 @@ use crate::policy::{BanRule, Policy, PolicyLimit, TierSource, Tiers, Variant};
 use crate::schedule::{Schedule, parse_day, parse_time};
 
 /// The settings of a policy.
-pub(super) const KNOWN: [&str; 25] = [
+pub(super) const KNOWN: [&str; 27] = [
     "name",
     "description",
     "match",
@@ -49,6 +50,8 @@ pub(super) const KNOWN: [&str; 25] = [
     "refill_style",
     "initial",
     "leak",
+    "calendar",
+    "carry_over",
 ];
 
 /// What stands in `replaces` for all other policies. No policy can have this name.
@@ -476,18 +479,7 @@ fn schedule(decoder: &mut Decoder, node: &Node) -> Option<Schedule> {
     });
     let zone = match fields.take("zone") {
         None => Some(TimeZone::UTC),
-        Some(node) => {
-            let text = decoder.text(node)?;
-            let zone = TimeZone::get(text).ok();
-            if zone.is_none() {
-                decoder.hinted(
-                    &node.span,
-                    format!("unknown time zone `{}`", shortened(text)),
-                    "write an IANA name such as `Europe/Berlin`",
-                );
-            }
-            zone
-        }
+        Some(node) => zone(decoder, node).map(|(zone, _)| zone),
     };
     decoder.finish(fields, &["days", "hours", "zone"]);
     Some(Schedule { days, hours, zone: zone? })
@@ -519,13 +511,12 @@ fn variants(
     let mut found = match (list, tiers) {
         (Some(node), None) => {
             span = node.span.clone();
-            (vec![Variant { tier: None, limits: limit_list(decoder, node, Kind::Gcra) }], None)
+            (vec![Variant { tier: None, limits: limit_list(decoder, node, &Manner::default()) }], None)
         }
         (None, Some(node)) => {
             span = node.span.clone();
-            let kind = fields.take("algorithm");
-            let kind = kind.and_then(|node| decoder.choice(node, "algorithm", &limits::KINDS));
-            self::tiers(decoder, node, kind.unwrap_or(Kind::Gcra))?
+            let manner = Manner::default().take(decoder, fields).unwrap_or_default();
+            self::tiers(decoder, node, &manner)?
         }
         (Some(_), Some(node)) => {
             decoder.problem(
@@ -535,7 +526,7 @@ fn variants(
             return None;
         }
         (None, None) => {
-            let limit = limits::from_fields(decoder, fields, Kind::Gcra)?;
+            let limit = limits::from_fields(decoder, fields, &Manner::default())?;
             let limit = PolicyLimit { id: LimitId::default(), name: None, limit };
             (vec![Variant { tier: None, limits: vec![limit] }], None)
         }
@@ -603,11 +594,11 @@ fn limit_id(policy: &str, tier: Option<&str>, name: Option<&str>, index: usize) 
     LimitId(builder.low())
 }
 
-fn limit_list(decoder: &mut Decoder, node: &Node, kind: Kind) -> Vec<PolicyLimit> {
-    decoder.list(node).iter().filter_map(|item| limits::decode(decoder, item, kind)).collect()
+fn limit_list(decoder: &mut Decoder, node: &Node, manner: &Manner) -> Vec<PolicyLimit> {
+    decoder.list(node).iter().filter_map(|item| limits::decode(decoder, item, manner)).collect()
 }
 
-fn tiers(decoder: &mut Decoder, node: &Node, kind: Kind) -> Option<(Vec<Variant>, Option<Tiers>)> {
+fn tiers(decoder: &mut Decoder, node: &Node, manner: &Manner) -> Option<(Vec<Variant>, Option<Tiers>)> {
     let mut fields = decoder.fields(node, "a map with `from:`, `default:` and `limits:`")?;
     let span = fields.span.clone();
     let (from, lookup) = (fields.take("from"), fields.take("lookup"));
@@ -619,7 +610,7 @@ fn tiers(decoder: &mut Decoder, node: &Node, kind: Kind) -> Option<(Vec<Variant>
     };
     let mut variants = Vec::new();
     for (tier, _, node) in decoder.fields(limits, "a map from tiers to limits")?.rest() {
-        variants.push(Variant { tier: Some(tier.to_owned()), limits: limit_list(decoder, node, kind) });
+        variants.push(Variant { tier: Some(tier.to_owned()), limits: limit_list(decoder, node, manner) });
     }
     let names: Vec<&str> = variants.iter().filter_map(Variant::tier).collect();
     let by_name: HashMap<String, usize> =
