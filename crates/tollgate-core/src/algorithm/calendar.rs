@@ -51,6 +51,7 @@ struct Table {
     runs: Box<[Run]>,
     shortest: Nanos,
     longest: Nanos,
+    grain: Nanos,
     /// The index of the run that was used last.
     recent: AtomicUsize,
 }
@@ -101,6 +102,11 @@ impl Calendar {
     /// How long the longest window is.
     pub const fn longest(&self) -> Nanos {
         self.table.longest
+    }
+
+    /// The greatest length of which all windows begin on multiples.
+    pub const fn grain(&self) -> Nanos {
+        self.table.grain
     }
 
     /// The window in which `now` lies: its start, and that of the next one.
@@ -154,6 +160,7 @@ impl Table {
             period,
             shortest: lengths().min().unwrap_or(period),
             longest: lengths().max().unwrap_or(period),
+            grain: lengths().fold(Nanos::ZERO, common_part),
             runs: runs.into(),
             recent: AtomicUsize::new(0),
         }
@@ -170,6 +177,15 @@ impl Table {
         let start = now - ahead % length;
         Some((Timestamp::from_nanos(start), Timestamp::from_nanos(start.saturating_add(length))))
     }
+}
+
+/// The greatest length of which both are multiples, by Euclid's algorithm.
+const fn common_part(one: Nanos, other: Nanos) -> Nanos {
+    let (mut one, mut other) = (one.as_nanos(), other.as_nanos());
+    while other > 0 {
+        (one, other) = (other, one % other);
+    }
+    Nanos::new(one)
 }
 
 impl PartialEq for Calendar {
@@ -217,6 +233,9 @@ mod tests {
             }
         }
         assert_eq!((calendar.shortest(), calendar.longest()), (Nanos::new(5), Nanos::new(13)));
+        assert_eq!(calendar.grain(), Nanos::new(1));
+        let even = Calendar::named("even", Nanos::new(30), || vec![starts(12, 18, 3)]);
+        assert_eq!(even.grain(), Nanos::new(6));
         assert_eq!(window(calendar, u64::MAX).1, u64::MAX);
     }
 

@@ -122,8 +122,8 @@ impl Batch {
         self.keys.iter().map(|(key, _)| *key)
     }
 
-    /// The rules and the requests as the script reads them.
-    pub(super) fn pack(&self) -> (Vec<u8>, Vec<u8>) {
+    /// The rules and the requests as the script reads them, at about this time.
+    pub(super) fn pack(&self, about: Timestamp) -> (Vec<u8>, Vec<u8>) {
         let (mut rules, mut requests): (Vec<Limit>, _) = (Vec::new(), Vec::new());
         short(&mut requests, self.orders.len());
         for some in self.orders.chunk_by(|one, other| one.is_alone() && other.is_alone()) {
@@ -144,7 +144,7 @@ impl Batch {
         short(&mut packed, rules.len());
         for limit in &rules {
             if let Ok(rule) = Rule::of(limit) {
-                rule.write(&mut packed);
+                rule.write(&mut packed, about);
             }
         }
         (packed, requests)
@@ -228,6 +228,15 @@ fn short(to: &mut Vec<u8>, number: usize) {
 
 /// What the script answers.
 #[derive(Debug)]
+pub(super) enum Answered {
+    /// What it decided.
+    Decided(Reply),
+    /// That it is this time, and of a calendar it was told only other times; so it has decided nothing.
+    Elsewhere(Timestamp),
+}
+
+/// What the script decided.
+#[derive(Debug)]
 pub(super) struct Reply {
     /// The time at which it decided.
     pub(super) now: Timestamp,
@@ -237,13 +246,14 @@ pub(super) struct Reply {
     pub(super) values: Vec<Option<Vec<u8>>>,
 }
 
-impl Reply {
+impl Answered {
     pub(super) fn read(value: redis::Value) -> Result<Self, StoreError> {
         use redis::Value::{Array, BulkString, Nil};
 
         let strange =
             || StoreError::Defect("the script in Redis answered something that it never answers".to_owned());
         let Array(parts) = value else { return Err(strange()) };
+        let is_time_only = parts.len() == 1;
         let mut parts = parts.into_iter().map(|part| match part {
             BulkString(bytes) => Ok(Some(bytes)),
             Nil => Ok(None),
@@ -252,9 +262,12 @@ impl Reply {
         let mut next = || parts.next().and_then(Result::ok).flatten().ok_or_else(strange);
         let micros =
             String::from_utf8(next()?).ok().and_then(|text| text.parse::<u64>().ok()).ok_or_else(strange)?;
-        let passed = next()?;
         let now = Timestamp::from_nanos(micros.saturating_mul(MICRO));
-        Ok(Self { now, passed, values: parts.collect::<Result<_, _>>()? })
+        if is_time_only {
+            return Ok(Self::Elsewhere(now));
+        }
+        let passed = next()?;
+        Ok(Self::Decided(Reply { now, passed, values: parts.collect::<Result<_, _>>()? }))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redis::{Cmd, RedisError, Value};
 use tollgate_core::{Answer, KeyHash, Limit, State, Timestamp};
 
-use super::batch::{Batch, Reply};
+use super::batch::{Answered, Batch, Reply};
 use super::link::{Link, told};
 use super::wire::MICRO;
 use crate::store::StoreError;
@@ -32,6 +32,8 @@ pub(super) struct Caller {
     decide: Script,
     swap: Script,
     told_time: Arc<ToldTime>,
+    /// The server's time as it was last told, in nanoseconds.
+    heard: AtomicU64,
 }
 
 /// The time that scripts are told, in nanoseconds; 0 if they read the server's.
@@ -116,6 +118,7 @@ impl Caller {
             decide: Script::new(include_str!("decide.lua")),
             swap: Script::new(include_str!("swap.lua")),
             told_time,
+            heard: AtomicU64::new(0),
         }
     }
 
@@ -131,14 +134,29 @@ impl Caller {
 
     /// Runs the deciding script; a batch without requests only reads.
     pub(super) async fn ask(&self, batch: &Batch, asking: bool) -> Result<Reply, CallError> {
-        let (rules, requests) = batch.pack();
+        /// How often the server's clock may leave the windows that it was told, before something is wrong with it.
+        const TRIES: u32 = 4;
+
         let names: Vec<String> = batch.keys().map(|key| self.name(key)).collect();
         let now = match self.told_time.nanos() {
             0 => String::new(),
             nanos => (nanos / MICRO).to_string(),
         };
-        let arguments: [&[u8]; 3] = [now.as_bytes(), &rules, &requests];
-        Ok(Reply::read(self.run(&self.decide, &names, &arguments, asking).await?)?)
+        for _ in 0..TRIES {
+            // Relaxed, here and below: an old time costs another round trip at most.
+            let about = Timestamp::from_nanos(self.heard.load(Ordering::Relaxed));
+            let (rules, requests) = batch.pack(about);
+            let arguments: [&[u8]; 3] = [now.as_bytes(), &rules, &requests];
+            match Answered::read(self.run(&self.decide, &names, &arguments, asking).await?)? {
+                Answered::Decided(reply) => {
+                    self.heard.store(reply.now.as_nanos(), Ordering::Relaxed);
+                    return Ok(reply);
+                }
+                // It has changed nothing, so it can be asked again.
+                Answered::Elsewhere(now) => self.heard.store(now.as_nanos(), Ordering::Relaxed),
+            }
+        }
+        Err(StoreError::Unavailable(format!("the server's clock was set {TRIES} times meanwhile")).into())
     }
 
     /// Changes what a key holds. Returns whether it still held what it had to.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | a rule | a letter for its kind, and its numbers as doubles |
 //! | a request | the number of groups; for each: how many hits must admit, whether it is a shadow, how many hits there are; for each of these: the number of its rule, that of its key, what must be there, what is taken |
+//! | a rule of a calendar's windows | the same, with the edges of the windows around the server's time as it was heard last; the script takes the one that it is in, or says that it is elsewhere |
 //! | a state | the letter of the kind that wrote it, and its numbers as doubles: 17 or 25 bytes, but for logs |
 //!
 //! Doubles hold whole numbers below 2^53 exactly, and everything here is such a number: moments in microseconds, and for
@@ -13,7 +14,7 @@ use tollgate_core::algorithm::fixed_window::WindowCount;
 use tollgate_core::algorithm::meter::{self, ArrivalTime};
 use tollgate_core::algorithm::sliding_window::WindowPair;
 use tollgate_core::algorithm::token_bucket::{Bucket, Deficit};
-use tollgate_core::algorithm::{Refill, Windows};
+use tollgate_core::algorithm::{FixedWindow, Refill, Windows};
 use tollgate_core::{Limit, Nanos, State, Timestamp};
 
 /// Nanoseconds in the server's unit of time.
@@ -52,6 +53,8 @@ pub(super) enum Rule {
     Stateless { admits: bool },
     /// Any of those that keep the moment of the fullest.
     Meter(Meter),
+    /// A window of a calendar, or one that carries over.
+    Periods(FixedWindow),
     /// The others, as the letter of their kind and their numbers, of which the first so many count.
     Other(u8, [f64; 5], usize),
 }
@@ -156,10 +159,16 @@ impl Rule {
                     5,
                 )
             }
-            Limit::FixedWindow(window) => {
-                let Windows::Epoch { length } = window.windows() else { return Err(Unfit::Period(*limit)) };
-                Self::Other(b'f', [count(window.limit()), whole_micros(length)?, 0.0, 0.0, 0.0], 2)
-            }
+            Limit::FixedWindow(window) => match window.windows() {
+                Windows::Epoch { length } if window.carry_over() == 0 => {
+                    Self::Other(b'f', [count(window.limit()), whole_micros(length)?, 0.0, 0.0, 0.0], 2)
+                }
+                Windows::Epoch { length } => whole_micros(length).map(|_| Self::Periods(*window))?,
+                Windows::Calendar(calendar) => {
+                    whole_micros(calendar.grain()).map(|_| Self::Periods(*window))?
+                }
+                _ => return Err(Unfit::Period(*limit)),
+            },
             Limit::SlidingWindow(window) if u128::from(window.limit()) > EXACT / 2 => {
                 return Err(Unfit::Count(*limit));
             }
@@ -175,8 +184,8 @@ impl Rule {
         })
     }
 
-    /// Appends the rule as the script reads it.
-    pub(super) fn write(&self, to: &mut Vec<u8>) {
+    /// Appends the rule as the script reads it, which is run at about this time.
+    pub(super) fn write(&self, to: &mut Vec<u8>, about: Timestamp) {
         match self {
             Self::Stateless { .. } => {}
             Self::Meter(meter) => {
@@ -186,6 +195,14 @@ impl Rule {
                     meter.split(u128::from(meter.rest.as_nanos()) * u128::from(meter.fine));
                 to.push(self.letter());
                 doubles(to, &[full, full_part, exact(meter.parts()), spent, spent_part, rest, rest_part]);
+            }
+            Self::Periods(window) => {
+                to.push(self.letter());
+                doubles(to, &[exact(window.limit().into()), exact(window.carry_over().into())]);
+                match window.windows() {
+                    Windows::Epoch { length } => doubles(to, &[micros(length)]),
+                    windows => doubles(to, &edges(&windows, about)),
+                }
             }
             Self::Other(kind, numbers, count) => {
                 to.push(*kind);
@@ -198,7 +215,7 @@ impl Rule {
     pub(super) fn cost(&self, cost: u32) -> [f64; 2] {
         match self {
             Self::Meter(meter) => meter.pair(cost.into()),
-            Self::Stateless { .. } | Self::Other(..) => [f64::from(cost), 0.0],
+            Self::Stateless { .. } | Self::Periods(_) | Self::Other(..) => [f64::from(cost), 0.0],
         }
     }
 
@@ -207,6 +224,8 @@ impl Rule {
             Self::Stateless { .. } => 0,
             Self::Meter(meter) if meter.adopts => b'c',
             Self::Meter(_) => b'm',
+            Self::Periods(window) if matches!(window.windows(), Windows::Epoch { .. }) => b'w',
+            Self::Periods(_) => b'q',
             Self::Other(kind, ..) => *kind,
         }
     }
@@ -234,7 +253,12 @@ impl Rule {
             Self::Other(b'b', ..) => {
                 State::Bucket(Bucket::Interval(Deficit { missing: number(0)?, since: moment(1)? }))
             }
-            Self::Other(b'f', ..) => State::Window(WindowCount { start: moment(0)?, used: number(1)? }),
+            Self::Periods(_) => {
+                State::Window(WindowCount { start: moment(0)?, before: number(1)?, used: number(2)? })
+            }
+            Self::Other(b'f', ..) => {
+                State::Window(WindowCount { start: moment(0)?, before: 0, used: number(1)? })
+            }
             Self::Other(b's', ..) => {
                 State::Pair(WindowPair { start: moment(0)?, previous: number(1)?, current: number(2)? })
             }
@@ -258,6 +282,9 @@ impl Rule {
             (_, State::Bucket(Bucket::Interval(deficit))) => {
                 doubles(&mut value, &[count(deficit.missing), moment(deficit.since)]);
             }
+            (Self::Periods(_), State::Window(window)) => {
+                doubles(&mut value, &[moment(window.start), count(window.before), count(window.used)]);
+            }
             (_, State::Window(window)) => doubles(&mut value, &[moment(window.start), count(window.used)]),
             (_, State::Pair(pair)) => {
                 doubles(&mut value, &[moment(pair.start), count(pair.previous), count(pair.current)]);
@@ -271,6 +298,23 @@ impl Rule {
         }
         value
     }
+}
+
+/// How many edges of windows the script is told: it decides by one window before its own and three after it, and its own may
+/// be two before or after the one that it was last heard to be in.
+const EDGES: usize = 9;
+
+/// The edges of the windows around a moment, in microseconds.
+fn edges(windows: &Windows, about: Timestamp) -> [f64; EDGES] {
+    let mut edge = windows.start(about);
+    for _ in 0..3 {
+        edge = windows.previous(edge);
+    }
+    [(); EDGES].map(|()| {
+        let start = edge;
+        edge = windows.next(edge);
+        exact((start.as_nanos() / MICRO).into())
+    })
 }
 
 /// Appends numbers, least significant byte first.
