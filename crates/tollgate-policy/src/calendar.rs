@@ -8,9 +8,9 @@ use std::fmt;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use tollgate_core::algorithm::Calendar;
 use tollgate_core::algorithm::calendar::Starts;
-use tollgate_core::{Nanos, Timestamp};
+use tollgate_core::algorithm::{Calendar, Windows};
+use tollgate_core::{Limit, Nanos, Timestamp};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
@@ -256,6 +256,35 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
+
+/// A moment as the clock of a limit's calendar shows it, with its distance from UTC, by RFC 3339; of a limit without a calendar,
+/// in UTC.
+///
+/// ```
+/// use tollgate_core::{Limit, Timestamp, algorithm::FixedWindow};
+/// use tollgate_policy::{Every, local_time};
+///
+/// let limit = Limit::from(FixedWindow::by_calendar(5, Every::Month { from: 1 }.calendar("Asia/Kolkata")?)?);
+/// assert_eq!(local_time(&limit, Timestamp::from_secs(1_795_305_600)), "2026-11-22T05:30:00+05:30");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn local_time(limit: &Limit, at: Timestamp) -> String {
+    let zone = match limit {
+        Limit::FixedWindow(window) => match window.windows() {
+            Windows::Calendar(calendar) => zone_in(calendar.name()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let zone = zone.and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
+    let at = jiff::Timestamp::from_nanosecond(i128::from(at.as_nanos())).unwrap_or(jiff::Timestamp::MAX);
+    at.to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+/// The zone that stands in a calendar's [name](Every::calendar).
+fn zone_in(name: &str) -> Option<&str> {
+    name.strip_prefix("calendar ")?.strip_suffix(')')?.rsplit_once(" (").map(|(_, zone)| zone)
+}
 
 /// Reads `april` or `apr`.
 pub(crate) fn parse_month(text: &str) -> Option<u8> {

@@ -20,11 +20,11 @@ use crate::expression::{Expression, Purpose};
 use crate::header::CustomHeader;
 use crate::key_part::{EXPRESSION, KeyPart, UnknownKey, key_words};
 use crate::path::Pattern;
-use crate::policy::{BanRule, Policy, PolicyLimit, TierSource, Tiers, Variant};
+use crate::policy::{BanRule, Policy, PolicyLimit, RecordBy, TierSource, Tiers, Variant};
 use crate::schedule::{Schedule, parse_day, parse_time};
 
 /// The settings of a policy.
-pub(super) const KNOWN: [&str; 27] = [
+pub(super) const KNOWN: [&str; 28] = [
     "name",
     "description",
     "match",
@@ -42,6 +42,7 @@ pub(super) const KNOWN: [&str; 27] = [
     "consistency",
     "on_store_failure",
     "ban",
+    "record",
     "algorithm",
     "limit",
     "burst",
@@ -240,6 +241,8 @@ fn policy(
     let priority = fields.take("priority").and_then(|node| decoder.number(node, -1_000_000, 1_000_000));
     let sharing = sharing(decoder, &mut fields);
     let ban = fields.take("ban").and_then(|node| ban(decoder, node));
+    let record_node = fields.take("record");
+    let record = record_node.and_then(|node| record(decoder, node));
     let schedule = fields.take("schedule").and_then(|node| schedule(decoder, node));
     let headers = fields.take("headers").map(|node| headers(decoder, node)).unwrap_or_default();
     let (mut replaces, mut replaces_all) = (Vec::new(), false);
@@ -264,6 +267,16 @@ fn policy(
     }
     decoder.finish(fields, &KNOWN);
     let (variants, tiers) = variants?;
+    if let (Some(_), Some(node)) = (&record, record_node) {
+        let has_periods = |limit: &PolicyLimit| matches!(limit.limit, Limit::FixedWindow(_));
+        if !variants.iter().flat_map(|variant| &variant.limits).any(has_periods) {
+            decoder.hinted(
+                &node.span,
+                "a record goes by the periods of a limit, and this policy has no `quota` and no `fixed_window`",
+                "write `algorithm: quota`",
+            );
+        }
+    }
     let usual = key.iter().map(KeyPart::priority).max().unwrap_or(0);
     Some(Policy {
         name,
@@ -286,6 +299,7 @@ fn policy(
         replaces,
         replaces_all,
         headers,
+        record,
         definition: None,
     })
 }
@@ -421,6 +435,18 @@ fn ban(decoder: &mut Decoder, node: &Node) -> Option<BanRule> {
         Ok(length) => Some(BanRule { after: after?, length }),
         Err(error) => {
             decoder.hinted(&length.span, error.to_string(), "write `30s`, `15m`, `12h` or `7d`");
+            None
+        }
+    }
+}
+
+/// `true`, or the attribute by whose value identities are named.
+fn record(decoder: &mut Decoder, node: &Node) -> Option<RecordBy> {
+    match &node.value {
+        Value::Bool(wanted) => wanted.then_some(RecordBy::Key),
+        Value::Text(text) => attribute(decoder, &node.span, text).map(RecordBy::Attribute),
+        _ => {
+            decoder.expected(node, "true, or an attribute that names who used it, as `claim:customer`");
             None
         }
     }
@@ -579,6 +605,7 @@ pub(super) fn only(key: Vec<KeyPart>, limit: Limit) -> Policy {
         replaces: Vec::new(),
         replaces_all: false,
         headers: Vec::new(),
+        record: None,
         definition: None,
     }
 }

@@ -489,6 +489,12 @@ fn limits_that_cannot_be_say_why() {
             "algorithm: quota, limit: 5/month, carry_over: 120%",
             "what is carried over is a number of units, or a part of the limit up to 100% (write `500` or `20%`)",
         ),
+        (
+            "limit: 5/month, record: true",
+            "a record goes by the periods of a limit, and this policy has no `quota` and no `fixed_window` \
+             (write `algorithm: quota`)",
+        ),
+        ("algorithm: quota, limit: 5/month, record: clame:x", "unknown attribute `clame:x`"),
         ("algorithm: quota, limit: 5/month, carry_over: 6", "a carry-over of 6 is above 5"),
         ("limit: 5/s, capacity: 5", "`capacity` means nothing for `gcra`"),
         ("limit: 5/s, refill_style: greedy", "`refill_style` means nothing for `gcra`"),
@@ -689,6 +695,7 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
             "zone start_day start_month",
             "policies: [{ name: p, key: ip, algorithm: quota, limit: 1/day, calendar: { {} } }]",
         ),
+        ("record", "policies: [{ name: p, key: ip, algorithm: quota, limit: 1/day, {} }]"),
         ("calendar carry_over", "policies: [{ name: p, key: ip, algorithm: quota, limit: 1/day, {} }]"),
         ("from lookup default limits", "policies: [{ name: p, key: ip, tiers: { {} } }]"),
         ("by values", "policies: [{ name: p, key: ip, tiers: { lookup: { {} } } }]"),

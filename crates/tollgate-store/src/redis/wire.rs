@@ -303,18 +303,20 @@ impl Rule {
 /// How many edges of windows the script is told: it decides by one window before its own and three after it, and its own may
 /// be two before or after the one that it was last heard to be in.
 const EDGES: usize = 9;
+/// Which of them is the start of the window that it was heard to be in.
+const PRESENT: usize = 3;
 
 /// The edges of the windows around a moment, in microseconds.
 fn edges(windows: &Windows, about: Timestamp) -> [f64; EDGES] {
-    let mut edge = windows.start(about);
-    for _ in 0..3 {
-        edge = windows.previous(edge);
+    let mut edges = [windows.start(about); EDGES];
+    // Before the first window there is none, and it stands for those.
+    for place in (0..PRESENT).rev() {
+        edges[place] = windows.previous(edges[place + 1]);
     }
-    [(); EDGES].map(|()| {
-        let start = edge;
-        edge = windows.next(edge);
-        exact((start.as_nanos() / MICRO).into())
-    })
+    for place in PRESENT + 1..EDGES {
+        edges[place] = windows.next(edges[place - 1]);
+    }
+    edges.map(|edge| exact((edge.as_nanos() / MICRO).into()))
 }
 
 /// Appends numbers, least significant byte first.
