@@ -97,7 +97,9 @@ impl Limit {
                 Self::TokenBucket(bucket.with_refill(a.style()).ok()?.with_initial(initial).ok()?)
             }
             Self::FixedWindow(a) => {
-                Self::FixedWindow(a.resized(units(a.limit())?, share.units(a.carry_over())).ok()?)
+                Self::FixedWindow(
+                a.with_limit(units(a.limit())?).ok()?.with_carry_over(share.units(a.carry_over())).ok()?,
+            )
             }
             Self::SlidingWindow(a) => {
                 Self::SlidingWindow(SlidingWindow::new(fewer(a.limit(), self.quota())?).ok()?)

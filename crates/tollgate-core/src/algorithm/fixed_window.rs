@@ -207,9 +207,12 @@ impl FixedWindow {
         Nanos::new(self.windows.longest().as_nanos().saturating_mul(windows))
     }
 
-    /// The same number in these windows for a part of those who count, and so much carried over.
-    pub(crate) fn resized(&self, limit: u64, carry: u64) -> Result<Self, LimitError> {
-        Self::of(limit, self.windows)?.with_carry_over(carry)
+    /// Another number in the same windows, of which nothing is carried over.
+    ///
+    /// # Errors
+    /// As for [`by_calendar`](Self::by_calendar).
+    pub fn with_limit(&self, limit: u64) -> Result<Self, LimitError> {
+        Self::of(limit, self.windows)
     }
 
     /// How long after the decision by which a cost was taken in the window that starts at `start` that window ends.

@@ -27,6 +27,7 @@ use super::net::Peer;
 use super::openapi;
 use super::ready::Readiness;
 use super::store::{ServerStore, log_failure};
+use super::usage::UsageView;
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
 use crate::cli::HeaderNames;
 
@@ -81,6 +82,7 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .route("/v1/check", post(check))
         .route("/v1/peek", post(peek))
         .route("/v1/reset", post(reset))
+        .route("/v1/usage", post(usage))
         .route("/v1/status", get(status))
         .route("/v1/policies", get(list_policies))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
@@ -186,6 +188,19 @@ async fn peek(State(app): Shared, body: Result<Body, Unread>) -> Response {
                 Err(error) => undecided(&error),
             }
         }
+        Err(refusal) => refusal,
+    }
+}
+
+async fn usage(State(app): Shared, body: Result<Body, Unread>) -> Response {
+    match read::<Question>(&app, body) {
+        Ok(question) => match app.gate.usage_async(app.clock.now(), &question.into_request()).await {
+            Ok(periods) => {
+                let periods: Vec<UsageView> = periods.into_iter().map(UsageView::from).collect();
+                json(StatusCode::OK, &serde_json::json!({ "periods": periods }))
+            }
+            Err(error) => undecided(&error),
+        },
         Err(refusal) => refusal,
     }
 }

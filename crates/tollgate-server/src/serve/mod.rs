@@ -17,6 +17,7 @@
 //! * [`resp`]: the Redis protocol.
 //! * [`signals`]: what the system tells it.
 //! * [`store`]: memory, or a store that nodes share.
+//! * [`usage`]: what identities have used.
 
 mod admin;
 mod api;
@@ -40,6 +41,7 @@ mod ready;
 mod resp;
 mod signals;
 mod store;
+mod usage;
 mod wire;
 
 use std::io::{IsTerminal, Write};
@@ -186,12 +188,15 @@ async fn open(
     let audit = Audit::open(options.admin.audit_log.as_deref(), options.admin.audit_sample);
     let audit = audit.map_err(Failure::Other)?;
     let store = &source.loaded.config.store;
-    let (store, seed) = ServerStore::open(&options.store, store, memory, clock, restored.seed)
+    let saved_seed = restored.seed.or(usage::saved_seed(&options.usage)?);
+    let (store, seed) = ServerStore::open(&options.store, store, memory, clock, saved_seed)
         .await
         .map_err(Failure::Other)?;
     let config = config_of(&store, &source.loaded, &restored.changes)?;
     let (rules, limits) = (source.rules(seed)?, source.limits(seed)?);
-    let gate = Gate::with_seed(config, store, seed);
+    let record = usage::open(&options.usage, &seed)?;
+    let gate = Gate::with_seed(config, store, seed).with_use_record(record);
+    usage::restore(&gate);
     gate.restore_bans_at(clock.now(), restored.bans);
     Ok(App {
         metrics: Metrics::new(gate.store()),
@@ -213,6 +218,7 @@ async fn open(
 fn look_after(app: &Arc<App>, watch: Interval) {
     let watched = Arc::clone(app);
     tokio::spawn(async move { watched.live.run(&watched).await });
+    tokio::spawn(usage::watch(Arc::clone(app)));
     if let Interval::Every(every) = watch {
         let watching = Arc::clone(app);
         tokio::spawn(async move { Book::watch(&watching, every).await });
