@@ -270,7 +270,8 @@ impl Limit {
         if former.vacant_at(state) <= now {
             return self.fresh(now);
         }
-        if let (Self::FixedWindow(own), Self::FixedWindow(former), State::Window(count)) = (self, former, state)
+        if let (Self::FixedWindow(own), Self::FixedWindow(former), State::Window(count)) =
+            (self, former, state)
             && let Some(count) = own.continued(former, *count, now)
         {
             return State::Window(count);

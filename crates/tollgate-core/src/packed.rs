@@ -432,7 +432,8 @@ mod tests {
         assert_eq!(limit.footprint(), Footprint::Word);
         for second in [0, 1, 2, 1_763_700_000, 1_763_700_001, 4_000_000_000] {
             for used in [1, 77, (1 << 29) - 1] {
-                let state = State::Window(WindowCount { start: Timestamp::from_secs(second), before: 0, used });
+                let state =
+                    State::Window(WindowCount { start: Timestamp::from_secs(second), before: 0, used });
                 let words = limit.pack(&state);
                 assert_eq!(limit.unpack(words), state);
                 assert!(words[0] >= limit.vacant_at(&state).as_nanos());

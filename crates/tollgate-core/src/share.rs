@@ -96,11 +96,9 @@ impl Limit {
                 let initial = share.units(a.initial());
                 Self::TokenBucket(bucket.with_refill(a.style()).ok()?.with_initial(initial).ok()?)
             }
-            Self::FixedWindow(a) => {
-                Self::FixedWindow(
+            Self::FixedWindow(a) => Self::FixedWindow(
                 a.with_limit(units(a.limit())?).ok()?.with_carry_over(share.units(a.carry_over())).ok()?,
-            )
-            }
+            ),
             Self::SlidingWindow(a) => {
                 Self::SlidingWindow(SlidingWindow::new(fewer(a.limit(), self.quota())?).ok()?)
             }

@@ -194,7 +194,8 @@ impl Rhythm {
         let dates = years.flat_map(|year| months.clone().map(move |month| (year, month)));
         let moment = |(year, month): (i16, u8)| {
             let first = Date::new(year, month.cast_signed(), 1).ok()?;
-            let date = Date::new(year, month.cast_signed(), day.cast_signed().min(first.days_in_month())).ok()?;
+            let date =
+                Date::new(year, month.cast_signed(), day.cast_signed().min(first.days_in_month())).ok()?;
             let days = epoch.until(date).ok()?.get_days();
             Some(i64::from(days) * DAY)
         };
@@ -241,7 +242,8 @@ impl fmt::Display for Every {
 }
 
 /// From Monday on.
-pub(crate) const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+pub(crate) const WEEKDAYS: [&str; 7] =
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const MONTHS: [&str; 12] = [
     "January",
     "February",

@@ -462,7 +462,8 @@ impl PolicySet {
     /// (API keys, cookies) are shown by their first characters only. `None` if the request lacks it.
     pub fn describe_key(&self, policy: usize, request: &(impl Attributes + ?Sized)) -> Option<String> {
         let path = normalized(request.path());
-        let parts = self.policy(policy)?.key.iter().map(|part| self.describe_part(part, request, &path, veiled));
+        let parts =
+            self.policy(policy)?.key.iter().map(|part| self.describe_part(part, request, &path, veiled));
         Some(parts.collect::<Option<Vec<_>>>()?.join(" · "))
     }
 
@@ -473,7 +474,8 @@ impl PolicySet {
         request: &(impl Attributes + ?Sized),
         path: &str,
     ) -> Option<String> {
-        let lacking = policy.key.iter().find(|part| self.describe_part(part, request, path, veiled).is_none());
+        let lacking =
+            policy.key.iter().find(|part| self.describe_part(part, request, path, veiled).is_none());
         lacking.map(ToString::to_string)
     }
 
@@ -547,7 +549,10 @@ impl PolicySet {
         if text.len() <= NAME_BYTES_MAX {
             return Some(text.into());
         }
-        Some(format!("{}…{}", &text[..text.floor_char_boundary(NAME_BYTES_MAX)], self.fingerprint(&text)).into())
+        Some(
+            format!("{}…{}", &text[..text.floor_char_boundary(NAME_BYTES_MAX)], self.fingerprint(&text))
+                .into(),
+        )
     }
 
     /// A part of a key as a record names it, and its value.
@@ -570,13 +575,11 @@ impl PolicySet {
             self.describe_part(part, request, path, |secret| self.fingerprint(secret))
         };
         match part {
-            KeyPart::Identity => [
-                KeyPart::Attribute(Attribute::ApiKey),
-                KeyPart::Attribute(Attribute::User),
-                KeyPart::Ip,
-            ]
-            .iter()
-            .find_map(|part| Some((part.to_string(), value(part)?))),
+            KeyPart::Identity => {
+                [KeyPart::Attribute(Attribute::ApiKey), KeyPart::Attribute(Attribute::User), KeyPart::Ip]
+                    .iter()
+                    .find_map(|part| Some((part.to_string(), value(part)?)))
+            }
             KeyPart::FirstOf(parts) => {
                 parts.iter().find_map(|part| self.named_part(part, candidate, request, path))
             }

@@ -97,7 +97,8 @@ fn the_record_is_told_in_every_form_and_knows_no_secrets() {
     let admin = server.admin();
     let printed = run(&["usage", "--server", &admin]);
     assert_eq!((stdout(&printed), printed.status.code()), (csv.body.clone(), Some(0)));
-    let printed = run(&["usage", "--server", &admin, "--format", "json", "--periods", "current", "--policy", "plan"]);
+    let printed =
+        run(&["usage", "--server", &admin, "--format", "json", "--periods", "current", "--policy", "plan"]);
     let printed: Value = serde_json::from_str(&stdout(&printed)).unwrap();
     assert_eq!(printed["rows"].as_array().unwrap().len(), 3);
     let wrong = run(&["usage", "--server", &server.url]);
@@ -136,13 +137,12 @@ fn a_replay_counts_by_the_calendar() {
     let policy = "policies: [{ name: daily, key: ip, algorithm: quota, limit: 2/day, calendar: { zone: Asia/Kolkata } }]";
     std::fs::write(&file, policy).unwrap();
     // Midnight in Kolkata is 18:30 UTC.
-    let line = |time: &str| {
-        format!("203.0.113.7 - - [22/Nov/2026:{time} +0000] \"GET / HTTP/1.1\" 200 5\n")
-    };
+    let line = |time: &str| format!("203.0.113.7 - - [22/Nov/2026:{time} +0000] \"GET / HTTP/1.1\" 200 5\n");
     let times = ["17:00:00", "18:00:00", "18:29:59", "18:30:00", "18:31:00", "23:00:00"];
     std::fs::write(&log, times.map(line).concat()).unwrap();
     let report = run(&["replay", "--policy", file.to_str().unwrap(), "--json", log.to_str().unwrap()]);
-    let report: Value = serde_json::from_str(&stdout(&report)).unwrap_or_else(|_| panic!("{}", stderr(&report)));
+    let report: Value =
+        serde_json::from_str(&stdout(&report)).unwrap_or_else(|_| panic!("{}", stderr(&report)));
     assert!(report.to_string().contains("calendar day (Asia/Kolkata)"), "{report:#}");
     assert_eq!(report["denied"], 2, "{report:#}");
 }

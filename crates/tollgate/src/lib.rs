@@ -122,12 +122,12 @@ pub use limitador::{CounterStatus, CountersAnswer, check_counters, peek_counters
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
-    Applied, Applies, Asked, Attribute, Attributes, BanRule, CalendarError, Condition, Config, CustomHeader, Descriptor,
-    DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Entries, Every, Expression, ExpressionError, Format, HeaderValues,
-    KeyPart, Like, LimitadorCounter, LimitadorLimit, LimitadorLimits, LoadError, MetadataValue, NetworkError,
-    Networks, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Reason, RecordBy, Request, Rule,
-    Settlement, StoreConfig, Unit, UnknownKey, Use, Variant, Verdict, bearer_token, cookie_value, host_name,
-    local_time, query_value,
+    Applied, Applies, Asked, Attribute, Attributes, BanRule, CalendarError, Condition, Config, CustomHeader,
+    Descriptor, DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Entries, Every, Expression, ExpressionError,
+    Format, HeaderValues, KeyPart, Like, LimitadorCounter, LimitadorLimit, LimitadorLimits, LoadError,
+    MetadataValue, NetworkError, Networks, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem,
+    Problems, Reason, RecordBy, Request, Rule, Settlement, StoreConfig, Unit, UnknownKey, Use, Variant,
+    Verdict, bearer_token, cookie_value, host_name, local_time, query_value,
 };
 
 #[cfg(feature = "expressions")]

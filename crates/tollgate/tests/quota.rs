@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use tollgate::{Config, Format, Gate, ManualClock, MemoryOptions, MemoryStore, Request, Settlement, Timestamp};
+use tollgate::{
+    Config, Format, Gate, ManualClock, MemoryOptions, MemoryStore, Request, Settlement, Timestamp,
+};
 
-const BERLIN: &str =
-    "{ name: plan, key: api_key, algorithm: quota, limit: 5/month, calendar: { zone: Europe/Berlin, start_day: 15 } }";
+const BERLIN: &str = "{ name: plan, key: api_key, algorithm: quota, limit: 5/month, calendar: { zone: Europe/Berlin, start_day: 15 } }";
 
 /// Seconds of the 14th of December 2026, 12:00 in Berlin.
 const NOON: u64 = 1_797_246_000;

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use tollgate::Timestamp;
 use tollgate::usage::{RecordOptions, UseRecord, UseRow, csv};
 use tollgate::{Config, Format, Gate, KeySeed, ManualClock, MemoryOptions, MemoryStore, Request, Settlement};
-use tollgate::Timestamp;
 
 const PLAN: &str = "{ name: plan, key: user, algorithm: quota, limit: 100/month, record: true }";
 
@@ -147,7 +147,10 @@ fn a_record_goes_on_where_its_file_ends() {
     for (round, flush_every) in [None, Some(Duration::from_hours(1)), None].into_iter().enumerate() {
         let (gate, _) = gate(PLAN, opened(directory.path(), flush_every));
         // The store is new each time, and takes over what was used.
-        assert_eq!(gate.use_record().unwrap().restore(gate.store(), &gate.policies()), usize::from(round > 0));
+        assert_eq!(
+            gate.use_record().unwrap().restore(gate.store(), &gate.policies()),
+            usize::from(round > 0)
+        );
         assert_eq!(gate.usage(&user("ana\t%"))[0].used, 30 * round as u64);
         assert!(gate.check_n(&user("ana\t%"), 30).is_allowed());
         // What it has it does not take twice.

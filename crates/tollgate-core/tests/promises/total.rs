@@ -9,7 +9,8 @@ use tollgate_core::algorithm::sliding_log::MAX_LOG_LIMIT;
 use tollgate_core::algorithm::sliding_window::WindowPair;
 use tollgate_core::algorithm::token_bucket::{Bucket, Deficit};
 use tollgate_core::algorithm::{
-    Algorithm, Calendar, FixedWindow, Gcra, LeakyBucket, Refill, SlidingLog, SlidingWindow, TokenBucket, Windows,
+    Algorithm, Calendar, FixedWindow, Gcra, LeakyBucket, Refill, SlidingLog, SlidingWindow, TokenBucket,
+    Windows,
 };
 use tollgate_core::quota::{MAX_COUNT, MAX_PERIOD};
 use tollgate_core::{
@@ -63,7 +64,8 @@ fn every_limit(count: u64, period: u64, capacity: u64, initial: u64) -> Vec<Limi
     limits.extend(Gcra::new(quota, capacity).map(Limit::from));
     limits.extend(LeakyBucket::new(capacity, quota).map(Limit::from));
     limits.extend(FixedWindow::new(quota).map(Limit::from));
-    limits.extend(FixedWindow::new(quota).and_then(|window| window.with_carry_over(capacity)).map(Limit::from));
+    limits
+        .extend(FixedWindow::new(quota).and_then(|window| window.with_carry_over(capacity)).map(Limit::from));
     let days = Calendar::named("total", Nanos::new(999_983), Vec::new);
     let by_days = FixedWindow::by_calendar(count, days);
     limits.extend(by_days.map(Limit::from));

@@ -149,15 +149,15 @@ fn months_start_on_any_day_and_short_ones_on_their_last() {
     ] {
         assert_eq!(told(every, "UTC", now), (start.to_owned(), days * 24.0), "{every} {now}");
     }
-    assert_eq!(first_day(Every::Week { from: 2 }, Date::constant(2026, 11, 22)).weekday(), Weekday::Wednesday);
+    assert_eq!(
+        first_day(Every::Week { from: 2 }, Date::constant(2026, 11, 22)).weekday(),
+        Weekday::Wednesday
+    );
 }
 
 #[test]
 fn what_is_no_calendar_is_told() {
-    assert_eq!(
-        Every::Day.calendar("Europe/Nowhere"),
-        Err(CalendarError::Zone("Europe/Nowhere".to_owned()))
-    );
+    assert_eq!(Every::Day.calendar("Europe/Nowhere"), Err(CalendarError::Zone("Europe/Nowhere".to_owned())));
     for every in [
         Every::Week { from: 7 },
         Every::Month { from: 0 },

@@ -77,7 +77,9 @@ impl Wall {
             "week" => match day {
                 None => Some(Every::Week { from: 0 }),
                 Some(Day::OfWeek(from)) => Some(Every::Week { from }),
-                Some(Day::OfMonth(_)) => return self.no_day(decoder, "a week starts on a day such as `monday`"),
+                Some(Day::OfMonth(_)) => {
+                    return self.no_day(decoder, "a week starts on a day such as `monday`");
+                }
             },
             "month" => match day {
                 None => Some(Every::Month { from: 1 }),

@@ -98,11 +98,7 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node, default: &Manner) -> Op
 }
 
 /// The limit that some settings of a map make.
-pub(super) fn from_fields(
-    decoder: &mut Decoder,
-    fields: &mut Fields<'_>,
-    default: &Manner,
-) -> Option<Limit> {
+pub(super) fn from_fields(decoder: &mut Decoder, fields: &mut Fields<'_>, default: &Manner) -> Option<Limit> {
     let manner = default.take(decoder, fields)?;
     let kind = manner.kind;
     let span = fields.span.clone();

@@ -460,7 +460,10 @@ fn limits_that_cannot_be_say_why() {
         ),
         ("limit: 5/s, burst: many", "expected a whole number, found a text"),
         ("limit: 5/month, calendar: { zone: UTC }", "`calendar` means nothing for `gcra`"),
-        ("algorithm: sliding_log, limit: 5/month, carry_over: 2", "`carry_over` means nothing for `sliding_log`"),
+        (
+            "algorithm: sliding_log, limit: 5/month, carry_over: 2",
+            "`carry_over` means nothing for `sliding_log`",
+        ),
         (
             "algorithm: quota, limit: 5/30 days",
             "a calendar counts by one minute, hour, day, week, month or year (write `10000/month`; for windows of any \
@@ -474,9 +477,18 @@ fn limits_that_cannot_be_say_why() {
             "algorithm: quota, limit: 5/month, calendar: { start_day: 32 }",
             "`32` is no day to start on (write `monday` for weeks, or a day from 1 to 31 for months and years)",
         ),
-        ("algorithm: quota, limit: 5/month, calendar: { start_day: monday }", "a month starts on a day from 1 to 31"),
-        ("algorithm: quota, limit: 5/week, calendar: { start_day: 1 }", "a week starts on a day such as `monday`"),
-        ("algorithm: quota, limit: 5/day, calendar: { start_day: 1 }", "`start_day` means nothing for `5/day`"),
+        (
+            "algorithm: quota, limit: 5/month, calendar: { start_day: monday }",
+            "a month starts on a day from 1 to 31",
+        ),
+        (
+            "algorithm: quota, limit: 5/week, calendar: { start_day: 1 }",
+            "a week starts on a day such as `monday`",
+        ),
+        (
+            "algorithm: quota, limit: 5/day, calendar: { start_day: 1 }",
+            "`start_day` means nothing for `5/day`",
+        ),
         (
             "algorithm: quota, limit: 5/month, calendar: { start_month: april }",
             "`start_month` means nothing for `5/month`",

@@ -150,7 +150,9 @@ impl Server {
         let message = answer.as_ref().and_then(|answer| answer["error"]["message"].as_str());
         Err(Unanswered(match message {
             Some(message) => format!("{} refuses: {message}", self.url),
-            None => format!("{}{path} answers with status {status}: is it Tollgate's administration?", self.url),
+            None => {
+                format!("{}{path} answers with status {status}: is it Tollgate's administration?", self.url)
+            }
         }))
     }
 

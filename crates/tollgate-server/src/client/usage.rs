@@ -1,5 +1,6 @@
 //! `tollgate usage`: what identities have used, for billing.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -64,7 +65,8 @@ pub(crate) fn run(options: &UsageOptions) -> ExitCode {
     if let Some(policy) = &options.policy {
         path.push_str("&policy=");
         for byte in policy.bytes() {
-            path.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            let _ = write!(path, "%{byte:02X}");
         }
     }
     let server = Server::new(&options.server, &options.connection);

@@ -189,9 +189,8 @@ async fn open(
     let audit = audit.map_err(Failure::Other)?;
     let store = &source.loaded.config.store;
     let saved_seed = restored.seed.or(usage::saved_seed(&options.usage)?);
-    let (store, seed) = ServerStore::open(&options.store, store, memory, clock, saved_seed)
-        .await
-        .map_err(Failure::Other)?;
+    let (store, seed) =
+        ServerStore::open(&options.store, store, memory, clock, saved_seed).await.map_err(Failure::Other)?;
     let config = config_of(&store, &source.loaded, &restored.changes)?;
     let (rules, limits) = (source.rules(seed)?, source.limits(seed)?);
     let record = usage::open(&options.usage, &seed)?;

@@ -36,7 +36,9 @@ pub(super) fn saved_seed(options: &UsageOptions) -> Result<Option<KeySeed>, Fail
         ))
     };
     match fs::read_to_string(&path) {
-        Ok(digits) => seed_of(digits.trim()).map(Some).map_err(|_| wrong("there are no 32 digits".to_owned())),
+        Ok(digits) => {
+            seed_of(digits.trim()).map(Some).map_err(|_| wrong("there are no 32 digits".to_owned()))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(wrong(error.to_string())),
     }

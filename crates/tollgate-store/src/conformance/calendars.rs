@@ -50,7 +50,8 @@ fn known(name: &str, period: i128, lengths: impl Iterator<Item = i128>) -> Known
     let starts: Vec<i128> = std::iter::once(0).chain(ends).take_while(|start| *start < END).collect();
     let nanos = |number: i128| u64::try_from(number).unwrap_or(u64::MAX);
     let calendar = Calendar::named(name, Nanos::new(nanos(period)), || {
-        let start = |at: &i128| Starts { first: Timestamp::from_nanos(nanos(*at)), step: Nanos::ZERO, count: 1 };
+        let start =
+            |at: &i128| Starts { first: Timestamp::from_nanos(nanos(*at)), step: Nanos::ZERO, count: 1 };
         starts.iter().map(start).collect()
     });
     Known { calendar, starts }

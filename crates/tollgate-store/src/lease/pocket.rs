@@ -156,13 +156,7 @@ impl Pocket {
         } else {
             Retry::After(self.pause.max(self.fetch_time).max(Nanos::new(1)))
         };
-        Decision {
-            allowed,
-            limit: self.whole,
-            remaining,
-            retry_after,
-            reset_after: self.whole_at.since(now),
-        }
+        Decision { allowed, limit: self.whole, remaining, retry_after, reset_after: self.whole_at.since(now) }
     }
 
     /// Whether it is time to ask the store, though there is some left.

@@ -190,7 +190,8 @@ impl Book {
         let id = entry.period();
         let period = self.periods.get_mut(&id).filter(|_| id.end > self.latest)?;
         // Those for whom there was no room are among the others.
-        let identity = if period.rows.contains_key(&entry.identity) { entry.identity.as_deref() } else { None };
+        let identity =
+            if period.rows.contains_key(&entry.identity) { entry.identity.as_deref() } else { None };
         let row = period.rows.get_mut(&identity.map(Box::from))?;
         row.used = row.used.saturating_sub(units.into());
         let row = *row;

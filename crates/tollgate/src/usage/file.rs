@@ -2,6 +2,7 @@
 //!
 //! A line has the parts of a row between tabs, and ends with a hash of them, so that one that was not written to its end is known.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -124,7 +125,8 @@ impl Lines {
 
 /// The line that says what a row is.
 pub(super) fn line(id: PeriodId, period: &Period, identity: Option<&str>, row: &Row) -> String {
-    let optional = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), |text| format!("={}", escaped(text)));
+    let optional =
+        |text: Option<&str>| text.map_or_else(|| "-".to_owned(), |text| format!("={}", escaped(text)));
     let mut line = [
         VERSION.to_owned(),
         format!("{:016x}", id.limit.0),
@@ -142,7 +144,8 @@ pub(super) fn line(id: PeriodId, period: &Period, identity: Option<&str>, row: &
     ]
     .join("\t");
     let sum = sum(&line);
-    line.push_str(&format!("\t{sum:016x}\n"));
+    // Writing to a string cannot fail.
+    let _ = writeln!(line, "\t{sum:016x}");
     line
 }
 

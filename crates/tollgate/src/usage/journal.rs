@@ -50,11 +50,7 @@ impl Tray {
 }
 
 impl Journal {
-    pub(super) fn start(
-        lines: Lines,
-        book: Arc<Mutex<Book>>,
-        every: Option<Duration>,
-    ) -> io::Result<Self> {
+    pub(super) fn start(lines: Lines, book: Arc<Mutex<Book>>, every: Option<Duration>) -> io::Result<Self> {
         let desk = Arc::new(Desk::default());
         let own = Arc::clone(&desk);
         let thread = thread::Builder::new().name("tollgate-use".to_owned());
