@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::path::Path;
 
 use common::{Server, run, stderr, stdout};
@@ -56,6 +57,16 @@ fn a_quota_and_its_record_are_exact_across_kills() {
             told += cost;
         }
         assert_eq!(server.post("/v1/check", &question("acme", 5_000)).status, 429);
+        // In every way that it can be asked.
+        let batch = format!(r#"{{"requests":[{0},{0}]}}"#, question("acme", 2));
+        assert_eq!(server.post("/v1/check/batch", &batch).status, 200);
+        told += 4;
+        let mut redis = std::net::TcpStream::connect(server.resp()).unwrap();
+        redis.write_all(b"TG.CHECK api_key canary-4711 claim:customer acme\r\n").unwrap();
+        let mut first = [0];
+        redis.read_exact(&mut first).unwrap();
+        assert_ne!(&first, b"-");
+        told += 1;
         server.child.kill().unwrap();
         server.child.wait().unwrap();
     }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tollgate::http::HeaderOptions;
+use tollgate::usage::UseRecord;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
 use super::audit::Audit;
@@ -66,6 +67,11 @@ impl App {
         self.metrics.counted(passed, took);
         self.live.decided(verdict, request, took);
         self.audit.decided(verdict, request);
+    }
+
+    /// Whether decisions are there at once: the store is in this process, and none waits until what it took is on the disk.
+    pub(super) fn decides_at_once(&self) -> bool {
+        self.gate.store().is_local() && !self.gate.use_record().is_some_and(UseRecord::writes_through)
     }
 
     /// Notes a decision that no policy had a part in.
@@ -135,7 +141,7 @@ async fn check_batch(State(app): Shared, body: Result<Body, Unread>) -> Response
         return refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
     }
     let mut verdicts = Vec::with_capacity(batch.requests.len());
-    if app.gate.store().is_local() {
+    if app.decides_at_once() {
         for question in batch.requests {
             verdicts.push(decide(&app, question).await);
         }

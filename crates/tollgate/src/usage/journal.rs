@@ -83,6 +83,10 @@ impl Journal {
         Poll::Pending
     }
 
+    pub(super) const fn writes_through(&self) -> bool {
+        self.writes_through
+    }
+
     pub(super) fn trouble(&self) -> Option<String> {
         self.desk.tray().trouble.clone()
     }

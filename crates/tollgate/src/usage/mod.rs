@@ -154,6 +154,12 @@ impl UseRecord {
         self.book().rows()
     }
 
+    /// Whether decisions wait until what they took is on the disk: then those of [`Gate`](crate::Gate)'s futures that take something are not
+    /// ready at once, also where the store is in this process.
+    pub fn writes_through(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::writes_through)
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.book().len()

@@ -42,8 +42,8 @@ impl Desk {
     /// The store, if it answers at once.
     pub(super) fn local(&self) -> Option<&MemoryStore> {
         match self.app.gate.store() {
-            ServerStore::Memory(store) => Some(store),
-            ServerStore::Redis(_) => None,
+            ServerStore::Memory(store) if self.app.decides_at_once() => Some(store),
+            _ => None,
         }
     }
 
