@@ -55,7 +55,8 @@ impl Retry {
 pub struct Decision {
     /// Whether the request passes.
     pub allowed: bool,
-    /// How much the limit holds at its fullest, in units of cost; `u64::MAX` if it is unlimited.
+    /// How much the limit holds at its fullest, in units of cost; `u64::MAX` if it is unlimited. Of a window into which
+    /// some was carried over: its own and that.
     pub limit: u64,
     /// How much could still be taken at once after this request, in whole units of cost.
     pub remaining: u64,

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use crate::algorithm::{
-    FixedWindow, Gcra, LeakyBucket, Refill, SlidingLog, SlidingWindow, TokenBucket, Windows,
-};
+use crate::algorithm::{Gcra, LeakyBucket, Refill, SlidingLog, SlidingWindow, TokenBucket};
 use crate::limit::{Limit, LimitError};
 use crate::quota::{MAX_COUNT, MAX_PERIOD, Quota};
 
@@ -144,10 +142,8 @@ impl Limit {
                     .map(Self::TokenBucket)
             }
             (_, Self::FixedWindow(of)) => {
-                let Windows::Epoch { length } = of.windows();
-                let quota = Quota::new(units(of.limit(), percent), length);
-                // The length is that of a quota already.
-                quota.map_or(Ok(*self), |quota| FixedWindow::new(quota).map(Self::FixedWindow))
+                let carry = of.carry_over().saturating_mul(percent.0.into()) / 100;
+                of.with_limit(units(of.limit(), percent))?.with_carry_over(carry).map(Self::FixedWindow)
             }
             (_, Self::SlidingWindow(of)) => {
                 let quota = Quota::new(units(of.limit(), percent), of.length());

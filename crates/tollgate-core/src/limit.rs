@@ -263,9 +263,18 @@ impl Limit {
 
     /// The state of a key whose limit was changed from `former` to this one: the former is settled up to `now`, and
     /// what it then had left is carried over, at most what this limit holds.
+    ///
+    /// Where both count by the same windows of a calendar it is not what was left that goes over but what was used: whoever has
+    /// 200 a month in place of 100, and has used 30, has 170 left.
     pub fn carried_over(&self, former: &Limit, state: &State, now: Timestamp) -> State {
         if former.vacant_at(state) <= now {
             return self.fresh(now);
+        }
+        if let (Self::FixedWindow(own), Self::FixedWindow(former), State::Window(count)) =
+            (self, former, state)
+            && let Some(count) = own.continued(former, *count, now)
+        {
+            return State::Window(count);
         }
         self.with_available(former.decide(state, now, 0).remaining, now)
     }
@@ -314,7 +323,11 @@ impl Limit {
     /// assert_eq!(Limit::Unlimited.recovery(), Nanos::ZERO);
     /// ```
     pub fn recovery(&self) -> Nanos {
-        // All kinds of windows begin then.
+        // Windows of a calendar differ in length.
+        if let Self::FixedWindow(algorithm) = self {
+            return algorithm.recovery();
+        }
+        // All other kinds of windows begin then.
         let start = Timestamp::EPOCH;
         let spent = self.with_available(0, start);
         self.vacant_at(&spent).since(start)
@@ -328,7 +341,7 @@ impl Limit {
             Self::Gcra(algorithm) => algorithm.burst(),
             Self::TokenBucket(algorithm) => algorithm.capacity(),
             Self::LeakyBucket(algorithm) => algorithm.capacity(),
-            Self::FixedWindow(algorithm) => algorithm.limit(),
+            Self::FixedWindow(algorithm) => algorithm.capacity(),
             Self::SlidingWindow(algorithm) => algorithm.limit(),
             Self::SlidingLog(algorithm) => algorithm.limit(),
         }
@@ -342,9 +355,7 @@ impl Limit {
             Self::Gcra(algorithm) => Some(algorithm.rate()),
             Self::TokenBucket(algorithm) => Some(algorithm.refill()),
             Self::LeakyBucket(algorithm) => Some(algorithm.leak()),
-            Self::FixedWindow(algorithm) => match algorithm.windows() {
-                Windows::Epoch { length } => windowed(algorithm.limit(), length),
-            },
+            Self::FixedWindow(algorithm) => windowed(algorithm.limit(), algorithm.windows().period()),
             Self::SlidingWindow(algorithm) => windowed(algorithm.limit(), algorithm.length()),
             Self::SlidingLog(algorithm) => windowed(algorithm.limit(), algorithm.length()),
         }
@@ -366,8 +377,11 @@ impl fmt::Display for Limit {
             }
             Self::LeakyBucket(a) => write!(f, "{} leaky bucket, leaks {}", a.capacity(), a.leak()),
             Self::FixedWindow(a) => {
-                let Windows::Epoch { length } = a.windows();
-                windowed(f, a.limit(), length, "fixed window")
+                match a.windows() {
+                    Windows::Epoch { length } => windowed(f, a.limit(), length, "fixed window")?,
+                    Windows::Calendar(calendar) => write!(f, "{}/{}", a.limit(), calendar.name())?,
+                }
+                if a.carry_over() > 0 { write!(f, ", carries over {}", a.carry_over()) } else { Ok(()) }
             }
             Self::SlidingWindow(a) => windowed(f, a.limit(), a.length(), "sliding window"),
             Self::SlidingLog(a) => windowed(f, a.limit(), a.length(), "sliding log"),
@@ -394,7 +408,10 @@ impl Key for Limit {
             Self::Gcra(_) => 2,
             Self::TokenBucket(_) => 3,
             Self::LeakyBucket(_) => 4,
-            Self::FixedWindow(_) => 5,
+            Self::FixedWindow(algorithm) => match algorithm.windows() {
+                Windows::Epoch { .. } => 5,
+                Windows::Calendar(_) => 8,
+            },
             Self::SlidingWindow(_) => 6,
             Self::SlidingLog(_) => 7,
         };
@@ -410,8 +427,13 @@ impl Key for Limit {
                 key.push(&algorithm.initial());
             }
             Self::FixedWindow(algorithm) => {
-                let Windows::Epoch { length } = algorithm.windows();
-                key.push(&length.as_nanos());
+                match algorithm.windows() {
+                    Windows::Epoch { length } => key.push(&length.as_nanos()),
+                    Windows::Calendar(calendar) => key.push(calendar.name()),
+                }
+                if algorithm.carry_over() > 0 {
+                    key.push(&algorithm.carry_over());
+                }
             }
             Self::SlidingWindow(algorithm) => key.push(&algorithm.length().as_nanos()),
             Self::SlidingLog(algorithm) => key.push(&algorithm.length().as_nanos()),

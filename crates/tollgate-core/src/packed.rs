@@ -11,18 +11,19 @@
 //! | token bucket refilled by the batch | the moment of the fullest | start of the period | missing |
 //! | fixed window whose count fits | the window's end, with the count in its low bits | | |
 //! | other fixed windows | the window's end | start | count |
+//! | fixed window that carries over | the moment of the fullest | missing before | count |
 //! | sliding window whose counts fit | the end of the window after, with both counts in its low bits | | |
 //! | other sliding windows | the end of the window after | last count | count |
 //!
 //! An end and a count share a word without loss: ends of windows lie a whole window apart, so the low bits, as long as
 //! they count to less than a window, say nothing that the window's length does not. The end is rounded up to make
-//! room, and rounded down to a multiple of the length when it is read.
+//! room, and rounded down to the end of a window when it is read: a multiple of the length, or what the calendar says.
 
 use crate::algorithm::fixed_window::WindowCount;
 use crate::algorithm::meter::{ArrivalTime, Meter};
 use crate::algorithm::sliding_window::WindowPair;
 use crate::algorithm::token_bucket::{Bucket, Deficit};
-use crate::algorithm::{Algorithm, FixedWindow, Refill, SlidingWindow, TokenBucket, Windows};
+use crate::algorithm::{Algorithm, FixedWindow, Refill, SlidingWindow, TokenBucket};
 use crate::decision::{Decision, Grant};
 use crate::limit::{Limit, State, Step};
 use crate::time::{Nanos, Timestamp};
@@ -74,7 +75,7 @@ impl Limit {
                 let fits = a.style() == Refill::Greedy && a.meter().is_short();
                 table(Nanos::new(a.time_to_fill().as_nanos().saturating_add(a.rest().as_nanos())), fits)
             }
-            Self::FixedWindow(a) => table(length_of(a), a.packing().is_some()),
+            Self::FixedWindow(a) => table(a.recovery(), a.packing().is_some()),
             Self::SlidingWindow(a) => {
                 table(Nanos::new(a.length().as_nanos().saturating_mul(2)), a.packing().is_some())
             }
@@ -229,7 +230,7 @@ pub trait OneWord: Algorithm {
 impl OneWord for FixedWindow {
     #[inline]
     fn fits(&self) -> bool {
-        self.packing().is_some() && length_of(self) <= LONGEST_SPAN
+        self.packing().is_some() && self.recovery() <= LONGEST_SPAN
     }
 
     #[inline]
@@ -245,8 +246,8 @@ impl OneWord for FixedWindow {
 
     #[inline]
     fn window(&self, now: Timestamp) -> Window {
-        let (start, bits) = (self.windows().start(now), self.packing().unwrap_or(0));
-        Window { start, word: rounded_up(self.windows().next(start).as_nanos(), bits), bits }
+        let ((start, end), bits) = (self.windows().window(now), self.packing().unwrap_or(0));
+        Window { start, word: rounded_up(end.as_nanos(), bits), bits }
     }
 
     #[inline]
@@ -256,7 +257,7 @@ impl OneWord for FixedWindow {
 
     #[inline]
     fn decide_counts(&self, window: Window, used: u64, now: Timestamp, cost: u32) -> Decision {
-        self.decide_rolled(WindowCount { start: window.start, used }, now, cost)
+        self.decide_rolled(WindowCount { start: window.start, before: 0, used }, now, cost)
     }
 }
 
@@ -294,11 +295,6 @@ impl OneWord for SlidingWindow {
     }
 }
 
-const fn length_of(window: &FixedWindow) -> Nanos {
-    let Windows::Epoch { length } = window.windows();
-    length
-}
-
 /// How many bits a number up to `most` takes.
 const fn bits(most: u64) -> u32 {
     u64::BITS - most.leading_zeros()
@@ -326,27 +322,39 @@ impl FixedWindow {
     /// The number of bits for the count, if window and count fit a word.
     #[inline]
     fn packing(&self) -> Option<u32> {
-        room_for(bits(self.limit()), length_of(self))
+        if self.carry_over() > 0 { None } else { room_for(bits(self.limit()), self.windows().shortest()) }
     }
 
     #[inline]
-    fn pack(&self, count: WindowCount, end: u64) -> [u64; 3] {
+    fn pack(&self, count: WindowCount, vacant_at: u64) -> [u64; 3] {
         match self.packing() {
             // No more than the limit is ever taken.
-            Some(bits) => [rounded_up(end, bits) | count.used.min(self.limit()), 0, 0],
-            None => [end, count.start.as_nanos(), count.used],
+            Some(bits) => [rounded_up(vacant_at, bits) | count.used.min(self.limit()), 0, 0],
+            None if self.carry_over() > 0 => [vacant_at, count.before, count.used],
+            None => [vacant_at, count.start.as_nanos(), count.used],
         }
     }
 
     #[inline]
     fn unpack(&self, words: [u64; 3]) -> WindowCount {
+        let [vacant_at, second, third] = words;
+        let windows = self.windows();
         match self.packing() {
-            Some(bits) => WindowCount {
-                start: Timestamp::from_nanos(end_in(words[0], bits, length_of(self)))
-                    .saturating_sub(length_of(self)),
-                used: words[0] & ((1 << bits) - 1),
-            },
-            None => WindowCount { start: Timestamp::from_nanos(words[1]), used: words[2] },
+            Some(bits) => {
+                // No window is shorter than what the rounding added.
+                let end = windows.start(Timestamp::from_nanos(vacant_at & !((1 << bits) - 1)));
+                WindowCount { start: windows.previous(end), before: 0, used: vacant_at & ((1 << bits) - 1) }
+            }
+            None if self.carry_over() > 0 => {
+                let last = windows.previous(Timestamp::from_nanos(vacant_at));
+                let is_short = second.saturating_add(third) <= self.limit();
+                WindowCount {
+                    start: if is_short { last } else { windows.previous(last) },
+                    before: second,
+                    used: third,
+                }
+            }
+            None => WindowCount { start: Timestamp::from_nanos(second), before: 0, used: third },
         }
     }
 }
@@ -424,7 +432,8 @@ mod tests {
         assert_eq!(limit.footprint(), Footprint::Word);
         for second in [0, 1, 2, 1_763_700_000, 1_763_700_001, 4_000_000_000] {
             for used in [1, 77, (1 << 29) - 1] {
-                let state = State::Window(WindowCount { start: Timestamp::from_secs(second), used });
+                let state =
+                    State::Window(WindowCount { start: Timestamp::from_secs(second), before: 0, used });
                 let words = limit.pack(&state);
                 assert_eq!(limit.unpack(words), state);
                 assert!(words[0] >= limit.vacant_at(&state).as_nanos());

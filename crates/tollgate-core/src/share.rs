@@ -1,6 +1,6 @@
 //! A node's part of a limit, for when nodes cannot count together.
 
-use crate::algorithm::{FixedWindow, LeakyBucket, SlidingLog, SlidingWindow, TokenBucket};
+use crate::algorithm::{LeakyBucket, SlidingLog, SlidingWindow, TokenBucket};
 use crate::limit::Limit;
 use crate::quota::{MAX_PERIOD, Quota};
 
@@ -96,9 +96,9 @@ impl Limit {
                 let initial = share.units(a.initial());
                 Self::TokenBucket(bucket.with_refill(a.style()).ok()?.with_initial(initial).ok()?)
             }
-            Self::FixedWindow(a) => {
-                Self::FixedWindow(FixedWindow::new(fewer(a.limit(), self.quota())?).ok()?)
-            }
+            Self::FixedWindow(a) => Self::FixedWindow(
+                a.with_limit(units(a.limit())?).ok()?.with_carry_over(share.units(a.carry_over())).ok()?,
+            ),
             Self::SlidingWindow(a) => {
                 Self::SlidingWindow(SlidingWindow::new(fewer(a.limit(), self.quota())?).ok()?)
             }

@@ -11,6 +11,7 @@
 //! | 4 | fixed window | start, count |
 //! | 5 | sliding window | start, count before, count |
 //! | 6 | sliding log | moment and what was admitted at it, for each, the oldest first |
+//! | 7 | fixed window into which something was carried over | start, what of that had been spent before, count |
 //!
 //! A number stands for its form for ever: what is written otherwise gets a new one.
 
@@ -47,7 +48,8 @@ impl State {
             Self::Arrival(at) => put(1, &[at.nanos, at.fraction]),
             Self::Bucket(Bucket::Greedy(at)) => put(2, &[at.nanos, at.fraction]),
             Self::Bucket(Bucket::Interval(deficit)) => put(3, &[deficit.missing, deficit.since.as_nanos()]),
-            Self::Window(count) => put(4, &[count.start.as_nanos(), count.used]),
+            Self::Window(count) if count.before == 0 => put(4, &[count.start.as_nanos(), count.used]),
+            Self::Window(count) => put(7, &[count.start.as_nanos(), count.before, count.used]),
             Self::Pair(pair) => put(5, &[pair.start.as_nanos(), pair.previous, pair.current]),
             Self::Log(log) => {
                 put(6, &[]);
@@ -73,12 +75,19 @@ impl State {
                 let missing = next()?;
                 Self::Bucket(Bucket::Interval(Deficit { missing, since: Timestamp::from_nanos(next()?) }))
             }
-            4 => Self::Window(WindowCount { start: Timestamp::from_nanos(next()?), used: next()? }),
+            4 => {
+                let start = Timestamp::from_nanos(next()?);
+                Self::Window(WindowCount { start, before: 0, used: next()? })
+            }
             5 => {
                 let start = Timestamp::from_nanos(next()?);
                 Self::Pair(WindowPair { start, previous: next()?, current: next()? })
             }
             6 => Self::Log(log(numbers.by_ref())?),
+            7 => {
+                let start = Timestamp::from_nanos(next()?);
+                Self::Window(WindowCount { start, before: next()?, used: next()? })
+            }
             _ => return None,
         };
         numbers.next().is_none().then_some(state)
@@ -129,7 +138,8 @@ mod tests {
             }
             state
         };
-        limits.map(state).into()
+        let carried = State::Window(WindowCount { start: now, before: 1, used: 2 });
+        limits.into_iter().map(state).chain([carried]).collect()
     }
 
     #[test]

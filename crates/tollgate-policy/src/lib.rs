@@ -25,6 +25,7 @@
 mod adaptive;
 mod address;
 mod attribute;
+mod calendar;
 mod condition;
 mod config;
 mod descriptors;
@@ -51,6 +52,7 @@ pub use address::{NetworkError, Networks, canonical, network};
 pub use attribute::{
     Attribute, Attributes, Request, UnknownAttribute, bearer_token, cookie_value, host_name, query_value,
 };
+pub use calendar::{CalendarError, Every, local_time};
 pub use condition::{Condition, Like};
 pub use config::{Config, ENVIRONMENT_PREFIX, EXAMPLE, Format, LoadError, StoreConfig};
 pub use descriptors::{Applied, Applies, Descriptor, DescriptorRules, MetadataValue, Rule, Unit};
@@ -62,9 +64,9 @@ pub use import::{Import, ImportWarning, Origin};
 pub use key_part::{KeyPart, UnknownKey};
 pub use limitador::{Entries, LimitadorCounter, LimitadorLimit, LimitadorLimits};
 pub use plan::{Asked, Plan};
-pub use policy::{BanRule, Policy, PolicyLimit, Variant};
+pub use policy::{BanRule, Policy, PolicyLimit, RecordBy, Variant};
 pub use problem::{Problem, Problems};
 pub use set::PolicySet;
 pub use settlement::Settlement;
 pub use single::Single;
-pub use verdict::{PolicyVerdict, Verdict};
+pub use verdict::{PolicyVerdict, Use, Verdict};

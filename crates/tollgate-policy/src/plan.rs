@@ -21,7 +21,11 @@ pub struct Plan<'s> {
     hits: Hits<'s>,
     /// What stands in for the limits of all policies.
     stated: Option<&'s Limit>,
+    recorded: Recorded,
 }
+
+/// For each policy that keeps a record the name by which it does.
+pub(crate) type Recorded = SmallVec<[(u32, Box<str>); 1]>;
 
 /// Few policies apply to a request.
 type Parts = SmallVec<[Part; 2]>;
@@ -57,7 +61,7 @@ fn index(number: usize) -> u32 {
 impl<'s> Plan<'s> {
     /// No policy applies yet.
     pub(crate) fn new(set: &'s PolicySet) -> Self {
-        Self { set, parts: SmallVec::new(), hits: SmallVec::new(), stated: None }
+        Self { set, parts: SmallVec::new(), hits: SmallVec::new(), stated: None, recorded: SmallVec::new() }
     }
 
     /// Adds a policy that applies.
@@ -74,6 +78,11 @@ impl<'s> Plan<'s> {
         }
         let (variant, end) = (index(variant), index(self.hits.len()));
         self.parts.push(Part { policy, variant, first, end, shadow });
+    }
+
+    /// Notes the name by which a policy records what a request uses.
+    pub(crate) fn record(&mut self, policy: u32, name: Box<str>) {
+        self.recorded.push((policy, name));
     }
 
     /// The policies that apply, in the order of the configuration.
@@ -225,7 +234,7 @@ impl<'s> Plan<'s> {
         let stated = self
             .stated
             .map(|limit| Box::new(PolicyLimit { id: LimitId(number(limit)), name: None, limit: *limit }));
-        Asked { set: Arc::clone(set), parts: self.parts, hits, stated }
+        Asked { set: Arc::clone(set), parts: self.parts, hits, stated, recorded: self.recorded }
     }
 
     /// What a store's answer to this plan's groups means. `set` is the set that made the plan.
@@ -277,6 +286,7 @@ pub struct Asked {
     hits: SmallVec<[(KeyHash, u32); 2]>,
     /// What stands in for the limits of all policies.
     pub(crate) stated: Option<Box<PolicyLimit>>,
+    pub(crate) recorded: Recorded,
 }
 
 impl Asked {
@@ -285,7 +295,7 @@ impl Asked {
         let (mut parts, mut hits) = (SmallVec::new(), SmallVec::new());
         parts.push(part);
         hits.push((hit.key.hash(), hit.cost));
-        Self { set: Arc::clone(set), parts, hits, stated: None }
+        Self { set: Arc::clone(set), parts, hits, stated: None, recorded: SmallVec::new() }
     }
 
     /// The policies that it was planned by.
@@ -302,7 +312,8 @@ impl Asked {
     /// It as a plan.
     pub fn plan(&self) -> Plan<'_> {
         let stated = self.stated.as_deref().map(|stated| &stated.limit);
-        Plan { set: &self.set, parts: self.parts.clone(), hits: self.hits().collect(), stated }
+        let (parts, recorded) = (self.parts.clone(), self.recorded.clone());
+        Plan { set: &self.set, parts, hits: self.hits().collect(), stated, recorded }
     }
 
     /// All hits, in the order of the policies.

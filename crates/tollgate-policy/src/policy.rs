@@ -42,8 +42,19 @@ pub struct Policy {
     /// Whether it replaces all policies but those that do so too.
     pub(crate) replaces_all: bool,
     pub(crate) headers: Vec<CustomHeader>,
+    pub(crate) record: Option<RecordBy>,
     /// As it was written, in JSON; none for one that a program made.
     pub(crate) definition: Option<String>,
+}
+
+/// By which name what an identity used is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordBy {
+    /// What the policy counts by.
+    Key,
+    /// The value of an attribute: a customer's number in place of the API key. What the policy counts by, where a request has none.
+    Attribute(Attribute),
 }
 
 /// For how long a key is denied everything that has overrun its limits too often.
@@ -193,6 +204,11 @@ impl Policy {
     /// What becomes of a key that overruns its limits again and again.
     pub const fn ban(&self) -> Option<&BanRule> {
         self.ban.as_ref()
+    }
+
+    /// Whether a record is kept of what each identity used, and by which name.
+    pub const fn record(&self) -> Option<&RecordBy> {
+        self.record.as_ref()
     }
 
     /// Whether no policy applies where this one does, but those of which the same is said.

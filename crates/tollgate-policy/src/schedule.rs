@@ -4,6 +4,8 @@ use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 use tollgate_core::Timestamp;
 
+use crate::calendar::WEEKDAYS;
+
 /// Days and hours of a time zone.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Schedule {
@@ -43,9 +45,9 @@ pub(crate) fn parse_time(text: &str) -> Option<Time> {
 
 /// Reads `mon` or `monday`.
 pub(crate) fn parse_day(text: &str) -> Option<usize> {
-    const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
-    let text = text.trim().to_ascii_lowercase();
-    DAYS.iter().position(|day| *day == text || day[..3] == *text)
+    let text = text.trim();
+    let is_meant = |day: &&str| day.eq_ignore_ascii_case(text) || day[..3].eq_ignore_ascii_case(text);
+    WEEKDAYS.iter().position(|day| is_meant(&day))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::key_part::KeyPart;
 use crate::path::{PathTree, Pattern, normalized};
 use crate::plan::Plan;
-use crate::policy::{Policy, TierSource, Variant};
+use crate::policy::{Policy, RecordBy, TierSource, Variant};
 use crate::single::Single;
 use crate::standing::Standing;
 
@@ -64,6 +64,8 @@ pub(crate) struct Compiled {
     pub(crate) sharing: Sharing,
     /// What a request costs, unless the policy computes it.
     cost: Option<u32>,
+    /// Whether what requests use is recorded.
+    keeps_record: bool,
     key: SmallVec<[KeyPart; 1]>,
     variants: SmallVec<[CompiledVariant; 1]>,
     /// The indexes of the policies that this one replaces.
@@ -98,6 +100,7 @@ impl Compiled {
             combine: policy.combine,
             sharing: policy.sharing,
             cost: policy.cost_by.is_none().then_some(policy.cost),
+            keeps_record: policy.record.is_some(),
             key: policy.key.iter().cloned().collect(),
             variants: policy.variants.iter().map(compiled).collect(),
             replaces,
@@ -223,7 +226,8 @@ impl PolicySet {
         let policies: Vec<Compiled> = config.policies.into_iter().zip(replaced).map(compiled).collect();
         let has_one_limit = |candidate: &Candidate| {
             let variants = &policies[candidate.policy as usize].variants;
-            variants.iter().all(|variant| variant.limits.len() == 1)
+            let keeps_record = policies[candidate.policy as usize].policy.record.is_some();
+            !keeps_record && variants.iter().all(|variant| variant.limits.len() == 1)
         };
         let single = match everywhere.always.as_slice() {
             [only] if everywhere.by_value.is_empty() && paths.is_empty() => Some(*only),
@@ -419,6 +423,11 @@ impl PolicySet {
         let hit = |limit: &'s Standing| limit.hit(identity.nth(limit.number()), now).with_cost(cost);
         let hits = compiled.variants[variant].limits.iter().map(hit);
         plan.add(candidate.policy, variant, self.shadow || compiled.shadow, hits);
+        if compiled.keeps_record
+            && let Some(name) = self.recorded_as(candidate, request, path)
+        {
+            plan.record(candidate.policy, name);
+        }
     }
 
     /// The index of the limits that a request gets from a policy, and what it is counted by; `None` if the policy does not
@@ -503,7 +512,8 @@ impl PolicySet {
     /// (API keys, cookies) are shown by their first characters only. `None` if the request lacks it.
     pub fn describe_key(&self, policy: usize, request: &(impl Attributes + ?Sized)) -> Option<String> {
         let path = normalized(request.path());
-        let parts = self.policy(policy)?.key.iter().map(|part| self.describe_part(part, request, &path));
+        let parts =
+            self.policy(policy)?.key.iter().map(|part| self.describe_part(part, request, &path, veiled));
         Some(parts.collect::<Option<Vec<_>>>()?.join(" · "))
     }
 
@@ -514,7 +524,8 @@ impl PolicySet {
         request: &(impl Attributes + ?Sized),
         path: &str,
     ) -> Option<String> {
-        let lacking = policy.key.iter().find(|part| self.describe_part(part, request, path).is_none());
+        let lacking =
+            policy.key.iter().find(|part| self.describe_part(part, request, path, veiled).is_none());
         lacking.map(ToString::to_string)
     }
 
@@ -523,13 +534,14 @@ impl PolicySet {
         part: &KeyPart,
         request: &(impl Attributes + ?Sized),
         path: &str,
+        secret: impl Fn(&str) -> String + Copy,
     ) -> Option<String> {
         let text = |value: Cow<'_, [u8]>| String::from_utf8_lossy(&value).into_owned();
         let ip = || Some(network(request.ip()?, self.ipv4_prefix, self.ipv6_prefix).to_string());
         Some(match part {
             KeyPart::Ip => ip()?,
             KeyPart::Identity => match value(request, &Attribute::ApiKey, path) {
-                Some(key) => veiled(&text(key)),
+                Some(key) => secret(&text(key)),
                 None => value(request, &Attribute::User, path).map(text).or_else(ip)?,
             },
             KeyPart::Endpoint => {
@@ -539,19 +551,103 @@ impl PolicySet {
             KeyPart::Global => "everyone".to_owned(),
             KeyPart::Static(word) => word.clone(),
             KeyPart::Attribute(attribute) if attribute.is_secret() => {
-                veiled(&text(value(request, attribute, path)?))
+                secret(&text(value(request, attribute, path)?))
             }
             KeyPart::Attribute(attribute) => text(value(request, attribute, path)?),
             KeyPart::Expression(expression) => {
                 let given = expression.text(request, path)?;
-                if expression.is_secret() { veiled(&given) } else { given }
+                if expression.is_secret() { secret(&given) } else { given }
             }
             KeyPart::FirstOf(parts) => {
-                parts.iter().find_map(|part| self.describe_part(part, request, path))?
+                parts.iter().find_map(|part| self.describe_part(part, request, path, secret))?
             }
         })
     }
+
+    /// The name by which a policy that keeps a record notes what a request uses. Secrets are hashed; what is longer than
+    /// [`NAME_BYTES_MAX`] is cut, and a hash of the whole added.
+    fn recorded_as(
+        &self,
+        candidate: Candidate,
+        request: &(impl Attributes + ?Sized),
+        path: &str,
+    ) -> Option<Box<str>> {
+        let policy = &self.policies[candidate.policy as usize].policy;
+        let text = match policy.record.as_ref()? {
+            RecordBy::Key => None,
+            RecordBy::Attribute(attribute) => {
+                self.describe_part(&KeyPart::Attribute(attribute.clone()), request, path, |secret| {
+                    self.fingerprint(secret)
+                })
+            }
+        };
+        let text = match (text, policy.key.as_slice()) {
+            (Some(text), _) => text,
+            // A single value needs no name.
+            (None, [KeyPart::Attribute(_) | KeyPart::Ip | KeyPart::Global | KeyPart::Static(_)]) => {
+                self.named_part(policy.key.first()?, candidate, request, path)?.1
+            }
+            (None, parts) => {
+                let named = |part: &KeyPart| {
+                    let (name, value) = self.named_part(part, candidate, request, path)?;
+                    // So that no value can look like two.
+                    Some(format!("{name}={}", value.replace('%', "%25").replace('&', "%26")))
+                };
+                parts.iter().map(named).collect::<Option<Vec<_>>>()?.join("&")
+            }
+        };
+        if text.len() <= NAME_BYTES_MAX {
+            return Some(text.into());
+        }
+        Some(
+            format!("{}…{}", &text[..text.floor_char_boundary(NAME_BYTES_MAX)], self.fingerprint(&text))
+                .into(),
+        )
+    }
+
+    /// A part of a key as a record names it, and its value.
+    fn named_part(
+        &self,
+        part: &KeyPart,
+        candidate: Candidate,
+        request: &(impl Attributes + ?Sized),
+        path: &str,
+    ) -> Option<(String, String)> {
+        let value = |part: &KeyPart| {
+            // An endpoint is counted by the pattern, not by the path.
+            let policy = &self.policies[candidate.policy as usize].policy;
+            let path = match part {
+                KeyPart::Endpoint => {
+                    policy.paths.get(candidate.pattern as usize).map_or(path, Pattern::as_str)
+                }
+                _ => path,
+            };
+            self.describe_part(part, request, path, |secret| self.fingerprint(secret))
+        };
+        match part {
+            KeyPart::Identity => {
+                [KeyPart::Attribute(Attribute::ApiKey), KeyPart::Attribute(Attribute::User), KeyPart::Ip]
+                    .iter()
+                    .find_map(|part| Some((part.to_string(), value(part)?)))
+            }
+            KeyPart::FirstOf(parts) => {
+                parts.iter().find_map(|part| self.named_part(part, candidate, request, path))
+            }
+            part => Some((part.to_string(), value(part)?)),
+        }
+    }
+
+    /// A hash of a secret, by which it can be told from others, and which only who knows the seed can compute.
+    fn fingerprint(&self, secret: &str) -> String {
+        let mut builder = KeyBuilder::new(&self.seed);
+        builder.push("recorded as");
+        builder.push(secret);
+        format!("#{:032x}", builder.finish().0)
+    }
 }
+
+/// The longest name of a record.
+const NAME_BYTES_MAX: usize = 256;
 
 /// The longest value that is part of a key as it is; what is longer is cut here and its length noted.
 const VALUE_BYTES_MAX: usize = 4_096;

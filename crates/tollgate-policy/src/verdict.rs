@@ -39,6 +39,26 @@ pub struct PolicyVerdict<'v> {
     tightest: Option<(&'v PolicyLimit, &'v Outcome)>,
 }
 
+/// What a request took from a limit of a policy that keeps a record.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Use<'v> {
+    /// The policy.
+    pub policy: &'v Policy,
+    /// The tier whose limit it is.
+    pub tier: Option<&'v str>,
+    /// The limit, which counts in windows.
+    pub limit: &'v PolicyLimit,
+    /// Who used it: secrets are shown as hashes.
+    pub name: &'v str,
+    /// The limit's key.
+    pub key: KeyHash,
+    /// What was taken, and in which window.
+    pub grant: Grant,
+    /// How much the window holds, with what was carried over into it.
+    pub whole: u64,
+}
+
 impl Verdict {
     pub(crate) fn new(asked: Asked, answer: Answer) -> Self {
         Self { asked, allowed: answer.allowed, outcomes: answer.outcomes }
@@ -109,6 +129,25 @@ impl Verdict {
     pub fn taken(&self) -> impl Iterator<Item = (Hit<'_>, Grant, Source)> {
         let hits = self.asked.hits().zip(&self.outcomes);
         hits.filter_map(|(hit, outcome)| Some((hit, outcome.grant?, outcome.source)))
+    }
+
+    /// What was taken from limits of policies that keep a record, and count it in windows.
+    pub fn uses(&self) -> impl Iterator<Item = Use<'_>> {
+        // Most requests are recorded by nobody, and a limit that the request stated itself is no policy's.
+        let is_recorded = !self.asked.recorded.is_empty() && self.asked.stated.is_none();
+        let parts = self.asked.parts.iter().filter(move |_| is_recorded);
+        parts.flat_map(|part| {
+            let recorded = self.asked.recorded.iter().find(|(policy, _)| *policy == part.policy);
+            recorded.into_iter().flat_map(|(_, name)| {
+                let said = self.policy(part);
+                let keys = self.asked.hits().skip(part.hits().start).map(|hit| hit.key);
+                said.limits().zip(keys).filter_map(move |((limit, outcome), key)| {
+                    let grant = outcome.grant.filter(|_| matches!(limit.limit, Limit::FixedWindow(_)))?;
+                    let whole = outcome.decision.limit;
+                    Some(Use { policy: said.policy, tier: said.tier, limit, name, key, grant, whole })
+                })
+            })
+        })
     }
 
     /// What decided each hit.

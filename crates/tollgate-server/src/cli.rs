@@ -1,6 +1,7 @@
 //! The command line.
 
 mod listen;
+mod usage;
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
@@ -14,7 +15,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tollgate::{ClockSource, Consistency, Overflow};
 
 pub(crate) use self::listen::{AdminOptions, ConnectionOptions, Face, ListenAddress, TlsOptions};
-use crate::client::{CheckOptions, ExplainOptions, TopOptions};
+pub(crate) use self::usage::{Flush, UsageOptions};
+use crate::client::{CheckOptions, ExplainOptions, TopOptions, UsageOptions as UsageAskOptions};
 use crate::replay::ReplayOptions;
 
 /// Rate limiting for services and for everything behind a proxy.
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Check(Box<CheckOptions>),
     /// Ask a running server why a request passes, or why it does not (the exit code of a denial is 3)
     Explain(Box<ExplainOptions>),
+    /// Print what identities have used, as a running server has recorded it, for billing
+    Usage(Box<UsageAskOptions>),
     /// Watch a running server
     Top(Box<TopOptions>),
     /// Ask a running server whether it is ready, as a container's health check does
@@ -112,6 +116,9 @@ pub(crate) struct ServeOptions {
 
     #[command(flatten)]
     pub(crate) store: StoreOptions,
+
+    #[command(flatten)]
+    pub(crate) usage: UsageOptions,
 }
 
 /// What is told to standard error.

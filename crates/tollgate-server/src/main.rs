@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Validate(options) => validate::run(&options),
         Command::Check(options) => client::check(&options),
         Command::Explain(options) => client::explain(&options),
+        Command::Usage(options) => client::usage(&options),
         Command::Top(options) => client::top(&options),
         Command::Health(options) => health::run(&options),
         Command::Completions { shell } => cli::completions(shell),

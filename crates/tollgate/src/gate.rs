@@ -2,6 +2,7 @@
 
 mod reload;
 mod together;
+mod uses;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::charge::charge;
 use crate::limiter::LimitOrQuota;
 use crate::reservation::Reservation;
 use crate::statistics::{Counters, Statistics};
+use crate::usage::{Noted, UseRecord};
 
 use self::reload::{Current, Reloads};
 
@@ -46,6 +48,7 @@ pub struct Gate<S = MemoryStore> {
     store: S,
     counters: Counters,
     bans: Bans,
+    uses: Option<UseRecord>,
 }
 
 impl Gate {
@@ -84,6 +87,7 @@ impl<S> Gate<S> {
             store,
             counters: Counters::default(),
             bans,
+            uses: None,
         }
     }
 
@@ -160,6 +164,7 @@ impl<S: LocalStore> Gate<S> {
             let answer = self.store.acquire_at(now, &plan.groups());
             let verdict = plan.verdict(&current.policies, answer);
             self.bans.note(now, &current.policies, &verdict);
+            self.wait(self.note(now, &verdict));
             verdict
         });
         self.record(current, &verdict, timer);
@@ -187,7 +192,7 @@ impl<S: LocalStore> Gate<S> {
             return (!single.is_allowed(&outcome)).then(|| single.verdict(&current.policies, outcome));
         }
         let plan = current.policies.plan(request, now, cost);
-        if !self.bans.are_idle() {
+        if !self.bans.are_idle() || self.uses.is_some() {
             return Some(self.decide(&current, now, plan, timer)).filter(|verdict| !verdict.is_allowed());
         }
         let answer = self.store.acquire_at(now, &plan.groups());
@@ -232,13 +237,15 @@ impl<S: LocalStore> Gate<S> {
         let now = self.store.now();
         let current = self.current.load();
         let verdict = self.decide(&current, now, current.policies.plan(request, now, cost), self.timer());
-        let reservation = verdict.is_allowed().then(|| reservation(&verdict));
+        let reservation = verdict.is_allowed().then(|| reservation(now, &verdict));
         (verdict, reservation)
     }
 
     /// Gives back what was reserved. What limits have recovered by themselves since is not given twice.
-    pub fn refund(&self, reservation: Reservation) {
+    pub fn refund(&self, mut reservation: Reservation) {
+        let noted = reservation.take_noted();
         reservation.give_back(|refunds| LocalStore::refund(&self.store, refunds));
+        self.wait(self.note_back(&noted));
     }
 
     /// Charges a request that has passed for what it really cost: gives back what was too much, or takes what was too little,
@@ -259,12 +266,17 @@ impl<S: LocalStore> Gate<S> {
         let now = self.store.now();
         let (refunds, charges) = changes(verdict, settlement);
         self.store.refund_at(now, &refunds);
+        let mut ticket = self.note_refunds(verdict, &refunds);
         for hit in charges {
-            let denied = self.store.acquire_at(now, &[Group::all(&[hit])]);
-            if let Some(rest) = rest(&hit, &denied) {
-                let _ = self.store.acquire_at(now, &[Group::all(&[rest])]);
+            let mut charged = self.store.acquire_at(now, &[Group::all(&[hit])]);
+            if let Some(rest) = rest(&hit, &charged) {
+                charged = self.store.acquire_at(now, &[Group::all(&[rest])]);
+            }
+            if let Some(outcome) = charged.outcomes.first() {
+                ticket = ticket.max(self.note_charge(verdict, &hit, outcome));
             }
         }
+        self.wait(ticket);
     }
 
     /// Says what [`check`](Self::check) would, at the policies' cost or at another, and takes nothing.
@@ -351,6 +363,7 @@ impl<S: Store> Gate<S> {
             let answer = Store::acquire(&self.store, &plan.groups()).await?;
             let verdict = plan.verdict(policies, answer);
             self.bans.note(now, policies, &verdict);
+            self.written(self.note(now, &verdict)).await;
             verdict
         };
         self.counters.record(verdict.is_allowed(), timer.map(|started| started.elapsed()));
@@ -364,9 +377,12 @@ impl<S: Store> Gate<S> {
         if !refunds.is_empty() {
             Store::refund(&self.store, &refunds).await?;
         }
+        let mut ticket = self.note_refunds(verdict, &refunds);
         for hit in charges {
-            charge(&self.store, Sharing::DEFAULT, false, &hit).await?;
+            let charged = charge(&self.store, Sharing::DEFAULT, false, &hit).await?;
+            ticket = ticket.max(self.note_charge(verdict, &hit, &charged));
         }
+        self.written(ticket).await;
         Ok(())
     }
 
@@ -500,8 +516,10 @@ fn plan_of<'p>(
     plan
 }
 
-fn reservation(verdict: &Verdict) -> Reservation {
+fn reservation(now: Timestamp, verdict: &Verdict) -> Reservation {
+    let noted = verdict.uses().map(|one| (Noted::of(now, &one), one.grant.cost));
     Reservation::new(verdict.taken().map(|(hit, grant, source)| (hit.key, *hit.limit, grant, source)))
+        .with_noted(noted)
 }
 
 /// What is to be given back of what a request took, and what it is to take beyond.

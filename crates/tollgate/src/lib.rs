@@ -5,6 +5,7 @@
 //! | limit one thing | [`Limiter`] |
 //! | limit each of many: addresses, users, jobs | [`KeyedLimiter`] |
 //! | stay under the limits of others | `outgoing::OutgoingLayer`, `outgoing::Outgoing` (feature `outgoing`; for reqwest, feature `reqwest`) |
+//! | count by days and months of a calendar | [`algorithm::FixedWindow::by_calendar`], with `Every` for the calendar; `usage` reads and records what was used |
 //! | make callers wait in place of denying them | `Shaper`, or `queue::Queue` with priorities (feature `shaping`) |
 //! | have at most so many at once, across tasks and nodes | `Permits` (feature `permits`) |
 //! | limit by a policy file | `Gate` (feature `policy`, on by default) |
@@ -92,6 +93,8 @@ mod services;
 mod shaper;
 #[cfg(feature = "policy")]
 mod statistics;
+#[cfg(feature = "policy")]
+pub mod usage;
 
 pub use keyed::{Decisions, KeyedLimiter};
 pub use limiter::{LimitOrQuota, Limiter};
@@ -140,12 +143,13 @@ pub use limitador::{CounterStatus, CountersAnswer, check_counters, peek_counters
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
-    Adaptive, Applied, Applies, Asked, Attribute, Attributes, BanRule, ConcurrencyRules, Condition, Config,
-    ControlKind, CustomHeader, Descriptor, DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE, Entries, Expression,
-    ExpressionError, Format, HeaderValues, HealthRules, KeyPart, Like, LimitadorCounter, LimitadorLimit,
-    LimitadorLimits, LoadError, MetadataValue, NetworkError, Networks, Plan, Policy, PolicyLimit, PolicySet,
-    PolicyVerdict, Problem, Problems, Reason, Request, Rule, Settlement, StoreConfig, Unit, UnknownKey,
-    Variant, Verdict, bearer_token, cookie_value, host_name, query_value,
+    Adaptive, Applied, Applies, Asked, Attribute, Attributes, BanRule, CalendarError, ConcurrencyRules,
+    Condition, Config, ControlKind, CustomHeader, Descriptor, DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE,
+    Entries, Every, Expression, ExpressionError, Format, HeaderValues, HealthRules, KeyPart, Like,
+    LimitadorCounter, LimitadorLimit, LimitadorLimits, LoadError, MetadataValue, NetworkError, Networks,
+    Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Reason, RecordBy, Request, Rule,
+    Settlement, StoreConfig, Unit, UnknownKey, Use, Variant, Verdict, bearer_token, cookie_value, host_name,
+    local_time, query_value,
 };
 
 #[cfg(feature = "expressions")]

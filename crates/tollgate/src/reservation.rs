@@ -3,6 +3,9 @@
 use tollgate_core::{Grant, KeyHash, Limit, Source};
 use tollgate_store::Refund;
 
+#[cfg(feature = "policy")]
+use crate::usage::Noted;
+
 /// What a request took from its limits. Giving it back consumes it, so that it counts once.
 ///
 /// Dropping it keeps what was taken.
@@ -10,6 +13,9 @@ use tollgate_store::Refund;
 #[must_use = "dropped, a reservation stays taken"]
 pub struct Reservation {
     items: Vec<Item>,
+    /// What was noted of it in a record, and how many units of each.
+    #[cfg(feature = "policy")]
+    noted: Vec<(Noted, u32)>,
 }
 
 /// What was taken from one limit, and what decided it.
@@ -17,12 +23,29 @@ pub(crate) type Item = (KeyHash, Limit, Grant, Source);
 
 impl Reservation {
     pub(crate) fn new(items: impl IntoIterator<Item = Item>) -> Self {
-        Self { items: items.into_iter().collect() }
+        Self {
+            items: items.into_iter().collect(),
+            #[cfg(feature = "policy")]
+            noted: Vec::new(),
+        }
+    }
+
+    /// The same, of which this was noted in a record.
+    #[cfg(feature = "policy")]
+    pub(crate) fn with_noted(mut self, noted: impl Iterator<Item = (Noted, u32)>) -> Self {
+        self.noted = noted.collect();
+        self
     }
 
     /// What was taken, summed over all limits; saturates.
     pub fn cost(&self) -> u64 {
         self.items.iter().fold(0, |sum, (_, _, grant, _)| sum.saturating_add(grant.cost.into()))
+    }
+
+    /// What was noted of it; nothing, if it was asked for before.
+    #[cfg(feature = "policy")]
+    pub(crate) fn take_noted(&mut self) -> Vec<(Noted, u32)> {
+        std::mem::take(&mut self.noted)
     }
 
     /// Gives it back by `give_back`. It cannot be used again.

@@ -5,7 +5,7 @@
 //! | [`gcra`] | a point in time | a rate with a burst; the default |
 //! | [`token_bucket`] | a point in time, or a deficit | a capacity that refills steadily or by the batch |
 //! | [`leaky_bucket`] | a point in time | a level that drains steadily, as a meter |
-//! | [`fixed_window`] | a count | so many in each window of the clock |
+//! | [`fixed_window`] | a count | so many in each window of the clock, or of a [`calendar`] |
 //! | [`sliding_window`] | two counts | about so many in any window, in constant memory |
 //! | [`sliding_log`] | every admission | exactly so many in any window |
 //!
@@ -13,6 +13,7 @@
 //! in [`meter`]. What the ITU calls the *theoretical arrival time* is the moment at which the bucket is full, and
 //! the level drained.
 
+pub mod calendar;
 pub mod fixed_window;
 pub mod gcra;
 pub mod leaky_bucket;
@@ -21,6 +22,7 @@ pub mod sliding_log;
 pub mod sliding_window;
 pub mod token_bucket;
 
+pub use calendar::Calendar;
 pub use fixed_window::{FixedWindow, Windows};
 pub use gcra::Gcra;
 pub use leaky_bucket::LeakyBucket;

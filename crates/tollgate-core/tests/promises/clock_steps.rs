@@ -66,6 +66,7 @@ proptest! {
         key.now = key.now.saturating_sub(step);
         let refill = match Rule::of(&limit) {
             Rule::Fixed | Rule::Sliding => period(&limit),
+            Rule::Periods => longest_denial(&limit) / 2,
             // A step back is forgotten as soon as it is seen.
             _ => 0,
         };

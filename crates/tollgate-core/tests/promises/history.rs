@@ -1,7 +1,8 @@
 //! Random limits, and random things that happen to one key of them.
 
 use proptest::prelude::*;
-use tollgate_core::algorithm::{Gcra, LeakyBucket, Refill, TokenBucket};
+use tollgate_core::algorithm::calendar::Starts;
+use tollgate_core::algorithm::{Calendar, FixedWindow, Gcra, LeakyBucket, Refill, TokenBucket, Windows};
 use tollgate_core::{Grant, Limit, Nanos, Quota, Retry, State, Step, Timestamp};
 
 pub(crate) const DAY: u64 = 86_400_000_000_000;
@@ -14,12 +15,33 @@ pub(crate) enum Rule {
     Interval,
     Leaky,
     Fixed,
+    /// Windows of a calendar, or such that carry over.
+    Periods,
     Sliding,
     Log,
 }
 
-pub(crate) const RULES: [Rule; 7] =
-    [Rule::Gcra, Rule::Greedy, Rule::Interval, Rule::Leaky, Rule::Fixed, Rule::Sliding, Rule::Log];
+pub(crate) const RULES: [Rule; 8] = [
+    Rule::Gcra,
+    Rule::Greedy,
+    Rule::Interval,
+    Rule::Leaky,
+    Rule::Fixed,
+    Rule::Periods,
+    Rule::Sliding,
+    Rule::Log,
+];
+
+/// Days of which every hundredth has 23 hours, and every fiftieth beside it 25.
+fn uneven_days() -> Calendar {
+    const HOUR: u64 = DAY / 24;
+    Calendar::named("promises: uneven days", Nanos::new(DAY), || {
+        // A hundred days, the last of 23 hours, then fifty, the last of 25.
+        let run = |first, count| Starts { first: Timestamp::from_nanos(first), step: Nanos::new(DAY), count };
+        let pairs = (0..330).map(|pair| pair * 150 * DAY);
+        pairs.flat_map(|first| [run(first, 100), run(first + 100 * DAY - HOUR, 50)]).collect()
+    })
+}
 
 impl Rule {
     pub(crate) fn of(limit: &Limit) -> Self {
@@ -28,6 +50,11 @@ impl Rule {
             Limit::TokenBucket(bucket) if bucket.style() == Refill::Interval => Self::Interval,
             Limit::TokenBucket(_) => Self::Greedy,
             Limit::LeakyBucket(_) => Self::Leaky,
+            Limit::FixedWindow(window)
+                if window.carry_over() > 0 || matches!(window.windows(), Windows::Calendar(_)) =>
+            {
+                Self::Periods
+            }
             Limit::FixedWindow(_) => Self::Fixed,
             Limit::SlidingWindow(_) => Self::Sliding,
             Limit::SlidingLog(_) => Self::Log,
@@ -44,6 +71,15 @@ impl Rule {
             Self::Interval => bucket()?.with_refill(Refill::Interval).ok()?.into(),
             Self::Leaky => LeakyBucket::new(capacity, quota).ok()?.into(),
             Self::Fixed => Limit::fixed_window(quota),
+            Self::Periods => {
+                // Which of the two, and how much is carried over, by numbers that are random anyway.
+                let window = if capacity % 2 == 0 || capacity == 1 {
+                    FixedWindow::by_calendar(quota.count(), uneven_days())
+                } else {
+                    FixedWindow::new(quota)
+                };
+                window.ok()?.with_carry_over(capacity % (quota.count() + 1)).ok()?.into()
+            }
             Self::Sliding => Limit::sliding_window(quota),
             Self::Log => Limit::sliding_log(quota.with_count(quota.count().min(12)).ok()?).ok()?,
         })
@@ -62,6 +98,8 @@ pub(crate) fn longest_denial(limit: &Limit) -> u64 {
         Rule::Gcra | Rule::Greedy | Rule::Leaky => (capacity * period).div_ceil(count),
         Rule::Interval => capacity.div_ceil(count) * period,
         Rule::Fixed | Rule::Log => period,
+        // An hour more than a day, twice.
+        Rule::Periods => 2 * (period + period / 24 + 1),
         Rule::Sliding => 2 * period,
     };
     u64::try_from(longest).unwrap()

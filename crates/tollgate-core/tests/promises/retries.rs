@@ -1,7 +1,8 @@
 //! A denial says when to come back, to the nanosecond.
 
 use proptest::prelude::*;
-use tollgate_core::{Nanos, Retry};
+use tollgate_core::algorithm::FixedWindow;
+use tollgate_core::{Limit, Nanos, Quota, Retry, Timestamp};
 
 use crate::history::{Key, RULES, Rule, any_events, cost, limits, starts};
 
@@ -104,5 +105,18 @@ proptest! {
         let fresh = limit.decide(&limit.fresh(key.now), key.now, cost);
         prop_assert_eq!(limit.decide(&key.state, key.now, cost), fresh);
         prop_assert_eq!(key.ask(cost).decision, fresh);
+    }
+}
+
+#[test]
+fn the_end_of_a_window_is_known_though_it_is_whole_only_after_the_next() {
+    let window = FixedWindow::new(Quota::per_hour(10)).unwrap().with_carry_over(5).unwrap();
+    let limit = Limit::from(window);
+    let now = Timestamp::from_secs(7_200 + 600);
+    for (cost, whole_after) in [(1, 3_000), (10, 3_000), (11, 6_600), (15, 6_600)] {
+        let step = limit.acquire(&mut limit.fresh(now), now, cost);
+        assert_eq!(step.decision.reset_after, Nanos::from_secs(whole_after), "{cost}");
+        let until_end = window.until_end(step.grant.unwrap().stamp, &step.decision);
+        assert_eq!(until_end, Nanos::from_secs(3_000), "{cost}");
     }
 }

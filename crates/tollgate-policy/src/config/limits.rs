@@ -5,36 +5,80 @@ use std::ops::Range;
 use tollgate_core::algorithm::{Refill, TokenBucket};
 use tollgate_core::{Limit, LimitError, LimitId, ParseQuotaError, Quota};
 
+use super::calendar::{self, Carry, Wall};
 use super::decode::{Decoder, Fields};
 use super::tree::{Node, Value};
 use crate::policy::PolicyLimit;
 
 /// The algorithms by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
+    #[default]
     Gcra,
     TokenBucket,
     LeakyBucket,
     FixedWindow,
+    Quota,
     SlidingWindow,
     SlidingLog,
 }
 
-pub(super) const KINDS: [(&str, Kind); 6] = [
+pub(super) const KINDS: [(&str, Kind); 7] = [
     ("gcra", Kind::Gcra),
     ("token_bucket", Kind::TokenBucket),
     ("leaky_bucket", Kind::LeakyBucket),
     ("fixed_window", Kind::FixedWindow),
+    ("quota", Kind::Quota),
     ("sliding_window", Kind::SlidingWindow),
     ("sliding_log", Kind::SlidingLog),
 ];
 
 /// The settings that make a limit, all but its name.
-pub(super) const LIMIT_SETTINGS: [&str; 8] =
-    ["algorithm", "limit", "burst", "capacity", "refill", "refill_style", "initial", "leak"];
+pub(super) const LIMIT_SETTINGS: [&str; 10] = [
+    "algorithm",
+    "limit",
+    "burst",
+    "capacity",
+    "refill",
+    "refill_style",
+    "initial",
+    "leak",
+    "calendar",
+    "carry_over",
+];
+
+/// How limits are counted that do not say it themselves.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Manner {
+    kind: Kind,
+    calendar: Option<Wall>,
+    carry: Option<Carry>,
+}
+
+impl Manner {
+    /// What some settings of a map say of it; the rest as it was.
+    pub(super) fn take(&self, decoder: &mut Decoder, fields: &mut Fields<'_>) -> Option<Self> {
+        let kind = match fields.take("algorithm") {
+            Some(node) => decoder.choice(node, "algorithm", &KINDS)?,
+            None => self.kind,
+        };
+        if !matches!(kind, Kind::FixedWindow | Kind::Quota) {
+            return Some(Self { kind, calendar: None, carry: None });
+        }
+        let calendar = match fields.take("calendar") {
+            Some(node) => Some(Wall::decode(decoder, node)?),
+            None => self.calendar.clone().or_else(|| (kind == Kind::Quota).then(Wall::utc)),
+        };
+        let carry = match fields.take("carry_over") {
+            Some(node) => Some(Carry::decode(decoder, node)?),
+            None => self.carry.clone(),
+        };
+        Some(Self { kind, calendar, carry })
+    }
+}
 
 /// A limit that is written as a text (`100/minute`) or as a map.
-pub(super) fn decode(decoder: &mut Decoder, node: &Node, default: Kind) -> Option<PolicyLimit> {
+pub(super) fn decode(decoder: &mut Decoder, node: &Node, default: &Manner) -> Option<PolicyLimit> {
     let Value::Map(_) = node.value else {
         let limit = simple(decoder, node, default)?;
         return Some(PolicyLimit { id: LimitId::default(), name: None, limit });
@@ -54,11 +98,9 @@ pub(super) fn decode(decoder: &mut Decoder, node: &Node, default: Kind) -> Optio
 }
 
 /// The limit that some settings of a map make.
-pub(super) fn from_fields(decoder: &mut Decoder, fields: &mut Fields<'_>, default: Kind) -> Option<Limit> {
-    let kind = match fields.take("algorithm") {
-        Some(node) => decoder.choice(node, "algorithm", &KINDS)?,
-        None => default,
-    };
+pub(super) fn from_fields(decoder: &mut Decoder, fields: &mut Fields<'_>, default: &Manner) -> Option<Limit> {
+    let manner = default.take(decoder, fields)?;
+    let kind = manner.kind;
     let span = fields.span.clone();
     let limit_node = fields.take("limit");
     let limit = match kind {
@@ -70,7 +112,7 @@ pub(super) fn from_fields(decoder: &mut Decoder, fields: &mut Fields<'_>, defaul
                     let (size, rate) = (count(decoder, capacity), quota(decoder, leak));
                     built(decoder, &capacity.span, Limit::leaky_bucket(size?, rate?))?
                 }
-                (None, None, Some(node)) => simple(decoder, node, kind)?,
+                (None, None, Some(node)) => simple(decoder, node, &manner)?,
                 _ => return shape(decoder, &span, "a leaky bucket", "`capacity` and `leak`"),
             }
         }
@@ -83,11 +125,11 @@ pub(super) fn from_fields(decoder: &mut Decoder, fields: &mut Fields<'_>, defaul
                     let (size, rate) = (count(decoder, burst), quota(decoder, node));
                     built(decoder, &burst.span, Limit::gcra_with_burst(rate?, size?))?
                 }
-                None => simple(decoder, node, kind)?,
+                None => simple(decoder, node, &manner)?,
             }
         }
-        Kind::FixedWindow | Kind::SlidingWindow | Kind::SlidingLog => match limit_node {
-            Some(node) => simple(decoder, node, kind)?,
+        Kind::FixedWindow | Kind::Quota | Kind::SlidingWindow | Kind::SlidingLog => match limit_node {
+            Some(node) => simple(decoder, node, &manner)?,
             None => return shape(decoder, &span, "a window", "`limit`, as in `limit: 100/minute`"),
         },
     };
@@ -138,15 +180,18 @@ fn token_bucket(decoder: &mut Decoder, fields: &mut Fields<'_>, limit: Option<&N
 }
 
 /// A limit that a rate alone makes.
-fn simple(decoder: &mut Decoder, node: &Node, kind: Kind) -> Option<Limit> {
+fn simple(decoder: &mut Decoder, node: &Node, manner: &Manner) -> Option<Limit> {
     if unlimited(node) {
         return Some(Limit::Unlimited);
     }
     let quota = quota(decoder, node)?;
-    let limit = match kind {
+    let limit = match manner.kind {
         _ if quota.count() == 0 => Ok(Limit::DenyAll),
         Kind::Gcra => Ok(Limit::gcra(quota)),
-        Kind::FixedWindow => Ok(Limit::fixed_window(quota)),
+        Kind::FixedWindow | Kind::Quota => {
+            let (wall, carry) = (manner.calendar.as_ref(), manner.carry.as_ref());
+            return calendar::window(decoder, node, quota, wall, carry).map(Limit::from);
+        }
         Kind::SlidingWindow => Ok(Limit::sliding_window(quota)),
         Kind::SlidingLog => Limit::sliding_log(quota),
         Kind::TokenBucket => Limit::token_bucket(quota.count(), quota),

@@ -1,6 +1,7 @@
 //! Policy files: YAML or TOML, checked as a whole.
 
 mod adaptive;
+mod calendar;
 mod decode;
 mod descriptors;
 mod limitador;

@@ -9,8 +9,9 @@ use tollgate_core::quota::parse_length;
 use tollgate_core::{Combine, HashedKey, KeyBuilder, KeySeed, Limit, LimitId, Nanos, Sharing};
 
 use super::adaptive;
+use super::calendar::zone;
 use super::decode::{Decoder, Fields, shortened};
-use super::limits::{self, Kind, LIMIT_SETTINGS};
+use super::limits::{self, LIMIT_SETTINGS, Manner};
 use super::sharing::sharing;
 use super::tree::{Name, Node, Value};
 use crate::adaptive::HealthRules;
@@ -21,11 +22,11 @@ use crate::expression::{Expression, Purpose};
 use crate::header::CustomHeader;
 use crate::key_part::{EXPRESSION, KeyPart, UnknownKey, key_words};
 use crate::path::Pattern;
-use crate::policy::{BanRule, Policy, PolicyLimit, TierSource, Tiers, Variant};
+use crate::policy::{BanRule, Policy, PolicyLimit, RecordBy, TierSource, Tiers, Variant};
 use crate::schedule::{Schedule, parse_day, parse_time};
 
 /// The settings of a policy.
-pub(super) const KNOWN: [&str; 26] = [
+pub(super) const KNOWN: [&str; 29] = [
     "name",
     "description",
     "match",
@@ -44,6 +45,7 @@ pub(super) const KNOWN: [&str; 26] = [
     "on_store_failure",
     "ban",
     "adaptive",
+    "record",
     "algorithm",
     "limit",
     "burst",
@@ -52,6 +54,8 @@ pub(super) const KNOWN: [&str; 26] = [
     "refill_style",
     "initial",
     "leak",
+    "calendar",
+    "carry_over",
 ];
 
 /// What stands in `replaces` for all other policies. No policy can have this name.
@@ -275,6 +279,8 @@ fn policy(
     let sharing = sharing(decoder, &mut fields);
     let ban = fields.take("ban").and_then(|node| ban(decoder, node));
     let adaptive = fields.take("adaptive").and_then(|node| adaptive::adaptive(decoder, node));
+    let record_node = fields.take("record");
+    let record = record_node.and_then(|node| record(decoder, node));
     let schedule = fields.take("schedule").and_then(|node| schedule(decoder, node));
     let headers = fields.take("headers").map(|node| headers(decoder, node)).unwrap_or_default();
     let (mut replaces, mut replaces_all) = (Vec::new(), false);
@@ -307,6 +313,16 @@ fn policy(
             }
         }
     }
+    if let (Some(_), Some(node)) = (&record, record_node) {
+        let has_periods = |limit: &PolicyLimit| matches!(limit.limit, Limit::FixedWindow(_));
+        if !variants.iter().flat_map(|variant| &variant.limits).any(has_periods) {
+            decoder.hinted(
+                &node.span,
+                "a record goes by the periods of a limit, and this policy has no `quota` and no `fixed_window`",
+                "write `algorithm: quota`",
+            );
+        }
+    }
     let usual = key.iter().map(KeyPart::priority).max().unwrap_or(0);
     Some(Policy {
         name,
@@ -330,6 +346,7 @@ fn policy(
         replaces,
         replaces_all,
         headers,
+        record,
         definition: None,
     })
 }
@@ -475,6 +492,18 @@ fn ban(decoder: &mut Decoder, node: &Node) -> Option<BanRule> {
     }
 }
 
+/// `true`, or the attribute by whose value identities are named.
+fn record(decoder: &mut Decoder, node: &Node) -> Option<RecordBy> {
+    match &node.value {
+        Value::Bool(wanted) => wanted.then_some(RecordBy::Key),
+        Value::Text(text) => attribute(decoder, &node.span, text).map(RecordBy::Attribute),
+        _ => {
+            decoder.expected(node, "true, or an attribute that names who used it, as `claim:customer`");
+            None
+        }
+    }
+}
+
 /// What a request costs, and what computes it instead.
 fn cost(decoder: &mut Decoder, node: &Node) -> (u32, Option<Expression>) {
     if let Value::Text(text) = &node.value {
@@ -528,18 +557,7 @@ fn schedule(decoder: &mut Decoder, node: &Node) -> Option<Schedule> {
     });
     let zone = match fields.take("zone") {
         None => Some(TimeZone::UTC),
-        Some(node) => {
-            let text = decoder.text(node)?;
-            let zone = TimeZone::get(text).ok();
-            if zone.is_none() {
-                decoder.hinted(
-                    &node.span,
-                    format!("unknown time zone `{}`", shortened(text)),
-                    "write an IANA name such as `Europe/Berlin`",
-                );
-            }
-            zone
-        }
+        Some(node) => zone(decoder, node).map(|(zone, _)| zone),
     };
     decoder.finish(fields, &["days", "hours", "zone"]);
     Some(Schedule { days, hours, zone: zone? })
@@ -571,13 +589,19 @@ fn variants(
     let mut found = match (list, tiers) {
         (Some(node), None) => {
             span = node.span.clone();
-            (vec![Variant { tier: None, limits: limit_list(decoder, node, Kind::Gcra), reduced: None }], None)
+            (
+                vec![Variant {
+                    tier: None,
+                    limits: limit_list(decoder, node, &Manner::default()),
+                    reduced: None,
+                }],
+                None,
+            )
         }
         (None, Some(node)) => {
             span = node.span.clone();
-            let kind = fields.take("algorithm");
-            let kind = kind.and_then(|node| decoder.choice(node, "algorithm", &limits::KINDS));
-            self::tiers(decoder, node, kind.unwrap_or(Kind::Gcra))?
+            let manner = Manner::default().take(decoder, fields).unwrap_or_default();
+            self::tiers(decoder, node, &manner)?
         }
         (Some(_), Some(node)) => {
             decoder.problem(
@@ -587,7 +611,7 @@ fn variants(
             return None;
         }
         (None, None) => {
-            let limit = limits::from_fields(decoder, fields, Kind::Gcra)?;
+            let limit = limits::from_fields(decoder, fields, &Manner::default())?;
             let limit = PolicyLimit { id: LimitId::default(), name: None, limit };
             (vec![Variant { tier: None, limits: vec![limit], reduced: None }], None)
         }
@@ -641,6 +665,7 @@ pub(super) fn only(key: Vec<KeyPart>, limit: Limit) -> Policy {
         replaces: Vec::new(),
         replaces_all: false,
         headers: Vec::new(),
+        record: None,
         definition: None,
     }
 }
@@ -656,11 +681,11 @@ fn limit_id(policy: &str, tier: Option<&str>, name: Option<&str>, index: usize) 
     LimitId(builder.low())
 }
 
-fn limit_list(decoder: &mut Decoder, node: &Node, kind: Kind) -> Vec<PolicyLimit> {
-    decoder.list(node).iter().filter_map(|item| limits::decode(decoder, item, kind)).collect()
+fn limit_list(decoder: &mut Decoder, node: &Node, manner: &Manner) -> Vec<PolicyLimit> {
+    decoder.list(node).iter().filter_map(|item| limits::decode(decoder, item, manner)).collect()
 }
 
-fn tiers(decoder: &mut Decoder, node: &Node, kind: Kind) -> Option<(Vec<Variant>, Option<Tiers>)> {
+fn tiers(decoder: &mut Decoder, node: &Node, manner: &Manner) -> Option<(Vec<Variant>, Option<Tiers>)> {
     let mut fields = decoder.fields(node, "a map with `from:`, `default:` and `limits:`")?;
     let span = fields.span.clone();
     let (from, lookup) = (fields.take("from"), fields.take("lookup"));
@@ -672,7 +697,7 @@ fn tiers(decoder: &mut Decoder, node: &Node, kind: Kind) -> Option<(Vec<Variant>
     };
     let mut variants = Vec::new();
     for (tier, _, node) in decoder.fields(limits, "a map from tiers to limits")?.rest() {
-        let limits = limit_list(decoder, node, kind);
+        let limits = limit_list(decoder, node, manner);
         variants.push(Variant { tier: Some(tier.to_owned()), limits, reduced: None });
     }
     let names: Vec<&str> = variants.iter().filter_map(Variant::tier).collect();

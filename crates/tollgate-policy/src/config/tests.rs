@@ -400,6 +400,34 @@ fn limits_read_in_every_way_that_they_can_be_written() {
         ),
         ("algorithm: fixed_window, limit: 1/1.5ms", "1/1.5ms fixed window"),
         ("algorithm: sliding_window, limit: 1/500ns", "1/500ns sliding window"),
+        ("algorithm: quota, limit: 5/month", "5/calendar month (UTC)"),
+        ("algorithm: quota, limit: unlimited", "unlimited"),
+        ("algorithm: quota, limit: 0/month", "deny all"),
+        (
+            "algorithm: quota, limit: 500 per month, calendar: { zone: europe/berlin, start_day: 15 }, carry_over: 20%",
+            "500/calendar month from day 15 (Europe/Berlin), carries over 100",
+        ),
+        (
+            "algorithm: quota, limit: 7/week, calendar: { start_day: sun }, carry_over: 7",
+            "7/calendar week from Sunday (UTC), carries over 7",
+        ),
+        (
+            "algorithm: quota, limit: 5/y, calendar: { start_month: apr, start_day: 6, zone: Europe/London }",
+            "5/calendar year from April 6 (Europe/London)",
+        ),
+        (
+            "algorithm: fixed_window, limit: 5/day, calendar: { zone: Asia/Kolkata }",
+            "5/calendar day (Asia/Kolkata)",
+        ),
+        ("algorithm: fixed_window, limit: 5/3s, carry_over: 40%", "5/3s fixed window, carries over 2"),
+        (
+            "algorithm: quota, carry_over: 1, tiers: { from: user, default: a, limits: { a: 5/month } }",
+            "5/calendar month (UTC), carries over 1",
+        ),
+        (
+            "limits: { name: x, algorithm: quota, limit: 5/hour, calendar: { zone: UTC } }",
+            "5/calendar hour (UTC)",
+        ),
         ("limits: 5/s", "5/second GCRA"),
         ("limits: { name: x, limit: 5/s }", "5/second GCRA"),
         ("limits: [5/s]", "5/second GCRA"),
@@ -432,6 +460,55 @@ fn limits_that_cannot_be_say_why() {
             "a burst of 0 would deny everything; if that is meant, set the limit itself to 0",
         ),
         ("limit: 5/s, burst: many", "expected a whole number, found a text"),
+        ("limit: 5/month, calendar: { zone: UTC }", "`calendar` means nothing for `gcra`"),
+        (
+            "algorithm: sliding_log, limit: 5/month, carry_over: 2",
+            "`carry_over` means nothing for `sliding_log`",
+        ),
+        (
+            "algorithm: quota, limit: 5/30 days",
+            "a calendar counts by one minute, hour, day, week, month or year (write `10000/month`; for windows of any \
+             length use `algorithm: fixed_window` without `calendar`)",
+        ),
+        (
+            "algorithm: quota, limit: 5/month, calendar: { zone: Europe/Bonn }",
+            "unknown time zone `Europe/Bonn` (write an IANA name such as `Europe/Berlin`)",
+        ),
+        (
+            "algorithm: quota, limit: 5/month, calendar: { start_day: 32 }",
+            "`32` is no day to start on (write `monday` for weeks, or a day from 1 to 31 for months and years)",
+        ),
+        (
+            "algorithm: quota, limit: 5/month, calendar: { start_day: monday }",
+            "a month starts on a day from 1 to 31",
+        ),
+        (
+            "algorithm: quota, limit: 5/week, calendar: { start_day: 1 }",
+            "a week starts on a day such as `monday`",
+        ),
+        (
+            "algorithm: quota, limit: 5/day, calendar: { start_day: 1 }",
+            "`start_day` means nothing for `5/day`",
+        ),
+        (
+            "algorithm: quota, limit: 5/month, calendar: { start_month: april }",
+            "`start_month` means nothing for `5/month`",
+        ),
+        (
+            "algorithm: quota, limit: 5/year, calendar: { start_month: 13 }",
+            "`13` is no month (write `april`, or a number from 1 to 12)",
+        ),
+        (
+            "algorithm: quota, limit: 5/month, carry_over: 120%",
+            "what is carried over is a number of units, or a part of the limit up to 100% (write `500` or `20%`)",
+        ),
+        (
+            "limit: 5/month, record: true",
+            "a record goes by the periods of a limit, and this policy has no `quota` and no `fixed_window` \
+             (write `algorithm: quota`)",
+        ),
+        ("algorithm: quota, limit: 5/month, record: clame:x", "unknown attribute `clame:x`"),
+        ("algorithm: quota, limit: 5/month, carry_over: 6", "a carry-over of 6 is above 5"),
         ("limit: 5/s, capacity: 5", "`capacity` means nothing for `gcra`"),
         ("limit: 5/s, refill_style: greedy", "`refill_style` means nothing for `gcra`"),
         ("burst: 5", "a limit needs `limit`, as in `limit: 100/minute`"),
@@ -614,7 +691,7 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
         .chain(store::KNOWN)
         .chain(["errors", "latency", "cpu", "dwell", "to", "degraded", "bad"])
         .chain(["ttl", "least", "most", "slow_above", "tolerance"])
-        .chain(["method", "path", "ip", "where", "when", "days", "hours", "zone"])
+        .chain(["method", "path", "ip", "where", "when", "days", "hours", "zone", "start_day", "start_month"])
         .chain(["from", "lookup", "default", "limits", "by", "values", "after", "for"])
         .collect();
     assert_eq!(written, known);
@@ -641,6 +718,12 @@ fn every_setting_of_the_reference_exists_and_the_other_way_round() {
         ("consistency on_store_failure adaptive", "policies: [{ name: p, key: ip, limit: 1/s, {} }]"),
         ("method path ip where", "policies: [{ name: p, key: ip, limit: 1/s, match: { {} } }]"),
         ("days hours zone", "policies: [{ name: p, key: ip, limit: 1/s, schedule: { {} } }]"),
+        (
+            "zone start_day start_month",
+            "policies: [{ name: p, key: ip, algorithm: quota, limit: 1/day, calendar: { {} } }]",
+        ),
+        ("record", "policies: [{ name: p, key: ip, algorithm: quota, limit: 1/day, {} }]"),
+        ("calendar carry_over", "policies: [{ name: p, key: ip, algorithm: quota, limit: 1/day, {} }]"),
         ("from lookup default limits", "policies: [{ name: p, key: ip, tiers: { {} } }]"),
         ("by values", "policies: [{ name: p, key: ip, tiers: { lookup: { {} } } }]"),
         (

@@ -1,12 +1,13 @@
-//! Asking a server that runs: `tollgate check`, `explain` and `top`.
+//! Asking a server that runs: `tollgate check`, `explain`, `usage` and `top`.
 //!
 //! * [`request`]: a request as people write it in a few words.
-//! * [`check`], [`explain`], [`top`]: the commands.
+//! * [`check`], [`explain`], [`usage`], [`top`]: the commands.
 
 mod check;
 mod explain;
 mod request;
 mod top;
+mod usage;
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -27,6 +28,7 @@ use crate::text::style;
 pub(crate) use self::check::{CheckOptions, run as check};
 pub(crate) use self::explain::{ExplainOptions, run as explain};
 pub(crate) use self::top::{TopOptions, run as top};
+pub(crate) use self::usage::{UsageOptions, run as usage};
 
 /// The exit code of a denial. Errors have 1, and wrong options 2.
 const DENIED: u8 = 3;
@@ -133,6 +135,25 @@ impl Server {
             }
             _ => Ok(answer),
         }
+    }
+
+    /// The text of an answer.
+    fn get(&self, path: &str) -> Result<String, Unanswered> {
+        let mut response = self.run(path, self.request(path).method("GET").body(String::new()))?;
+        let (status, body) = (response.status().as_u16(), response.body_mut());
+        let text = body.with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+        let text = text.map_err(|error| self.unanswered(&error))?;
+        if status == 200 {
+            return Ok(text);
+        }
+        let answer: Option<Value> = serde_json::from_str(&text).ok();
+        let message = answer.as_ref().and_then(|answer| answer["error"]["message"].as_str());
+        Err(Unanswered(match message {
+            Some(message) => format!("{} refuses: {message}", self.url),
+            None => {
+                format!("{}{path} answers with status {status}: is it Tollgate's administration?", self.url)
+            }
+        }))
     }
 
     /// The lines of an answer that goes on and on.

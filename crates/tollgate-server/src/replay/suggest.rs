@@ -49,7 +49,7 @@ struct Trials<'t> {
     limit: Limit,
     quota: Quota,
     cost: u32,
-    /// The keys, and for each the most requests that came within one period aligned to the epoch; most first.
+    /// The keys, and for each the most requests that came within one period; most first.
     keys: Vec<(u64, &'t Arrivals)>,
     /// How many requests each count denies, as far as tried. `None`: more than were asked about.
     tried: HashMap<u64, (u64, Option<u64>)>,
@@ -61,7 +61,7 @@ impl<'t> Trials<'t> {
             .keys
             .0
             .values()
-            .map(|key| (busiest_period(&key.arrivals, quota.period().as_nanos()), &key.arrivals))
+            .map(|key| (busiest_period(&key.arrivals, &limit, quota), &key.arrivals))
             .collect();
         keys.sort_unstable_by_key(|(busiest, _)| std::cmp::Reverse(*busiest));
         Self { limit, quota, cost: offered.cost, keys, tried: HashMap::new() }
@@ -150,18 +150,22 @@ fn denied_at_once(limit: &Limit, state: &mut State, arrival: &Arrival, cost: u32
 /// be on its way: `3f`. A fixed window's periods are the very ones that were counted.
 fn sure_of(limit: &Limit) -> (u64, u64) {
     match limit {
-        Limit::FixedWindow(_) => (1, limit.capacity()),
+        Limit::FixedWindow(window) => (1, window.limit()),
         Limit::TokenBucket(bucket) if bucket.style() == Refill::Interval => (3, bucket.initial()),
         Limit::TokenBucket(bucket) => (2, bucket.initial()),
         _ => (2, limit.capacity()),
     }
 }
 
-/// The most requests that came within one period aligned to the epoch.
-fn busiest_period(arrivals: &Arrivals, period: u64) -> u64 {
-    let (mut busiest, mut count, mut current) = (0_u64, 0_u64, u64::MAX);
+/// The most requests that came within one period: of the limit's windows if they are fixed, else aligned to the epoch.
+fn busiest_period(arrivals: &Arrivals, limit: &Limit, quota: Quota) -> u64 {
+    let windows = match limit {
+        Limit::FixedWindow(window) => window.windows(),
+        _ => Windows::Epoch { length: quota.period() },
+    };
+    let (mut busiest, mut count, mut current) = (0_u64, 0_u64, None);
     for arrival in arrivals.iter() {
-        let window = arrival.at.as_nanos() / period;
+        let window = Some(windows.start(arrival.at));
         if arrival.restarted || window != current {
             (count, current) = (0, window);
         }
@@ -192,10 +196,10 @@ fn with_count(limit: &Limit, quota: Quota, count: u64) -> Option<Limit> {
             Limit::from(same.with_initial(initial.min(same.capacity())).ok()?)
         }
         Limit::LeakyBucket(bucket) => Limit::from(LeakyBucket::new(scaled(bucket.capacity()), rate).ok()?),
-        Limit::FixedWindow(window) => match window.windows() {
-            Windows::Epoch { .. } => Limit::fixed_window(rate),
-            _ => return None,
-        },
+        Limit::FixedWindow(window) => {
+            let carry = if window.carry_over() == 0 { 0 } else { scaled(window.carry_over()) };
+            Limit::from(window.with_limit(rate.count()).ok()?.with_carry_over(carry.min(rate.count())).ok()?)
+        }
         Limit::SlidingWindow(_) => Limit::sliding_window(rate),
         Limit::SlidingLog(_) => Limit::sliding_log(rate).ok()?,
         _ => return None,
@@ -267,7 +271,7 @@ mod tests {
                 let cost = 1 + u32::from(round % 4 == 0);
                 let mut keys: Vec<_> = arrivals
                     .iter()
-                    .map(|arrivals| (busiest_period(arrivals, quota.period().as_nanos()), arrivals))
+                    .map(|arrivals| (busiest_period(arrivals, &limit, quota), arrivals))
                     .collect();
                 keys.sort_unstable_by_key(|(busiest, _)| std::cmp::Reverse(*busiest));
                 let mut trials = Trials { limit, quota, cost, keys, tried: HashMap::new() };

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 use tollgate::http::HeaderOptions;
+use tollgate::usage::UseRecord;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
 use super::audit::Audit;
@@ -29,6 +30,7 @@ use super::permits::{self, Permits};
 use super::ready::Readiness;
 use super::services::{self, Watched};
 use super::store::{ServerStore, log_failure};
+use super::usage::UsageView;
 use super::wire::{Answer, Batch, Question, ResetQuestion, Status, StoreStatus, policies};
 use crate::cli::HeaderNames;
 
@@ -76,6 +78,11 @@ impl App {
         self.audit.decided(verdict, request);
     }
 
+    /// Whether decisions are there at once: the store is in this process, and none waits until what it took is on the disk.
+    pub(super) fn decides_at_once(&self) -> bool {
+        decides_at_once(&self.gate)
+    }
+
     /// Notes a decision that no policy had a part in.
     pub(super) fn counted(&self, passed: bool, took: Duration) {
         self.metrics.counted(passed, took);
@@ -85,11 +92,16 @@ impl App {
 
 type Shared = State<Arc<App>>;
 
+fn decides_at_once(gate: &Gate<ServerStore>) -> bool {
+    gate.store().is_local() && !gate.use_record().is_some_and(UseRecord::writes_through)
+}
+
 pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router {
     Router::new()
         .route("/v1/check", post(check))
         .route("/v1/peek", post(peek))
         .route("/v1/reset", post(reset))
+        .route("/v1/usage", post(usage))
         .route("/v1/status", get(status))
         .route("/v1/policies", get(list_policies))
         .merge(permits::routes())
@@ -146,7 +158,7 @@ async fn check_batch(State(app): Shared, body: Result<Body, Unread>) -> Response
         return refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
     }
     let mut verdicts = Vec::with_capacity(batch.requests.len());
-    if app.gate.store().is_local() {
+    if app.decides_at_once() {
         for question in batch.requests {
             verdicts.push(decide(&app, question).await);
         }
@@ -182,9 +194,9 @@ pub(super) async fn decide(app: &App, question: Question) -> Result<Verdict, Sto
 }
 
 /// How many batches may be under way. Where deciding is all that they wait for, one processor is left to others.
-pub(super) fn batches(store: &ServerStore) -> Semaphore {
+pub(super) fn batches(gate: &Gate<ServerStore>) -> Semaphore {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let most = if store.is_local() { (processors - 1).max(1) } else { BATCHES_AWAY_MAX };
+    let most = if decides_at_once(gate) { (processors - 1).max(1) } else { BATCHES_AWAY_MAX };
     Semaphore::new(most)
 }
 
@@ -206,6 +218,19 @@ async fn peek(State(app): Shared, body: Result<Body, Unread>) -> Response {
                 Err(error) => undecided(&error),
             }
         }
+        Err(refusal) => refusal,
+    }
+}
+
+async fn usage(State(app): Shared, body: Result<Body, Unread>) -> Response {
+    match read::<Question>(&app, body) {
+        Ok(question) => match app.gate.usage_async(app.clock.now(), &question.into_request()).await {
+            Ok(periods) => {
+                let periods: Vec<UsageView> = periods.into_iter().map(UsageView::from).collect();
+                json(StatusCode::OK, &serde_json::json!({ "periods": periods }))
+            }
+            Err(error) => undecided(&error),
+        },
         Err(refusal) => refusal,
     }
 }

@@ -22,11 +22,11 @@ const HEAD_BYTES: usize = 512;
 /// answer to all of these.
 pub(super) fn answer(app: &App, plain: &Plain<'_>, last: Last, answer: &mut Vec<u8>) -> bool {
     let is_check = plain.target == CHECK && plain.content_type.is_none_or(is_said_to_be_json);
-    if !is_check || !app.gate.store().is_local() || plain.body.first() != Some(&b'{') {
+    if !is_check || !app.decides_at_once() || plain.body.first() != Some(&b'{') {
         return false;
     }
     let Ok(question) = serde_json::from_slice::<Question>(plain.body) else { return false };
-    // Nothing is waited for in this process's own store, and nothing fails there.
+    // Nothing is waited for then.
     let Some(Ok(verdict)) = decide(app, question).now_or_never() else { return false };
     // Nor can an answer fail to be JSON: it is made of texts and numbers.
     let Ok(body) = json_line(&Answer::new(&verdict)) else { return false };

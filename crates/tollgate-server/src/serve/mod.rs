@@ -18,6 +18,7 @@
 //! * [`services`]: the services that limits adapt to.
 //! * [`signals`]: what the system tells it.
 //! * [`store`]: memory, or a store that nodes share.
+//! * [`usage`]: what identities have used.
 
 mod admin;
 mod api;
@@ -44,6 +45,7 @@ mod services;
 mod shared;
 mod signals;
 mod store;
+mod usage;
 mod wire;
 
 use std::io::{IsTerminal, Write};
@@ -196,17 +198,20 @@ async fn open(
     let restored = restored.unwrap_or_default();
     let audit = Audit::open(options.admin.audit_log.as_deref(), options.admin.audit_sample);
     let audit = audit.map_err(Failure::Other)?;
-    let (store, seed) = ServerStore::open(&options.store, &options.disk, store, memory, clock, restored.seed)
+    let saved_seed = restored.seed.or(usage::saved_seed(&options.usage)?);
+    let (store, seed) = ServerStore::open(&options.store, &options.disk, store, memory, clock, saved_seed)
         .await
         .map_err(Failure::Other)?;
     let config = config_of(&store, &source.loaded, &restored.changes)?;
     let (rules, limits) = (source.rules(seed)?, source.limits(seed)?);
     let watched = Watched::new(&config).map_err(|error| Failure::Other(error.to_string()))?;
-    let gate = Gate::with_seed(config, store, seed);
+    let record = usage::open(&options.usage, &seed)?;
+    let gate = Gate::with_seed(config, store, seed).with_use_record(record);
+    usage::restore(&gate);
     gate.restore_bans_at(clock.now(), restored.bans);
     Ok(App {
         metrics: Metrics::new(gate.store()),
-        batches: api::batches(gate.store()),
+        batches: api::batches(&gate),
         permits: Permits::new(clock, seed),
         gate,
         rules: ArcSwapOption::new(rules.map(Arc::new)),
@@ -229,6 +234,7 @@ fn look_after(app: &Arc<App>, watch: Interval) {
     tokio::spawn(async move { watched.live.run(&watched).await });
     let looking = Arc::clone(app);
     tokio::spawn(async move { Watched::look_after(&looking).await });
+    tokio::spawn(usage::watch(Arc::clone(app)));
     if let Interval::Every(every) = watch {
         let watching = Arc::clone(app);
         tokio::spawn(async move { Book::watch(&watching, every).await });

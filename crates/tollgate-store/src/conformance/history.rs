@@ -1,9 +1,10 @@
 //! What happens to a store in one case.
 
-use tollgate_core::algorithm::{Gcra, LeakyBucket, Refill, TokenBucket};
+use tollgate_core::algorithm::{FixedWindow, Gcra, LeakyBucket, Refill, TokenBucket};
 use tollgate_core::quota::MAX_COUNT;
 use tollgate_core::{Combine, Limit, Nanos, Quota, Timestamp};
 
+use super::calendars::CALENDARS;
 use super::random::Random;
 
 /// A kind of limit that histories can hold.
@@ -20,6 +21,8 @@ pub enum Kind {
     LeakyBucket,
     /// A fixed window.
     FixedWindow,
+    /// A fixed window of a calendar.
+    Calendar,
     /// A sliding window counter.
     SlidingWindow,
     /// A sliding log.
@@ -30,12 +33,13 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Gcra,
         Self::TokenBucket,
         Self::IntervalBucket,
         Self::LeakyBucket,
         Self::FixedWindow,
+        Self::Calendar,
         Self::SlidingWindow,
         Self::SlidingLog,
         Self::Stateless,
@@ -171,7 +175,11 @@ fn draw(random: &mut Random, kinds: &[Kind]) -> Option<Limit> {
             Limit::from(bucket.with_initial(initial).ok()?)
         }
         Kind::LeakyBucket => Limit::from(LeakyBucket::new(capacity, quota).ok()?),
-        Kind::FixedWindow => Limit::fixed_window(quota),
+        Kind::FixedWindow => Limit::from(carrying(random, FixedWindow::new(quota).ok()?)?),
+        Kind::Calendar => {
+            let calendar = CALENDARS[usize::try_from(random.below(3)).ok()?].calendar;
+            Limit::from(carrying(random, FixedWindow::by_calendar(count, calendar).ok()?)?)
+        }
         Kind::SlidingWindow => Limit::sliding_window(quota),
         Kind::SlidingLog => {
             let count = random.pick(&[1, 2, 3, 10, 30]);
@@ -179,4 +187,10 @@ fn draw(random: &mut Random, kinds: &[Kind]) -> Option<Limit> {
         }
         Kind::Stateless => random.pick(&[Limit::Unlimited, Limit::DenyAll]),
     })
+}
+
+/// A window of which something is carried over, or not.
+fn carrying(random: &mut Random, window: FixedWindow) -> Option<FixedWindow> {
+    let carry = random.pick(&[0, 0, 1, 2, window.limit() / 2, window.limit()]);
+    window.with_carry_over(carry).ok()
 }

@@ -16,6 +16,7 @@
 //! # Ok::<(), conformance::Mismatch>(())
 //! ```
 
+mod calendars;
 mod history;
 mod model;
 mod random;

@@ -1,8 +1,10 @@
 //! The algorithms once more, written to be obviously right: in 128-bit integers, by levels and counts where the real
 //! ones keep a point in time, and with every waiting time found by search instead of by formula.
 
-use tollgate_core::algorithm::Refill;
+use tollgate_core::algorithm::{FixedWindow, Refill, Windows};
 use tollgate_core::{Decision, Limit, Nanos, Retry, Timestamp};
+
+use super::calendars;
 
 /// What the model remembers of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +13,9 @@ pub(super) enum Model {
     Level { level: i128, at: i128 },
     /// Missing tokens, and the start of the period under way.
     Missing { missing: i128, since: i128 },
+    /// The start of a window of a calendar, or of any of which something is carried over; what was carried over into it, and
+    /// what was used in it.
+    Period { start: i128, granted: i128, used: i128 },
     /// The number of a window, and the counts of it and of the one before.
     Windows { window: i128, previous: i128, current: i128 },
     /// Every admission: when, and how much.
@@ -47,6 +52,33 @@ fn numbers(limit: &Limit) -> Option<Numbers> {
     })
 }
 
+/// Fixed windows that are more than a count in windows of one length.
+fn periodic(limit: &Limit) -> Option<&FixedWindow> {
+    match limit {
+        Limit::FixedWindow(window)
+            if window.carry_over() > 0 || matches!(window.windows(), Windows::Calendar(_)) =>
+        {
+            Some(window)
+        }
+        _ => None,
+    }
+}
+
+/// Where the window starts and ends in which a moment lies.
+fn edges(window: &FixedWindow, now: i128) -> (i128, i128) {
+    match window.windows() {
+        Windows::Calendar(calendar) => {
+            // Histories end before the calendars do.
+            calendars::window(calendar, now).unwrap_or((0, i128::MAX))
+        }
+        windows => {
+            let length = i128::from(windows.period().as_nanos());
+            let number = now.div_euclid(length);
+            (number * length, (number + 1) * length)
+        }
+    }
+}
+
 fn nanos(now: Timestamp) -> i128 {
     i128::from(now.as_nanos())
 }
@@ -61,6 +93,12 @@ impl Model {
         let n = numbers(limit)?;
         let missing = n.capacity - available.unwrap_or(n.initial).min(n.capacity);
         let now = nanos(now);
+        if let Some(window) = periodic(limit) {
+            let carry = i128::from(window.carry_over());
+            let granted = carry - missing.min(carry);
+            let used = missing - (carry - granted);
+            return Some(Self::Period { start: edges(window, now).0, granted, used });
+        }
         Some(match limit {
             Limit::TokenBucket(bucket) if bucket.style() == Refill::Interval => {
                 Self::Missing { missing, since: now }
@@ -72,6 +110,22 @@ impl Model {
             Limit::SlidingLog(_) => Self::Log(vec![(now, missing)]),
             _ => Self::Windows { window: now.div_euclid(n.period), previous: 0, current: missing },
         })
+    }
+
+    /// The state of a key that goes on from one of a limit before: with what was used where both count in the same windows of a
+    /// calendar, else with what was left.
+    pub(super) fn carried(&self, limit: &Limit, former: &Limit, now: Timestamp) -> Option<Self> {
+        if let (Some(own), Some(was)) = (periodic(limit), periodic(former))
+            && let (Windows::Calendar(own_calendar), Windows::Calendar(calendar)) =
+                (own.windows(), was.windows())
+            && own_calendar == calendar
+            && let Self::Period { start, granted, used } = self.seen(former, nanos(now))
+        {
+            let granted = granted.min(own.carry_over().into());
+            return Some(Self::Period { start, granted, used: used.min(i128::from(own.limit()) + granted) });
+        }
+        let left = self.decide(former, now, 0, false).remaining;
+        Self::with_available(limit, Some(left.into()), now)
     }
 
     /// The same state as seen at `now`: what time has brought since is counted, and what lies in the future because
@@ -92,6 +146,19 @@ impl Model {
                     missing: (missing - periods * n.count).max(0),
                     since: since + periods * n.period,
                 }
+            }
+            Self::Period { start, granted, used } => {
+                let Some(window) = periodic(limit) else { return self.clone() };
+                let (present, next) = edges(window, now);
+                let carry = i128::from(window.carry_over());
+                let (mut start, mut granted, mut used) = ((*start).min(next), *granted, *used);
+                while start < present {
+                    let left = i128::from(window.limit()) + granted - used;
+                    (granted, used) = (left.clamp(0, carry), 0);
+                    // Once everything is carried over, nothing changes any more.
+                    start = if granted == carry { present } else { edges(window, start).1 };
+                }
+                Self::Period { start, granted, used }
             }
             Self::Windows { window, previous, current } => {
                 let present = now.div_euclid(n.period);
@@ -115,6 +182,7 @@ impl Model {
         match self {
             Self::Level { level, .. } => level + cost * n.period <= n.capacity * n.period,
             Self::Missing { missing, .. } => missing + cost <= n.capacity,
+            Self::Period { .. } => self.left(limit, now) >= cost * n.period,
             Self::Windows { .. } => cost == 0 || self.left(limit, now) >= cost * n.period,
             Self::Log(entries) => {
                 cost == 0 || entries.iter().map(|(_, cost)| cost).sum::<i128>() + cost <= n.capacity
@@ -128,6 +196,10 @@ impl Model {
         let used = match self {
             Self::Level { level, .. } => *level,
             Self::Missing { missing, .. } => missing * n.period,
+            Self::Period { granted, used, .. } => {
+                let carry = periodic(limit).map_or(0, |window| i128::from(window.carry_over()));
+                (carry - granted + used) * n.period
+            }
             Self::Windows { window, previous, current } => {
                 let sliding = matches!(limit, Limit::SlidingWindow(_));
                 let elapsed = (now - window * n.period).max(0);
@@ -146,6 +218,16 @@ impl Model {
             Self::Level { level, at } => (at + ceil(*level, n.count), ceil(n.capacity * n.period, n.count)),
             Self::Missing { missing, since } => {
                 (since + ceil(*missing, n.count) * n.period, ceil(n.capacity, n.count) * n.period)
+            }
+            Self::Period { start, granted, used } => {
+                let Some(window) = periodic(limit) else { return 0 };
+                let carry = i128::from(window.carry_over());
+                let (mut at, mut state) = (*start, self.clone());
+                while !matches!(state, Self::Period { granted, used: 0, .. } if granted == carry) {
+                    at = edges(window, at).1;
+                    state = self.seen(limit, at);
+                }
+                (if (*granted, *used) == (carry, 0) { 0 } else { at }, 0)
             }
             Self::Windows { previous: 0, current: 0, .. } => (0, 0),
             Self::Windows { window, current, .. } => {
@@ -166,6 +248,11 @@ impl Model {
                 *self = Self::Level { level: n.capacity * n.period, at: now };
             }
             Self::Missing { since, .. } if *since > now => *since = now,
+            Self::Period { start, .. } => {
+                if let Some(window) = periodic(limit) {
+                    *start = (*start).min(edges(window, now).1);
+                }
+            }
             Self::Windows { window, .. } => *window = (*window).min(now.div_euclid(n.period) + 1),
             Self::Log(entries) => entries.iter_mut().for_each(|(at, _)| *at = (*at).min(now)),
             Self::Level { .. } | Self::Missing { .. } => {}
@@ -192,9 +279,16 @@ impl Model {
         if allowed && taken {
             after.book(limit, at, cost);
         }
+        let whole = match (&after, periodic(limit)) {
+            // Of a period, what it has got.
+            (Self::Period { granted, .. }, Some(window)) => {
+                window.limit() + u64::try_from(*granted).unwrap_or(0)
+            }
+            _ => limit.capacity(),
+        };
         Decision {
             allowed,
-            limit: limit.capacity(),
+            limit: whole,
             remaining: u64::try_from(after.left(limit, at).max(0) / n.period).unwrap_or(u64::MAX),
             retry_after,
             reset_after: wait(|wait| {
@@ -219,6 +313,7 @@ impl Model {
         }
         let stamp = match self.seen(limit, at) {
             Self::Windows { window, .. } => window,
+            Self::Period { start, .. } => start,
             _ => at,
         };
         Booking { stamp, cost }
@@ -232,7 +327,7 @@ impl Model {
             Self::Level { level, .. } => *level += cost * n.period,
             Self::Missing { missing: missing @ 0, since } => (*missing, *since) = (cost, now),
             Self::Missing { missing, .. } => *missing += cost,
-            Self::Windows { current, .. } => *current += cost,
+            Self::Windows { current: used, .. } | Self::Period { used, .. } => *used += cost,
             Self::Log(entries) => entries.push((now, cost)),
         }
     }
@@ -254,6 +349,14 @@ impl Model {
                     Self::Missing { missing, .. } => *missing = (*missing - cost).max(0),
                     _ => {}
                 }
+            }
+            Self::Period { .. } => {
+                let mut seen = self.seen(limit, at);
+                match &mut seen {
+                    Self::Period { start, used, .. } if *start == stamp => *used = (*used - cost).max(0),
+                    _ => return,
+                }
+                *self = seen;
             }
             Self::Windows { .. } => {
                 let mut seen = self.seen(limit, at);

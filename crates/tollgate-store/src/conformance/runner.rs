@@ -380,9 +380,12 @@ fn decide(mut world: World, now: Timestamp, groups: &[Group<'_>], takes: bool) -
         };
         let formers: Vec<&Former> = hit.formers.iter().filter(alive).collect();
         if !formers.is_empty() && !matches!(hit.limit, Limit::Unlimited | Limit::DenyAll) {
-            let least =
-                formers.iter().map(|former| left(&world[&former.key(hit.key)].model, former.limit())).min();
-            let carried = Model::with_available(hit.limit, least, now);
+            let carried = formers
+                .iter()
+                .filter_map(|former| {
+                    world[&former.key(hit.key)].model.carried(hit.limit, former.limit(), now)
+                })
+                .min_by_key(|carried| left(carried, hit.limit));
             let is_less =
                 |carried: &Model| own.is_none_or(|own| left(carried, hit.limit) < left(own, hit.limit));
             if carried.as_ref().is_some_and(is_less) {

@@ -40,7 +40,8 @@ pub(super) struct Pocket {
     end: Timestamp,
     /// Where in its time the store booked it.
     stamp: Timestamp,
-    /// What the store said last: how much it has left …
+    /// What the store said last: how much there is at the fullest, and how much is left …
+    whole: u64,
     left: Option<u64>,
     /// … when it will be whole …
     whole_at: Timestamp,
@@ -64,13 +65,14 @@ pub(super) struct Pocket {
 
 impl Pocket {
     pub(super) fn new(terms: Arc<Terms>, now: Timestamp) -> Self {
-        let target = (terms.chunk / 4).max(1);
+        let (target, whole) = ((terms.chunk / 4).max(1), terms.limit.capacity());
         Self {
             terms,
             units: 0,
             pending: 0,
             end: Timestamp::MAX,
             stamp: Timestamp::EPOCH,
+            whole,
             left: None,
             whole_at: Timestamp::EPOCH,
             refused: 0,
@@ -154,13 +156,7 @@ impl Pocket {
         } else {
             Retry::After(self.pause.max(self.fetch_time).max(Nanos::new(1)))
         };
-        Decision {
-            allowed,
-            limit: self.terms.limit.capacity(),
-            remaining,
-            retry_after,
-            reset_after: self.whole_at.since(now),
-        }
+        Decision { allowed, limit: self.whole, remaining, retry_after, reset_after: self.whole_at.since(now) }
     }
 
     /// Whether it is time to ask the store, though there is some left.
@@ -216,6 +212,9 @@ impl Pocket {
     pub(super) fn told(&mut self, units: u32, outcome: &Outcome, sent: Timestamp, now: Timestamp) {
         let decision = &outcome.decision;
         self.left = Some(decision.remaining);
+        // Beside a bucket, what may be held ahead counts as well.
+        let beside = self.terms.limit.capacity() - self.terms.shared.capacity();
+        self.whole = decision.limit.saturating_add(beside);
         self.fetch_time = now.since(sent);
         self.whole_at = now.saturating_add(decision.reset_after);
         let (used, asked) = (std::mem::take(&mut self.used), std::mem::replace(&mut self.asked, now));
@@ -246,16 +245,13 @@ impl Pocket {
             self.guess = units.saturating_mul(2);
             self.guess = if self.guess < self.target { self.guess } else { u32::MAX };
         }
-        if let Some(length) = self.terms.window {
+        if self.terms.lapses {
             if grant.stamp != self.stamp {
                 // What is left of the window before lapses.
                 self.units = self.units.min(0);
             }
-            // A sliding window is whole a window after the end of the present one. By the earlier of two clocks, so that
-            // nothing is handed out in the next.
-            let reset = decision.reset_after;
-            let until_end =
-                if reset > length { Nanos::new(reset.as_nanos() - length.as_nanos()) } else { reset };
+            // By the earlier of two clocks, so that nothing is handed out in the next.
+            let until_end = self.terms.until_end(grant.stamp, decision);
             self.end = sent.saturating_add(until_end);
         }
         self.stamp = grant.stamp;
@@ -273,7 +269,7 @@ impl Pocket {
     pub(super) fn give_back(&mut self, now: Timestamp, grant: Grant) -> bool {
         self.lapse(now);
         let units = self.units.saturating_add(grant.cost.into());
-        let is_present = self.terms.window.is_none() || grant.stamp == self.stamp;
+        let is_present = !self.terms.lapses || grant.stamp == self.stamp;
         let fits = units.saturating_add(self.pending.into()) <= self.terms.chunk.into();
         if is_present && fits && (units <= 0 || !self.terms.owes) {
             self.units = units;

@@ -1,6 +1,6 @@
 //! How much of a limit a node may hold, or owe.
 
-use tollgate_core::{Consistency, Limit, Nanos, Quota};
+use tollgate_core::{Consistency, Decision, Limit, Nanos, Timestamp};
 
 use super::LeaseOptions;
 
@@ -20,19 +20,18 @@ pub(super) struct Terms {
     pub(super) owes: bool,
     /// How long it takes at most until what is owed is settled.
     pub(super) sync: Nanos,
-    /// The length of the limit's windows, if it has windows.
-    pub(super) window: Option<Nanos>,
+    /// Whether what is held lapses when a window ends.
+    pub(super) lapses: bool,
 }
 
 impl Terms {
     /// `None` where every request has to be decided by the store.
     pub(super) fn of(limit: &Limit, consistency: Consistency, options: &LeaseOptions) -> Option<Self> {
-        let window = match limit {
-            Limit::FixedWindow(_) => limit.quota().map(Quota::period),
-            Limit::SlidingWindow(window) => Some(window.length()),
+        let lapses = match limit {
+            Limit::FixedWindow(_) | Limit::SlidingWindow(_) => true,
             // A log remembers when each unit was used, which is not when it was taken.
             Limit::SlidingLog(_) | Limit::Unlimited | Limit::DenyAll => return None,
-            _ => None,
+            _ => false,
         };
         let nodes = u64::from(options.nodes.max(1));
         let percent = u64::from(options.percent.min(100));
@@ -48,6 +47,18 @@ impl Terms {
         // What is held in a window was counted in it. What is held beside a bucket is as if the bucket were as much larger.
         let shared = if owes { *limit } else { limit.lessened(u64::from(chunk) * nodes)? };
         let sync = Nanos::from(options.sync);
-        Some(Self { limit: *limit, shared, chunk, owes, sync, window })
+        Some(Self { limit: *limit, shared, chunk, owes, sync, lapses })
+    }
+
+    /// How long after the decision by which units were taken the window ends that they were counted in.
+    pub(super) fn until_end(&self, stamp: Timestamp, decision: &Decision) -> Nanos {
+        match &self.limit {
+            Limit::FixedWindow(window) => window.until_end(stamp, decision),
+            // It is whole a window after the end of the present one.
+            Limit::SlidingWindow(window) if decision.reset_after > window.length() => {
+                Nanos::new(decision.reset_after.as_nanos() - window.length().as_nanos())
+            }
+            _ => decision.reset_after,
+        }
     }
 }

@@ -5,7 +5,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Row, Statement};
 use tollgate_core::{KeyHash, Limit, Timestamp};
 
-use crate::shared::batch::{Batch, Reply, rule_of};
+use crate::shared::batch::{Answered, Batch, Reply, rule_of};
 use crate::shared::cells::Swap;
 use crate::shared::permits::Wish;
 use crate::shared::rule::{MICRO, Rule, Value};
@@ -56,6 +56,9 @@ fn number(number: u64) -> i64 {
 fn count(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
+
+/// How many numbers a rule takes, with its letter.
+const RULE_NUMBERS: usize = 12;
 
 /// The statements of a connection.
 #[derive(Debug)]
@@ -163,7 +166,8 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    pub(super) fn of(batch: &Batch) -> Self {
+    /// Of a batch, for a server where it is about this time.
+    pub(super) fn of(batch: &Batch, about: Timestamp) -> Self {
         let mut order: Vec<usize> = (0..batch.keys().len()).collect();
         order.sort_unstable_by_key(|index| batch.keys()[*index].0);
         let mut places = vec![0; order.len()];
@@ -184,7 +188,7 @@ impl Sent {
             let limit = &batch.keys()[index].1;
             let known = limits.iter().position(|other| *other == limit);
             let place = known.unwrap_or_else(|| {
-                sent.push_rule(limit);
+                sent.push_rule(limit, about);
                 limits.push(limit);
                 limits.len() - 1
             });
@@ -196,10 +200,10 @@ impl Sent {
         sent
     }
 
-    fn push_rule(&mut self, limit: &Limit) {
+    fn push_rule(&mut self, limit: &Limit, about: Timestamp) {
         let rule = rule_of(limit);
-        let end = self.rules.len() + 7;
-        self.rules.extend(rule.numbers().into_iter().map(number));
+        let end = self.rules.len() + RULE_NUMBERS - 1;
+        self.rules.extend(rule.numbers(about).into_iter().map(number));
         self.rules.resize(end, 0);
         self.rules.push(rule.letter().into());
     }
@@ -230,12 +234,15 @@ impl Sent {
     ///
     /// # Errors
     /// If it is nothing that the function answers.
-    pub(super) fn reply(&self, row: &Row) -> Result<Reply, StoreError> {
+    pub(super) fn reply(&self, row: &Row) -> Result<Answered, StoreError> {
         let strange =
             || StoreError::Defect("the database answered something that it never answers".to_owned());
-        let (now, passed, held) = (column::<i64>(row, 0), column::<&str>(row, 1), column::<Vec<i64>>(row, 2));
-        let (Some(now), Some(passed), Some(held)) = (now, passed, held) else { return Err(strange()) };
         let whole = |number: i64| u64::try_from(number).unwrap_or(0);
+        let columns =
+            (column::<i64>(row, 0), column::<Option<&str>>(row, 1), column::<Option<Vec<i64>>>(row, 2));
+        let (Some(now), Some(passed), Some(held)) = columns else { return Err(strange()) };
+        let now = Timestamp::from_nanos(whole(now).saturating_mul(MICRO));
+        let (Some(passed), Some(held)) = (passed, held) else { return Ok(Answered::Elsewhere(now)) };
         let (mut rest, mut values) = (&held[..], Vec::with_capacity(self.keys.len()));
         while let [letter, count, others @ ..] = rest {
             let (own, others) = others
@@ -249,11 +256,11 @@ impl Sent {
         if values.len() != self.keys.len() {
             return Err(strange());
         }
-        Ok(Reply {
-            now: Timestamp::from_nanos(whole(now).saturating_mul(MICRO)),
+        Ok(Answered::Decided(Reply {
+            now,
             passed: passed.as_bytes().to_vec(),
             values: self.places.iter().map(|place| values[*place].clone()).collect(),
-        })
+        }))
     }
 }
 

@@ -1,9 +1,30 @@
+-- The starts of the window before, of the present one, and of the three after it; nothing if a calendar's rule does not tell those
+-- around the present.
+create or replace function tollgate.edges(r bigint[], now bigint) returns bigint[]
+language plpgsql immutable as $$
+declare
+    current bigint;
+begin
+    -- The letter w.
+    if r[12] = 119 then
+        current := now - now % r[3];
+        return array[current - r[3], current, current + r[3], current + 2 * r[3], current + 3 * r[3]];
+    end if;
+    -- Nine edges: one before the present window, and three after it.
+    for place in reverse 8 .. 4 loop
+        if r[place] <= now then
+            return case when now < r[place + 1] then r[place - 1 : place + 3] end;
+        end if;
+    end loop;
+    return null;
+end $$;
+
 -- Decides requests, one after the other, on the states of some keys.
 --
 -- keys      in ascending order, each once
 -- locks     what is locked for them, in ascending order, each once: so no two calls wait for each other
 -- rule_of   for each key the number of its rule
--- rules     eight numbers for each rule: its own (`shared/rule.rs`), and the letter of its kind at the end
+-- rules     twelve numbers for each rule: its own (`shared/rule.rs`), and the letter of its kind at the end
 -- requests  for each how many groups it has; for each of these how many hits must admit, whether it is a shadow, and how many
 --           hits there are; for each of these the number of its key, what must be there, counting what the same key is asked
 --           for before, and what is taken, both as pairs. If the number is 0 there is no state, and the next one says whether
@@ -11,8 +32,8 @@
 -- told      the time in microseconds, or null: the server's own
 --
 -- Answers the time, for each request a digit (1 if it passes), and for each key the state that was there: a letter (0 if there
--- was none), how many numbers, and these. Without requests it only reads. What the answers mean for people (what is left, when
--- to retry) is worked out by whoever asked, from just that.
+-- was none), how many numbers, and these. Without requests it only reads. If a calendar's rule tells only of other times, it answers
+-- with the time alone. What the answers mean for people (what is left, when to retry) is worked out by whoever asked, from just that.
 --
 -- All numbers are whole. A meter's times and costs are pairs: whole microseconds, and a rest in parts of one. The rules
 -- themselves are explained in `tollgate-core/src/algorithm/`.
@@ -21,11 +42,13 @@ create or replace function tollgate.decide(
     out now bigint, out passed text, out held bigint[])
 language plpgsql as $$
 declare
-    -- The letters of the kinds: m, c, b, f, s, l.
+    -- The letters of the kinds: m, c, b, f, w, q, s, l.
     METER constant bigint := 109;
     OF_CALL constant bigint := 99;
     BY_BATCH constant bigint := 98;
     FIXED_WINDOW constant bigint := 102;
+    CARRYING_WINDOW constant bigint := 119;
+    CALENDAR_WINDOW constant bigint := 113;
     SLIDING_WINDOW constant bigint := 115;
     SLIDING_LOG constant bigint := 108;
     -- The farthest that a limit of a call adopts: 2^58 nanoseconds, as microseconds and thousandths.
@@ -56,6 +79,7 @@ declare
     b bigint;
     c bigint;
     entries bigint[];
+    edges bigint[];
     vacant bigint;
 
     -- Of the request that is decided.
@@ -113,8 +137,8 @@ begin
 
     -- Each state as it is at the present: a new one where there is none, or one that is as new.
     for place in 1 .. places loop
-        r := rules[8 * rule_of[place] - 7 : 8 * rule_of[place]];
-        kind := r[8];
+        r := rules[12 * rule_of[place] - 11 : 12 * rule_of[place]];
+        kind := r[12];
         a := one[place];
         b := two[place];
         c := three[place];
@@ -161,6 +185,28 @@ begin
             else
                 a := now - now % r[2];
                 b := 0;
+                dirty[place] := is_known;
+            end if;
+        elsif kind = CARRYING_WINDOW or kind = CALENDAR_WINDOW then
+            edges := tollgate.edges(r, now);
+            if edges is null then
+                -- Nothing has been written.
+                passed := null;
+                return;
+            end if;
+            if is_known and b + c > 0 and a >= edges[2] then
+                if a > edges[3] then
+                    a := edges[3];
+                    dirty[place] := true;
+                end if;
+            elsif is_known and a = edges[1] and b + c > r[1] then
+                a := edges[2];
+                b := b + c - r[1];
+                c := 0;
+            else
+                a := edges[2];
+                b := 0;
+                c := 0;
                 dirty[place] := is_known;
             end if;
         elsif kind = SLIDING_WINDOW then
@@ -223,8 +269,8 @@ begin
                 if place = 0 then
                     admits := need = 1;
                 else
-                    r := rules[8 * rule_of[place] - 7 : 8 * rule_of[place]];
-                    kind := r[8];
+                    r := rules[12 * rule_of[place] - 11 : 12 * rule_of[place]];
+                    kind := r[12];
                     a := one[place];
                     if kind = METER or kind = OF_CALL then
                         need_part := requests[at + 2];
@@ -238,6 +284,8 @@ begin
                         admits := need = 0 and kind = SLIDING_LOG or a + need <= r[1];
                     elsif kind = FIXED_WINDOW then
                         admits := two[place] + need <= r[1];
+                    elsif kind = CARRYING_WINDOW or kind = CALENDAR_WINDOW then
+                        admits := two[place] + three[place] + need <= r[1] + r[2];
                     else
                         -- What is left must hold the part of the window before that still counts. The products pass 2^63.
                         b := r[1] - three[place] - need;
@@ -269,8 +317,8 @@ begin
         for taken in 1 .. taking loop
             place := takes[taken];
             need := costs[taken];
-            r := rules[8 * rule_of[place] - 7 : 8 * rule_of[place]];
-            kind := r[8];
+            r := rules[12 * rule_of[place] - 11 : 12 * rule_of[place]];
+            kind := r[12];
             a := one[place];
             dirty[place] := true;
             if kind = METER or kind = OF_CALL then
@@ -289,7 +337,7 @@ begin
                 one[place] := least(a + need, r[1]);
             elsif kind = FIXED_WINDOW then
                 two[place] := two[place] + need;
-            elsif kind = SLIDING_WINDOW then
+            elsif kind = SLIDING_WINDOW or kind = CARRYING_WINDOW or kind = CALENDAR_WINDOW then
                 three[place] := three[place] + need;
             else
                 one[place] := a + need;
@@ -308,8 +356,8 @@ begin
         if not dirty[place] then
             continue;
         end if;
-        r := rules[8 * rule_of[place] - 7 : 8 * rule_of[place]];
-        kind := r[8];
+        r := rules[12 * rule_of[place] - 11 : 12 * rule_of[place]];
+        kind := r[12];
         a := one[place];
         b := two[place];
         entries := array[a, b];
@@ -319,6 +367,12 @@ begin
             vacant := b + (a + r[2] - 1) / r[2] * r[3] + r[5];
         elsif kind = FIXED_WINDOW then
             vacant := case when b > 0 then a + r[2] else 0 end;
+        elsif kind = CARRYING_WINDOW or kind = CALENDAR_WINDOW then
+            c := three[place];
+            entries := array[a, b, c];
+            edges := tollgate.edges(r, now);
+            -- One that lies ahead is the next.
+            vacant := case when b + c = 0 then 0 else edges[3 + (a >= edges[3])::int + (b + c > r[1])::int] end;
         elsif kind = SLIDING_WINDOW then
             c := three[place];
             entries := array[a, b, c];

@@ -46,7 +46,7 @@ use crate::shared::cells::{self, Cells, Swap, unfit};
 use crate::shared::courier::{Carrier, Courier};
 use crate::shared::replica::{self, States};
 use crate::shared::rule::Rule;
-use crate::shared::{ToldTime, without_password};
+use crate::shared::{HeardTime, ToldTime, without_password};
 use crate::store::{Refund, Store, StoreError};
 use crate::together::hits;
 
@@ -141,6 +141,7 @@ pub struct PostgresStore {
 struct Caller {
     pool: Arc<Pool>,
     told_time: ToldTime,
+    heard_time: HeardTime,
 }
 
 impl PostgresStore {
@@ -156,7 +157,8 @@ impl PostgresStore {
             .map_err(|reason| OptionsError { url: address.clone(), reason })?;
         let connections = options.connections.max(1);
         let pool = Pool::new(maker, connections, patience);
-        let caller = Arc::new(Caller { pool, told_time: ToldTime::default() });
+        let caller =
+            Arc::new(Caller { pool, told_time: ToldTime::default(), heard_time: HeardTime::default() });
         tokio::spawn(sweep(Arc::downgrade(&caller), options.sweep_interval));
         let courier = Courier::new(Arc::clone(&caller), connections, false);
         Ok(Self { address, caller, courier, deadline: options.deadline })
@@ -222,14 +224,19 @@ impl PostgresStore {
 
 impl Caller {
     async fn ask(&self, batch: &Batch) -> Result<Reply, StoreError> {
-        let sent = Arc::new(Sent::of(batch));
         let told = self.told_time.micros().map(|micros| i64::try_from(micros).unwrap_or(i64::MAX));
-        let asked = Arc::clone(&sent);
-        let row = self.pool.call(move |session| {
-            let sent = Arc::clone(&asked);
-            async move { session.statements.decide(&session.client, &sent, told).await }
-        });
-        sent.reply(&row.await?)
+        for _ in 0..HeardTime::TRIES {
+            let sent = Arc::new(Sent::of(batch, self.heard_time.about()));
+            let asked = Arc::clone(&sent);
+            let row = self.pool.call(move |session| {
+                let sent = Arc::clone(&asked);
+                async move { session.statements.decide(&session.client, &sent, told).await }
+            });
+            if let Some(reply) = self.heard_time.hear(sent.reply(&row.await?)?) {
+                return Ok(reply);
+            }
+        }
+        Err(HeardTime::astray())
     }
 
     async fn forget(&self, keys: &[KeyHash]) -> Result<(), StoreError> {

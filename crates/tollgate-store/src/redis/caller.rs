@@ -7,11 +7,11 @@ use tollgate_core::{Answer, KeyHash, Source};
 
 use super::link::{Link, told};
 use super::wire::{self, pack};
-use crate::shared::ToldTime;
 use crate::shared::batch::{Batch, Reply};
 use crate::shared::cells::Swap;
 use crate::shared::courier::Carrier;
 use crate::shared::permits::Wish;
+use crate::shared::{HeardTime, ToldTime};
 use crate::store::StoreError;
 
 /// A script, and the hash by which a server that has it is asked to run it.
@@ -36,6 +36,7 @@ pub(super) struct Caller {
     swap: Script,
     permits: Script,
     told_time: Arc<ToldTime>,
+    heard_time: HeardTime,
 }
 
 /// Why a call did nothing, or nothing that is known.
@@ -85,6 +86,7 @@ impl Caller {
             swap: Script::new(include_str!("swap.lua")),
             permits: Script::new(include_str!("permits.lua")),
             told_time,
+            heard_time: HeardTime::default(),
         }
     }
 
@@ -100,11 +102,17 @@ impl Caller {
 
     /// Runs the deciding script; a batch without requests only reads.
     pub(super) async fn ask(&self, batch: &Batch, asking: bool) -> Result<Reply, CallError> {
-        let (rules, requests) = pack(batch);
         let names: Vec<String> = batch.keys().iter().map(|(key, _)| self.name(*key)).collect();
         let now = self.now();
-        let arguments: [&[u8]; 3] = [now.as_bytes(), &rules, &requests];
-        Ok(wire::reply(self.run(&self.decide, &names, &arguments, asking).await?)?)
+        for _ in 0..HeardTime::TRIES {
+            let (rules, requests) = pack(batch, self.heard_time.about());
+            let arguments: [&[u8]; 3] = [now.as_bytes(), &rules, &requests];
+            let answered = wire::reply(self.run(&self.decide, &names, &arguments, asking).await?)?;
+            if let Some(reply) = self.heard_time.hear(answered) {
+                return Ok(reply);
+            }
+        }
+        Err(HeardTime::astray().into())
     }
 
     /// Changes what a key holds. Returns whether it still held what it had to.

@@ -177,6 +177,63 @@ kinds.f = {
   end,
 }
 
+-- Fixed window of a calendar, or one that carries over: its start, what of the carry-over had been spent before, and what was
+-- taken in it. `edges` finds the starts of the windows before, now, and of the three after; it gives nothing if it is not told
+-- those around the present.
+-- r: limit, carry-over, and what `edges` needs
+local function periods(letter, rule, edges)
+  return {
+    rule = rule,
+    edges = edges,
+    load = function(r, value)
+      local e = r.edges
+      if value then
+        local _, start, before, used = read('<c1ddd', value)
+        if before + used > 0 then
+          if start > e[3] then return { start = e[3], before = before, used = used }, true end
+          if start >= e[2] then return { start = start, before = before, used = used }, false end
+          if start == e[1] and before + used > r[1] then
+            return { start = e[2], before = before + used - r[1], used = 0 }, false
+          end
+        end
+      end
+      return { start = e[2], before = 0, used = 0 }, value
+    end,
+    admits = function(r, s, cost)
+      return s.before + s.used + cost <= r[1] + r[2]
+    end,
+    take = function(_, s, cost)
+      s.used = s.used + cost
+    end,
+    save = function(r, s)
+      local missing = s.before + s.used
+      local vacant = 0
+      if missing > 0 then
+        -- One that lies ahead is the next.
+        local ends = s.start >= r.edges[3] and 4 or 3
+        vacant = r.edges[missing > r[1] and ends + 1 or ends]
+      end
+      return write('<c1ddd', letter, s.start, s.before, s.used), vacant
+    end,
+  }
+end
+
+kinds.w = periods('w', '<ddd', function(r)
+  local current = now - fmod(now, r[3])
+  return { current - r[3], current, current + r[3], current + 2 * r[3], current + 3 * r[3] }
+end)
+
+kinds.q = periods('q', '<ddddddddddd', function(r)
+  -- Nine edges: one before the present window, and three after it.
+  for index = 8, 4, -1 do
+    if r[index] <= now then
+      if now >= r[index + 1] then return nil end
+      return { r[index - 1], r[index], r[index + 1], r[index + 2], r[index + 3] }
+    end
+  end
+  return nil
+end)
+
 -- Sliding window: the start of the current one, and what was taken in the one before and in it.
 -- r: limit, length
 kinds.s = {
@@ -281,6 +338,11 @@ for index = 1, count do
   rule.kind = kinds[kind]
   rule.letter = byte(kind)
   rule.step = kinds[kind].step or step
+  if rule.kind.edges then
+    rule.edges = rule.kind.edges(rule)
+    -- Whoever asks sends what there is to know around this time.
+    if not rule.edges then return { string.format('%.0f', now) } end
+  end
   rules[index] = rule
 end
 

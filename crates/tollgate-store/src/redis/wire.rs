@@ -4,19 +4,20 @@
 //! |---|---|
 //! | a rule | a letter for its kind, and its [numbers](crate::shared::rule) as doubles |
 //! | a request | the number of groups; for each: how many hits must admit, whether it is a shadow, how many hits there are; for each of these: the number of its rule, that of its key, what must be there, what is taken |
+//! | a rule of a calendar's windows | the same, with the edges of the windows around the server's time as it was heard last; the script takes the one that it is in, or says that it is elsewhere |
 //! | a state | the letter of the kind that wrote it, and its numbers as doubles: 17 or 25 bytes, but for logs |
 //!
 //! Doubles hold whole numbers below 2^53 exactly, and all of these are.
 
 use tollgate_core::{Group, KeyHash, Limit, Timestamp};
 
-use crate::shared::batch::{Batch, Reply, rule_of};
+use crate::shared::batch::{Answered, Batch, Reply, rule_of};
 use crate::shared::rule::{MICRO, Rule, Value};
 use crate::store::StoreError;
 use crate::together::asked;
 
-/// The rules and the requests as the script reads them.
-pub(super) fn pack(batch: &Batch) -> (Vec<u8>, Vec<u8>) {
+/// The rules and the requests as the script reads them, at about this time.
+pub(super) fn pack(batch: &Batch, about: Timestamp) -> (Vec<u8>, Vec<u8>) {
     let (mut rules, mut requests): (Vec<Limit>, _) = (Vec::new(), Vec::new());
     short(&mut requests, batch.orders().len());
     for some in batch.orders().chunk_by(|one, other| one.is_alone() && other.is_alone()) {
@@ -38,7 +39,7 @@ pub(super) fn pack(batch: &Batch) -> (Vec<u8>, Vec<u8>) {
     for limit in &rules {
         let rule = rule_of(limit);
         packed.push(rule.letter());
-        doubles(&mut packed, &rule.numbers());
+        doubles(&mut packed, &rule.numbers(about));
     }
     (packed, requests)
 }
@@ -114,12 +115,13 @@ fn value(bytes: &[u8]) -> Option<Value> {
 ///
 /// # Errors
 /// If it is nothing that the script answers.
-pub(super) fn reply(answer: redis::Value) -> Result<Reply, StoreError> {
+pub(super) fn reply(answer: redis::Value) -> Result<Answered, StoreError> {
     use redis::Value::{Array, BulkString, Nil};
 
     let strange =
         || StoreError::Defect("the script in Redis answered something that it never answers".to_owned());
     let Array(parts) = answer else { return Err(strange()) };
+    let is_time_only = parts.len() == 1;
     let mut parts = parts.into_iter().map(|part| match part {
         BulkString(bytes) => Ok(Some(bytes)),
         Nil => Ok(None),
@@ -128,10 +130,13 @@ pub(super) fn reply(answer: redis::Value) -> Result<Reply, StoreError> {
     let mut next = || parts.next().and_then(Result::ok).flatten().ok_or_else(strange);
     let micros =
         String::from_utf8(next()?).ok().and_then(|text| text.parse::<u64>().ok()).ok_or_else(strange)?;
-    let passed = next()?;
     let now = Timestamp::from_nanos(micros.saturating_mul(MICRO));
+    if is_time_only {
+        return Ok(Answered::Elsewhere(now));
+    }
+    let passed = next()?;
     let values = parts
         .map(|part| part.map(|bytes| bytes.and_then(|bytes| value(&bytes))))
         .collect::<Result<_, _>>()?;
-    Ok(Reply { now, passed, values })
+    Ok(Answered::Decided(Reply { now, passed, values }))
 }

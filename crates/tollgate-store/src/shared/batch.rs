@@ -163,6 +163,15 @@ impl Batch {
 
 /// What a server answers to a batch.
 #[derive(Debug)]
+pub(crate) enum Answered {
+    /// What it decided.
+    Decided(Reply),
+    /// That it is this time, and of a calendar it was told only other times; so it has decided nothing.
+    Elsewhere(Timestamp),
+}
+
+/// What a server decided.
+#[derive(Debug)]
 pub(crate) struct Reply {
     /// The time at which it decided.
     pub(crate) now: Timestamp,

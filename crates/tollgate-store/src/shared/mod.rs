@@ -22,7 +22,7 @@ mod told;
 pub use self::rule::Unfit;
 #[cfg(any(feature = "redis-tls", feature = "postgres-tls"))]
 pub use self::tls::TlsOptions;
-pub(crate) use self::told::ToldTime;
+pub(crate) use self::told::{HeardTime, ToldTime};
 
 /// How a store on a server fares.
 #[derive(Clone, Debug, PartialEq, Eq)]

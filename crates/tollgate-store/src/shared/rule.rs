@@ -9,6 +9,8 @@
 //! | `c` | those that come with a call | the same | the same |
 //! | `b` | token bucket that refills by the batch | capacity, batch, period, what a new key misses, how long a full one is remembered | tokens missing, and since when a batch is under way |
 //! | `f` | fixed window | limit, length | start, what was taken |
+//! | `w` | fixed window with a carry-over | limit, carry-over, length | start, what of the carry-over had been spent before, what was taken |
+//! | `q` | fixed window of a calendar | limit, carry-over, and nine edges of windows around the server's time as it was heard last; the server takes the one that it is in, or says that it is elsewhere | the same |
 //! | `s` | sliding window | limit, length | start, what was taken in the window before, and in this one |
 //! | `l` | sliding log | limit, length | moments, oldest first, each with what was taken at it |
 
@@ -17,7 +19,7 @@ use tollgate_core::algorithm::fixed_window::WindowCount;
 use tollgate_core::algorithm::meter::{self, ArrivalTime};
 use tollgate_core::algorithm::sliding_window::WindowPair;
 use tollgate_core::algorithm::token_bucket::{Bucket, Deficit};
-use tollgate_core::algorithm::{Refill, Windows};
+use tollgate_core::algorithm::{FixedWindow, Refill, Windows};
 use tollgate_core::{Limit, Nanos, State, Timestamp};
 
 /// Nanoseconds in the servers' unit of time.
@@ -68,6 +70,8 @@ pub(crate) enum Rule {
     Stateless { admits: bool },
     /// Any of those that keep the moment of the fullest.
     Meter(Meter),
+    /// A window of a calendar, or one that carries over.
+    Periods(FixedWindow),
     /// The others, as the letter of their kind and their numbers, of which the first so many count.
     Other(u8, [u64; 5], usize),
 }
@@ -163,10 +167,16 @@ impl Rule {
                     5,
                 )
             }
-            Limit::FixedWindow(window) => {
-                let Windows::Epoch { length } = window.windows() else { return Err(Unfit::Period(*limit)) };
-                Self::Other(b'f', [count(window.limit()), whole_micros(length)?, 0, 0, 0], 2)
-            }
+            Limit::FixedWindow(window) => match window.windows() {
+                Windows::Epoch { length } if window.carry_over() == 0 => {
+                    Self::Other(b'f', [count(window.limit()), whole_micros(length)?, 0, 0, 0], 2)
+                }
+                Windows::Epoch { length } => whole_micros(length).map(|_| Self::Periods(*window))?,
+                Windows::Calendar(calendar) => {
+                    whole_micros(calendar.grain()).map(|_| Self::Periods(*window))?
+                }
+                _ => return Err(Unfit::Period(*limit)),
+            },
             Limit::SlidingWindow(window) if u128::from(window.limit()) > EXACT / 2 => {
                 return Err(Unfit::Count(*limit));
             }
@@ -182,8 +192,8 @@ impl Rule {
         })
     }
 
-    /// The rule's numbers.
-    pub(crate) fn numbers(&self) -> SmallVec<[u64; 7]> {
+    /// The rule's numbers, for a server where it is about this time.
+    pub(crate) fn numbers(&self, about: Timestamp) -> SmallVec<[u64; 7]> {
         match self {
             Self::Stateless { .. } => SmallVec::new(),
             Self::Meter(meter) => {
@@ -193,6 +203,14 @@ impl Rule {
                     meter.split(u128::from(meter.rest.as_nanos()) * u128::from(meter.fine));
                 smallvec![full, full_part, exact(meter.parts()), spent, spent_part, rest, rest_part]
             }
+            Self::Periods(window) => {
+                let mut numbers = smallvec![exact(window.limit().into()), exact(window.carry_over().into())];
+                match window.windows() {
+                    Windows::Epoch { length } => numbers.push(micros(length)),
+                    windows => numbers.extend(edges(&windows, about)),
+                }
+                numbers
+            }
             Self::Other(_, numbers, count) => SmallVec::from_slice(&numbers[..*count]),
         }
     }
@@ -201,7 +219,7 @@ impl Rule {
     pub(crate) fn cost(&self, cost: u32) -> [u64; 2] {
         match self {
             Self::Meter(meter) => meter.pair(cost.into()),
-            Self::Stateless { .. } | Self::Other(..) => [cost.into(), 0],
+            Self::Stateless { .. } | Self::Periods(_) | Self::Other(..) => [cost.into(), 0],
         }
     }
 
@@ -211,6 +229,8 @@ impl Rule {
             Self::Stateless { .. } => 0,
             Self::Meter(meter) if meter.adopts => b'c',
             Self::Meter(_) => b'm',
+            Self::Periods(window) if matches!(window.windows(), Windows::Epoch { .. }) => b'w',
+            Self::Periods(_) => b'q',
             Self::Other(kind, ..) => *kind,
         }
     }
@@ -237,7 +257,12 @@ impl Rule {
             Self::Other(b'b', ..) => {
                 State::Bucket(Bucket::Interval(Deficit { missing: number(0)?, since: moment(1)? }))
             }
-            Self::Other(b'f', ..) => State::Window(WindowCount { start: moment(0)?, used: number(1)? }),
+            Self::Periods(_) => {
+                State::Window(WindowCount { start: moment(0)?, before: number(1)?, used: number(2)? })
+            }
+            Self::Other(b'f', ..) => {
+                State::Window(WindowCount { start: moment(0)?, before: 0, used: number(1)? })
+            }
             Self::Other(b's', ..) => {
                 State::Pair(WindowPair { start: moment(0)?, previous: number(1)?, current: number(2)? })
             }
@@ -264,6 +289,9 @@ impl Rule {
             (_, State::Bucket(Bucket::Interval(deficit))) => {
                 smallvec![count(deficit.missing), moment(deficit.since)]
             }
+            (Self::Periods(_), State::Window(window)) => {
+                smallvec![moment(window.start), count(window.before), count(window.used)]
+            }
             (_, State::Window(window)) => smallvec![moment(window.start), count(window.used)],
             (_, State::Pair(pair)) => {
                 smallvec![moment(pair.start), count(pair.previous), count(pair.current)]
@@ -272,4 +300,23 @@ impl Rule {
             _ => SmallVec::new(),
         }
     }
+}
+
+/// How many edges of windows a server is told: it decides by one window before its own and three after it, and its own may
+/// be two before or after the one that it was last heard to be in.
+const EDGES: usize = 9;
+/// Which of them is the start of the window that it was heard to be in.
+const PRESENT: usize = 3;
+
+/// The edges of the windows around a moment, in microseconds.
+fn edges(windows: &Windows, about: Timestamp) -> [u64; EDGES] {
+    let mut edges = [windows.start(about); EDGES];
+    // Before the first window there is none, and it stands for those.
+    for place in (0..PRESENT).rev() {
+        edges[place] = windows.previous(edges[place + 1]);
+    }
+    for place in PRESENT + 1..EDGES {
+        edges[place] = windows.next(edges[place - 1]);
+    }
+    edges.map(|edge| exact((edge.as_nanos() / MICRO).into()))
 }

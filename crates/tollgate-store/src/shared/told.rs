@@ -1,10 +1,12 @@
-//! The time by which a server decides: its own, or one that it is told.
+//! The time by which a server decides: its own, or one that it is told; and what is known of its own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tollgate_core::{Limit, State, Timestamp};
 
+use super::batch::{Answered, Reply};
 use super::rule::MICRO;
+use crate::store::StoreError;
 
 /// The time that a server is told, in nanoseconds; 0 if it reads its own.
 #[derive(Debug, Default)]
@@ -31,5 +33,35 @@ impl ToldTime {
         let more = MORE[usize::from(self.micros().is_some())];
         let vacant_at = limit.vacant_at(state);
         (vacant_at > now).then(|| vacant_at.since(now).as_nanos().div_ceil(MICRO * 1_000) + more)
+    }
+}
+
+/// A server's time as it was last heard, in nanoseconds. A calendar's windows are sent around it.
+#[derive(Debug, Default)]
+pub(crate) struct HeardTime(AtomicU64);
+
+impl HeardTime {
+    /// How often a server's clock may leave the windows that it was told, before something is wrong with it.
+    pub(crate) const TRIES: u32 = 4;
+
+    /// About what time it is there.
+    pub(crate) fn about(&self) -> Timestamp {
+        // Relaxed, here and below: an old time costs another round trip at most.
+        Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Notes what a server answered. Nothing if it was elsewhere: then it has changed nothing, and can be asked again.
+    pub(crate) fn hear(&self, answered: Answered) -> Option<Reply> {
+        let (now, reply) = match answered {
+            Answered::Decided(reply) => (reply.now, Some(reply)),
+            Answered::Elsewhere(now) => (now, None),
+        };
+        self.0.store(now.as_nanos(), Ordering::Relaxed);
+        reply
+    }
+
+    /// What is wrong with a server that is elsewhere again and again.
+    pub(crate) fn astray() -> StoreError {
+        StoreError::Unavailable(format!("the server's clock was set {} times meanwhile", Self::TRIES))
     }
 }

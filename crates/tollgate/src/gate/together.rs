@@ -89,6 +89,7 @@ impl<S: Store> Gate<S> {
             for verdict in &verdicts {
                 self.bans.note(now, policies, verdict);
             }
+            self.written(self.note_all(now, &verdicts)).await;
             (verdicts, answer.allowed)
         };
         let current = self.current.load();
@@ -148,7 +149,9 @@ impl<S: Store> Gate<S> {
             }
         }
         let allowed = outcomes.iter().all(|outcome| outcome.decision.allowed);
-        Ok(verdicts_of(&policies, plans, &Answer { allowed, outcomes }))
+        let verdicts = verdicts_of(&policies, plans, &Answer { allowed, outcomes });
+        self.written(self.note_all(now, &verdicts)).await;
+        Ok(verdicts)
     }
 
     /// Gives so many units back to each limit that a request was charged by, up to what is spent: more than was taken, as
@@ -166,7 +169,12 @@ impl<S: Store> Gate<S> {
                 Refund { key: hit.key, limit: hit.limit, grant: Grant { cost: units, ..grant }, source }
             })
             .collect();
-        if refunds.is_empty() { Ok(()) } else { Store::refund(&self.store, &refunds).await }
+        if refunds.is_empty() {
+            return Ok(());
+        }
+        Store::refund(&self.store, &refunds).await?;
+        self.written(self.note_refunds(verdict, &refunds)).await;
+        Ok(())
     }
 
     /// What bans say, if they say anything.

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -83,6 +83,7 @@ pub(super) fn routes(admin: Admin) -> Router {
         .route("/v1/bans", get(list_bans).post(ban))
         .route("/v1/bans/{key}", delete(lift_ban))
         .route("/v1/keys", get(keys))
+        .route("/v1/usage", get(usage))
         .route("/v1/explain", post(explain))
         .merge(openapi::at("/v1/openapi.json", ADMIN_API))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX.max(POLICY_BYTES_MAX)))
@@ -245,6 +246,10 @@ async fn lift_ban(State(admin): Shared, Extension(who): Asker, Last(key): Last) 
 
 async fn keys(State(admin): Shared) -> Response {
     json(StatusCode::OK, &admin.app.live.keys(KEYS_MAX))
+}
+
+async fn usage(State(admin): Shared, RawQuery(query): RawQuery) -> Response {
+    super::usage::export(&admin.app, query.as_deref().unwrap_or_default())
 }
 
 /// Says why a request passes or not; takes nothing.

@@ -103,6 +103,9 @@ pub(super) struct Settings {
     log: String,
     audit_log: Option<String>,
     audit_sample: f64,
+    usage_dir: Option<String>,
+    usage_flush: String,
+    usage_rows: u32,
 }
 
 impl Settings {
@@ -125,6 +128,9 @@ impl Settings {
             log: options.logs.log.clone(),
             audit_log: path(&access.audit_log),
             audit_sample: access.audit_sample,
+            usage_dir: path(&options.usage.usage_dir),
+            usage_flush: options.usage.usage_flush.to_string(),
+            usage_rows: options.usage.usage_rows,
         }
     }
 }

@@ -41,8 +41,7 @@ impl Desk {
 
     /// The store, if it answers at once.
     pub(super) fn local(&self) -> Option<&MemoryStore> {
-        let store = self.app.gate.store();
-        store.is_local().then(|| store.local())
+        self.app.decides_at_once().then(|| self.app.gate.store().local())
     }
 
     /// Answers a call by the memory store.
