@@ -108,16 +108,12 @@ fn main() {
     );
     let one = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let many = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    one.block_on(compare(&server, &script, 4, &[1]));
-    for connections in [2, 4] {
-        many.block_on(compare(&server, &script, connections, &[4, 16, 64]));
-    }
+    one.block_on(compare(&server, &script, &[1]));
+    many.block_on(compare(&server, &script, &[4, 16, 64]));
 }
 
-async fn compare(server: &Postgres, script: &str, connections: usize, sizes: &[usize]) {
-    let mut options = patient_on_postgres(server.url_of_socket());
-    options.connections = connections;
-    let store = Arc::new(connected_to_postgres(options).await);
+async fn compare(server: &Postgres, script: &str, sizes: &[usize]) {
+    let store = Arc::new(connected_to_postgres(patient_on_postgres(server.url_of_socket())).await);
     for &callers in sizes {
         let (mut own, mut other, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         // The first lap fills the tables.
@@ -128,7 +124,7 @@ async fn compare(server: &Postgres, script: &str, connections: usize, sizes: &[u
             own.push(ours);
             ratios.push(ours / bare);
         }
-        println!("{callers} callers on {connections} connections: {}", spread(own));
+        println!("{callers} callers: {}", spread(own));
         println!("  pgbench with {callers} clients: {}", spread(other));
         println!("  ratio: {}", spread(ratios));
     }

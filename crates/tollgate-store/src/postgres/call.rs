@@ -37,7 +37,7 @@ impl ToSql for Id {
 // A part of the hash.
 #[allow(clippy::cast_possible_truncation)]
 const fn lock(key: KeyHash) -> i32 {
-    key.0 as u32 as i32
+    (key.0 as u32).cast_signed()
 }
 
 /// What is locked for these keys, in order.

@@ -70,7 +70,7 @@ pub struct PostgresOptions {
     pub deadline: Duration,
     /// How long an attempt to connect may take.
     pub connect_timeout: Duration,
-    /// How many connections this node keeps: 1 or more. Each decides up to 64 limits at once.
+    /// How many connections this node keeps: 1 or more. Half of them decide, each up to 64 limits at once; the others are for all else.
     pub connections: usize,
     /// How often a part of the table is looked through for rows that mean nothing any more, by one of the nodes.
     pub sweep_interval: Duration,
@@ -160,7 +160,8 @@ impl PostgresStore {
         let caller =
             Arc::new(Caller { pool, told_time: ToldTime::default(), heard_time: HeardTime::default() });
         tokio::spawn(sweep(Arc::downgrade(&caller), options.sweep_interval));
-        let courier = Courier::new(Arc::clone(&caller), connections, false);
+        // Fewer calls do more together; and what is not a decision finds a connection too.
+        let courier = Courier::new(Arc::clone(&caller), connections.div_ceil(2), false);
         Ok(Self { address, caller, courier, deadline: options.deadline })
     }
 

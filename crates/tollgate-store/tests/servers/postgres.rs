@@ -42,7 +42,7 @@ impl Postgres {
     }
 
     fn until_it_answers(&self) {
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_mins(1);
         while self.ask("select 1") != "1" {
             assert!(Instant::now() < patience, "the server does not answer: {}", self.log());
             thread::sleep(Duration::from_millis(20));
