@@ -58,6 +58,10 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % most
     }
+
+    fn pick(&mut self, of: usize) -> usize {
+        usize::try_from(self.below(of as u64)).unwrap()
+    }
 }
 
 #[test]
@@ -158,9 +162,8 @@ fn question(command: &str, path: usize, user: usize) -> redis::Cmd {
 
 /// Asks some questions at once. Returns whether they were answered.
 fn ask(connection: &mut redis::Connection, known: &Mutex<Known>, random: &mut Random) -> bool {
-    let keys: Vec<(usize, usize)> = (0..PIPELINE)
-        .map(|_| (random.below(PATHS.len() as u64) as usize, random.below(USERS as u64) as usize))
-        .collect();
+    let keys: Vec<(usize, usize)> =
+        (0..PIPELINE).map(|_| (random.pick(PATHS.len()), random.pick(USERS))).collect();
     let mut pipeline = redis::pipe();
     for (path, user) in &keys {
         pipeline.add_command(question("TG.CHECK", *path, *user));
@@ -202,7 +205,7 @@ fn flushes_of(server: &Server) -> Option<u64> {
 fn metric(server: &Server, name: &str) -> Option<u64> {
     let metrics = server.try_get("/metrics")?.body;
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    line.parse::<f64>().ok().map(|number| number as u64)
+    line.parse().ok()
 }
 
 fn allowed(server: &Server, user: &str) -> bool {
@@ -233,7 +236,7 @@ fn a_stop_loses_nothing_neither_limits_nor_bans() {
     let ban = json!({ "request": { "method": "GET", "path": "/", "user": "c" }, "for": "1h" });
     assert_eq!(server.administer("POST", "/v1/bans", &ban.to_string()).status, 200);
     server.terminate();
-    assert!(server.wait(Duration::from_secs(60)).unwrap().success());
+    assert!(server.wait(Duration::from_mins(1)).unwrap().success());
 
     let server = Server::start(&arguments);
     assert_eq!(metric(&server, "rate_limiter_store_keys"), Some(2));

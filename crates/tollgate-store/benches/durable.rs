@@ -86,7 +86,7 @@ fn compare(keys: u64, threads: usize) {
         "  written {:.0} MB in {} flushes of {:.0?} on average; failures: {}",
         megabytes(after.bytes_written - before.bytes_written),
         after.flushes - before.flushes,
-        (after.flush_time - before.flush_time)
+        after.flush_time.saturating_sub(before.flush_time)
             / u32::try_from(after.flushes - before.flushes).unwrap().max(1),
         after.failures,
     );

@@ -1,5 +1,8 @@
 //! A store that ends in every way, and what is found then.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::cast_possible_truncation, reason = "there are few keys and threads")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
