@@ -63,6 +63,12 @@ fn judged(arguments: &[&str], input: &str) {
     assert!(output.status.success() && said.is_empty(), "{}{said}\n{input}", stdout(&output));
 }
 
+const SERVICES: &str = "
+policies: [{ name: searches, key: user, limit: 100/minute, adaptive: search }]
+health: { search: { store: degraded } }
+concurrency: { search: { limit: vegas } }
+";
+
 fn with_rules(more: &[&str]) -> (Server, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("rules.yaml");
@@ -89,7 +95,11 @@ fn open_metrics(server: &Server) -> Reply {
 /// A server of each kind, of which every metric has been used, and what they tell.
 fn scrapes() -> [String; 2] {
     let redis = Redis::start(&[]);
-    let shared = Server::start(&["--store", &redis.url(), "--store-deadline", "1s"]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("policies.yaml");
+    std::fs::write(&file, SERVICES).unwrap();
+    let (file, url) = (file.to_str().unwrap(), redis.url());
+    let shared = Server::start(&["--policy", file, "--store", &url, "--store-deadline", "1s"]);
     assert_eq!(shared.post("/v1/check", r#"{"user":"anna","path":"/search"}"#).status, 200);
     let data = tempfile::tempdir().unwrap();
     let (local, _directory) = with_rules(&["--data-dir", data.path().to_str().unwrap()]);
@@ -139,6 +149,8 @@ fn each_metric_has_exactly_its_labels() {
         ("rate_limiter_policy_denied_total", &["policy"]),
         ("rate_limiter_active_policies", &["instance"]),
         ("rate_limiter_breaker_state", &["instance", "state"]),
+        ("rate_limiter_service_level", &["service"]),
+        ("rate_limiter_concurrency_limit", &["service"]),
         ("rate_limiter_connections", &["face"]),
         ("rate_limiter_build_info", &["arch", "os", "version"]),
         ("process_resident_memory_bytes", &[]),
