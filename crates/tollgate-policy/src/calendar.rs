@@ -292,7 +292,7 @@ fn zone_in(name: &str) -> Option<&str> {
 pub(crate) fn parse_month(text: &str) -> Option<u8> {
     let text = text.trim();
     let is_meant = |month: &&str| month.eq_ignore_ascii_case(text) || month[..3].eq_ignore_ascii_case(text);
-    MONTHS.iter().position(|month| is_meant(&month)).and_then(|index| u8::try_from(index + 1).ok())
+    MONTHS.iter().position(is_meant).and_then(|index| u8::try_from(index + 1).ok())
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub(crate) fn parse_time(text: &str) -> Option<Time> {
 pub(crate) fn parse_day(text: &str) -> Option<usize> {
     let text = text.trim();
     let is_meant = |day: &&str| day.eq_ignore_ascii_case(text) || day[..3].eq_ignore_ascii_case(text);
-    WEEKDAYS.iter().position(|day| is_meant(&day))
+    WEEKDAYS.iter().position(is_meant)
 }
 
 #[cfg(test)]

@@ -56,6 +56,8 @@ type Levels = BTreeMap<String, Level>;
 /// What matching needs of a policy, in one piece, and the policy itself apart from it: where thousands of policies are in
 /// use, each further piece is a further miss of the processor's cache.
 #[derive(Debug)]
+// Each is an answer of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub(crate) struct Compiled {
     /// Whether the policy asks for more than it was found by: then it must be looked at itself.
     is_conditional: bool,

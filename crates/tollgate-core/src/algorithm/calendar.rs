@@ -22,7 +22,7 @@ use crate::time::{Nanos, Timestamp};
 /// // A day of 25 hours between days of 24.
 /// let day = Nanos::from_secs(86_400);
 /// let calendar = Calendar::named("with a long day", day, || {
-///     let days = |first, count| Starts { first: Timestamp::from_secs(first * 3_600), step: day, count };
+///     let days = |first: u64, count| Starts { first: Timestamp::from_secs(first * 3_600), step: day, count };
 ///     vec![days(0, 3), days(73, 1_000)]
 /// });
 /// let (start, end) = calendar.window(Timestamp::from_secs(50 * 3_600));

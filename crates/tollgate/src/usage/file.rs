@@ -3,7 +3,7 @@
 //! A line has the parts of a row between tabs, and ends with a hash of them, so that one that was not written to its end is known.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -41,10 +41,14 @@ pub(super) fn open(directory: &Path, book: &mut Book) -> io::Result<Lines> {
     let lock_path = directory.join("lock");
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
     let lock = lock.map_err(named(&lock_path))?;
-    lock.try_lock().map_err(|_| {
-        let why = format!("{}: another process keeps its record here", directory.display());
-        io::Error::new(io::ErrorKind::AddrInUse, why)
-    })?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(named(&lock_path)(error)),
+        Err(TryLockError::WouldBlock) => {
+            let why = format!("{}: another process keeps its record here", directory.display());
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+        }
+    }
     let path = path_in(directory);
     let mut bytes = Vec::new();
     match File::open(&path) {

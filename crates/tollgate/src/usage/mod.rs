@@ -36,7 +36,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tollgate_core::{Group, Hit, Limit, LimitId, Timestamp};
+use tollgate_core::{Group, Hit, Limit, Timestamp};
 use tollgate_policy::{PolicySet, Use, Verdict, local_time};
 use tollgate_store::LocalStore;
 
@@ -190,7 +190,7 @@ impl UseRecord {
             if window.windows().window(now) != (entry.start, entry.end) {
                 continue;
             }
-            let hit = Hit::new(LimitId::default(), row.key, limit.limit()).with_cost(0);
+            let hit = Hit::new(entry.limit, row.key, limit.limit()).with_cost(0);
             let found = store.peek_at(now, &[Group::all(&[hit])]);
             let left = found.outcomes.first().map_or(0, |outcome| outcome.decision.remaining);
             // What had been carried over and was spent before is missing as well.
