@@ -28,6 +28,8 @@ pub enum Source {
     Overflow,
     /// The state of the key in Redis, which other nodes share.
     Redis,
+    /// The state of the key in a store that is not of this project.
+    Custom,
     /// What this node has taken ahead from the store that nodes share.
     Lease,
     /// This node, which settles with the store that nodes share later.
@@ -45,6 +47,7 @@ impl Source {
             Self::Memory => "memory",
             Self::Overflow => "overflow",
             Self::Redis => "redis",
+            Self::Custom => "custom",
             Self::Lease => "lease",
             Self::LocalFirst => "local_first",
             Self::Fallback => "fallback",

@@ -4,9 +4,11 @@
 //!
 //! * [`LocalStore`]: a store in this process, which answers at once, and [`Store`]: any store, which may have to be
 //!   waited for. Every local store is a store.
-//! * [`MemoryStore`]: the store that needs nothing else.
+//! * [`MemoryStore`]: the store that needs nothing else, and [`AlgorithmStore`]: the same for a rule of one's own.
 //! * `RedisStore` (with the feature `redis`): one that many nodes share.
-//! * [`conformance`]: a model of every algorithm and a generator of histories, against which any store can be run.
+//! * [`plain`]: decisions on states that a store has read, for stores of one's own.
+//! * [`conformance`]: a model of every algorithm and a generator of histories, against which any store can be run; and
+//!   [`conformance::algorithm`], for rules of one's own.
 //!
 //! A store never reads configuration: it is given hits (a limit, a key, a cost), in groups that decide together.
 //!
@@ -26,15 +28,16 @@
 
 mod clock;
 pub mod conformance;
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 pub mod guard;
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 pub mod lease;
 mod machine;
 mod memory;
+pub mod plain;
 #[cfg(feature = "redis")]
 pub mod redis;
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 mod regroup;
 mod seed;
 mod store;
@@ -42,6 +45,6 @@ mod sync;
 mod together;
 
 pub use clock::{ClockError, ClockSource, SystemClock};
-pub use memory::{MemoryOptions, MemoryStore, Overflow};
+pub use memory::{AlgorithmStore, MemoryOptions, MemoryStore, Overflow};
 pub use seed::random_seed;
 pub use store::{LocalStore, Refund, Store, StoreError};

@@ -1,7 +1,7 @@
 //! What is random: the secret of a process, and pauses.
 
 use std::hash::{BuildHasher, RandomState};
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 use std::time::Duration;
 
 use tollgate_core::KeySeed;
@@ -18,7 +18,7 @@ pub fn random_seed() -> KeySeed {
 }
 
 /// A length between nothing and this: full jitter, so that those who fail together do not come back together.
-#[cfg(feature = "redis")]
+#[cfg(feature = "shared")]
 pub(crate) fn random_below(most: Duration) -> Duration {
     let random = RandomState::new().hash_one(0_u8);
     let nanos = (u128::from(random) * most.as_nanos()) >> 64;

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | limit one thing | [`Limiter`] |
 //! | limit each of many: addresses, users, jobs | [`KeyedLimiter`] |
+//! | limit by a rule of your own | [`CustomLimiter`] |
 //! | stay under the limits of others | `outgoing::OutgoingLayer`, `outgoing::Outgoing` (feature `outgoing`; for reqwest, feature `reqwest`) |
 //! | make callers wait in place of denying them | `Shaper`, or `queue::Queue` with priorities (feature `shaping`) |
 //! | limit by a policy file | `Gate` (feature `policy`, on by default) |
 //! | limit an axum, hyper or tonic service | `http::RateLimitLayer` (feature `tower`; with axum, feature `axum`) |
 //! | limit an Actix Web app | `actix::RateLimit` (feature `actix`) |
 //! | count over many nodes | `redis::RedisStore`, with `guard::Guarded` for when it is away (feature `redis`) |
+//! | keep state in a store of your own | [`Store`], [`plain`], and [`conformance`] to try it |
 //! | test code that is limited | [`ManualClock`] |
 //!
 //! # Three lines
@@ -65,6 +67,7 @@ mod bans;
 mod cell;
 #[cfg(feature = "policy")]
 mod charge;
+mod custom;
 #[cfg(feature = "policy")]
 mod descriptors;
 #[cfg(feature = "policy")]
@@ -85,6 +88,7 @@ mod shaper;
 #[cfg(feature = "policy")]
 mod statistics;
 
+pub use custom::{CustomLimiter, CustomReservation};
 pub use keyed::{Decisions, KeyedLimiter};
 pub use limiter::{LimitOrQuota, Limiter};
 pub use reservation::Reservation;
@@ -94,15 +98,17 @@ pub use tollgate_core::{
     Retry, Share, Sharing, Source, State, Timestamp, algorithm, quota,
 };
 pub use tollgate_store::{
-    ClockError, ClockSource, LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError,
-    SystemClock, conformance, random_seed,
+    AlgorithmStore, ClockError, ClockSource, LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store,
+    StoreError, SystemClock, conformance, plain, random_seed,
 };
 
 #[cfg(feature = "shaping")]
 pub use shaper::{Shaper, Turn};
 
 #[cfg(feature = "redis")]
-pub use tollgate_store::{guard, lease, redis};
+pub use tollgate_store::redis;
+#[cfg(feature = "shared")]
+pub use tollgate_store::{guard, lease};
 
 #[cfg(feature = "policy")]
 pub use bans::Ban;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use hashbrown::HashTable;
-use tollgate_core::{KeyHash, State, Timestamp};
+use tollgate_core::{KeyHash, Timestamp};
 
 use super::census::Census;
 
@@ -17,9 +17,10 @@ pub(super) struct SlotId {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Slot<S> {
     key: KeyHash,
-    state: State,
+    /// `None` while the slot is free.
+    state: Option<S>,
     /// When the state may be forgotten.
     vacant_at: Timestamp,
     /// The moment of the slot's one entry in the queue of vacancies.
@@ -28,9 +29,9 @@ struct Slot {
 }
 
 /// A part of the room under one lock.
-#[derive(Debug, Default)]
-pub(super) struct Shard {
-    slots: Vec<Slot>,
+#[derive(Debug)]
+pub(super) struct Shard<S> {
+    slots: Vec<Slot<S>>,
     /// Slots that hold nothing.
     free: Vec<u32>,
     index: HashTable<u32>,
@@ -40,7 +41,13 @@ pub(super) struct Shard {
     vacancies: BinaryHeap<Reverse<(Timestamp, SlotId)>>,
 }
 
-impl Shard {
+impl<S> Default for Shard<S> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), index: HashTable::new(), vacancies: BinaryHeap::new() }
+    }
+}
+
+impl<S> Shard<S> {
     pub(super) fn find(&self, key: KeyHash) -> Option<SlotId> {
         let slots = &self.slots;
         let index = *self.index.find(table_hash(key), |index| slots[*index as usize].key == key)?;
@@ -48,11 +55,11 @@ impl Shard {
     }
 
     /// The state in a slot, unless the slot has been freed.
-    pub(super) fn state(&mut self, slot: SlotId) -> Option<&mut State> {
-        self.slot(slot).map(|slot| &mut slot.state)
+    pub(super) fn state(&mut self, slot: SlotId) -> Option<&mut S> {
+        self.slot(slot)?.state.as_mut()
     }
 
-    fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
+    fn slot(&mut self, id: SlotId) -> Option<&mut Slot<S>> {
         self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
     }
 
@@ -61,7 +68,7 @@ impl Shard {
         &mut self,
         census: &Census,
         key: KeyHash,
-        state: State,
+        state: S,
         vacant_at: Timestamp,
         now: Timestamp,
     ) -> bool {
@@ -75,7 +82,7 @@ impl Shard {
         if !has_room {
             return false;
         }
-        let slot = |generation| Slot { key, state, vacant_at, queued_at: vacant_at, generation };
+        let slot = |generation| Slot { key, state: Some(state), vacant_at, queued_at: vacant_at, generation };
         let free = self.free.pop();
         let index = free.unwrap_or(last);
         match self.slots.get_mut(index as usize) {
@@ -108,7 +115,7 @@ impl Shard {
     pub(super) fn free(&mut self, census: &Census, id: SlotId) {
         let Some(slot) = self.slot(id) else { return };
         slot.generation = slot.generation.wrapping_add(1);
-        slot.state = State::Nothing;
+        slot.state = None;
         let key = slot.key;
         if let Ok(entry) = self.index.find_entry(table_hash(key), |index| *index == id.index) {
             entry.remove();

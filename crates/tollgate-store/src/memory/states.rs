@@ -15,7 +15,7 @@ pub(super) struct States {
     census: Census,
     words: Table<1>,
     triples: Table<3>,
-    room: Room,
+    room: Room<State>,
 }
 
 impl States {
@@ -126,7 +126,7 @@ impl States {
             Footprint::Words => {
                 self.triples.look(&self.census, place, at).map(|words| unpacked(limit, words))
             }
-            Footprint::State => self.room.look(key),
+            Footprint::State => self.room.look(key, State::clone),
         }
     }
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, LimitId, Timestamp};
+use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, LimitId, Source, Timestamp};
 
-use super::replica::{self, States};
 use super::wire::{MICRO, Rule, Unfit, doubles};
+use crate::plain::{self, States};
 use crate::regroup::{Shape, grouped, shape};
 use crate::store::StoreError;
 use crate::together::{asked, hits};
@@ -198,7 +198,7 @@ impl Batch {
     pub(super) fn answers(&self, reply: &Reply) -> Result<Vec<Answer>, StoreError> {
         let mut states = self.states(reply);
         let decide = |(order, passed): (&Order, &u8)| {
-            let decide = |groups: &[Group<'_>]| replica::acquire(reply.now, groups, &mut states);
+            let decide = |groups: &[Group<'_>]| plain::acquire(reply.now, groups, &mut states, Source::Redis);
             let answer = order.with_groups(decide);
             if answer.allowed == (*passed == b'1') { Ok(answer) } else { Err(differs()) }
         };

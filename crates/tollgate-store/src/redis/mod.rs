@@ -18,25 +18,24 @@ mod caller;
 mod courier;
 mod link;
 mod reach;
-mod replica;
 mod route;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_core::{Answer, Former, Group, Hit, KeyHash, Limit, Source, State, Timestamp};
+use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, Source, Timestamp};
 
 pub use self::wire::Unfit;
 
 use self::batch::{Batch, Order, Reply};
 use self::caller::{Swap, ToldTime};
 use self::reach::{Cluster, Plan, Reach};
-use self::replica::States;
 use self::route::{Maker, Route};
 use self::wire::Rule;
 use crate::conformance::Subject;
 use crate::guard::Remote;
+use crate::plain::{self, States, carried};
 use crate::seed::random_tag;
 use crate::store::{Refund, Store, StoreError};
 use crate::together::hits;
@@ -239,7 +238,7 @@ impl RedisStore {
         let mut tags = tags(groups);
         match (&self.reach, tags.next(), tags.next()) {
             // Nothing to remember: any time will do.
-            (_, None, _) => Ok(replica::acquire(Timestamp::EPOCH, groups, &mut States::new())),
+            (_, None, _) => Ok(plain::acquire(Timestamp::EPOCH, groups, &mut States::new(), Source::Redis)),
             (Reach::Cluster(_), Some(_), Some(_)) => Box::pin(self.in_time(self.decide_apart(groups))).await,
             (_, Some(tag), _) => self.send(tag, order).await,
         }
@@ -266,7 +265,7 @@ impl RedisStore {
         for _ in 0..TRIES {
             let (before, now) = self.states(groups).await?;
             let mut states = before.clone();
-            let mut answer = replica::acquire(now, groups, &mut states);
+            let mut answer = plain::acquire(now, groups, &mut states, Source::Redis);
             // Hits that take nothing can change a state all the same: a bucket that is not full at first begins to
             // fill, and what lies in the future is brought near.
             let changed = |hit: &Hit<'_>| {
@@ -328,10 +327,7 @@ impl RedisStore {
     async fn look(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         Order::new(groups).map_err(unfit)?;
         let (mut states, now) = self.states(groups).await?;
-        for (hit, state) in carried(groups, &states, now) {
-            states.insert(hit.key, state);
-        }
-        Ok(replica::peek(now, groups, &mut states))
+        Ok(plain::peek(now, groups, &mut states, Source::Redis))
     }
 
     /// The states of all keys of a request, and of those that they had before; and the time at which they were read.
@@ -435,16 +431,6 @@ fn tags<'g>(groups: &'g [Group<'g>]) -> impl Iterator<Item = u16> + 'g {
         .enumerate()
         .filter(move |(index, tag)| tags().take(*index).all(|other| other != *tag))
         .map(|(_, tag)| tag)
-}
-
-/// The states that keys go on from whose limits were changed, where anything is left of the time before.
-fn carried<'h>(groups: &'h [Group<'h>], states: &States, now: Timestamp) -> Vec<(&'h Hit<'h>, State)> {
-    let carried = |hit: &'h Hit<'h>| {
-        let former = |former: &'h Former| Some((former.limit(), states.get(&former.key(hit.key))?));
-        let formers = hit.formers.iter().filter_map(former);
-        Some((hit, hit.limit.reconciled(states.get(&hit.key), formers, now)?))
-    };
-    hits(groups).filter(|hit| !hit.formers.is_empty()).filter_map(carried).collect()
 }
 
 fn unfit(why: Unfit) -> StoreError {
