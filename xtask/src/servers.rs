@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use crate::chores::{ChoreError, Done, root};
 
 /// The programs, and Debian's packages of them.
-const NEEDED: [(&str, &str); 8] = [
+const NEEDED: [(&str, &str); 9] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),
+    ("memcached", "memcached"),
     ("openssl", "openssl"),
     ("curl", "curl"),
     // Which checks the unit under deploy/.

@@ -26,7 +26,7 @@ fn store(memcached: &Memcached) -> MemcachedStore {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sixty_four_tasks_on_two_nodes_get_exactly_what_there_is() {
     const HELD: u64 = 500;
-    const OTHER: u64 = 10_000;
+    const OTHER: u64 = 1_500;
 
     let memcached = Memcached::start();
     // So slow that nothing comes back meanwhile.
@@ -131,7 +131,10 @@ async fn what_hangs_is_unavailable_by_the_deadline_and_the_guard_goes_on() {
     let error = guarded.remote().acquire(&[Group::all(&hits)]).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     until(Source::Fallback).await;
-    assert_ne!(guarded.phase(), Phase::Closed);
+    // After a few failures it is not even asked.
+    while guarded.phase() == Phase::Closed {
+        source().await;
+    }
     memcached.go_on();
     until(Source::Custom).await;
 }
