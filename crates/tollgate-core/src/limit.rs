@@ -450,6 +450,20 @@ impl Algorithm for Limit {
     fn with_available(&self, available: u64, now: Timestamp) -> State {
         self.with_available(available, now)
     }
+
+    // Limits tell by themselves what is vacant.
+
+    fn acquire(&self, state: &mut State, now: Timestamp, cost: u32) -> Step {
+        self.acquire(state, now, cost)
+    }
+
+    fn look(&self, state: &State, now: Timestamp, cost: u32) -> Decision {
+        self.decide(state, now, cost)
+    }
+
+    fn refund(&self, state: &mut State, now: Timestamp, grant: Grant) {
+        self.give_back(state, now, grant);
+    }
 }
 
 macro_rules! from_algorithm {

@@ -12,6 +12,7 @@ use super::room::{Room, lock};
 use super::{Full, MemoryOptions, Overflow, turned_away};
 use crate::clock::SystemClock;
 use crate::store::is_over;
+use crate::together::looked_by;
 
 /// The states of many keys of one rule, which may be one's own, in bounded memory.
 ///
@@ -102,23 +103,24 @@ impl<A: Algorithm, C: Clock> AlgorithmStore<A, C> {
         outcome
     }
 
-    /// Says what [`acquire`](Self::acquire) would, and takes nothing.
+    /// Says whether [`acquire`](Self::acquire) would admit a request, and takes nothing: the numbers are those before it.
     pub fn peek(&self, key: KeyHash, cost: u32) -> Outcome {
         let now = self.clock.now();
-        let look = |state: &A::State| self.algorithm.look(state, now, cost);
+        let look = |state: &A::State| looked_by(&self.algorithm, state, now, cost);
+        let look_new = || look(&self.algorithm.fresh(now));
         let own = |decision| Outcome { decision, grant: None, source: Source::Memory };
         if let Some(decision) = self.room.look(key, look) {
             return own(decision);
         }
         if !self.census.is_full() {
-            return own(self.new_key(now, cost));
+            return own(look_new());
         }
         match self.room.sweep(&self.census, now) {
-            (true, _) => own(self.new_key(now, cost)),
+            (true, _) => own(look_new()),
             (false, soonest) => {
                 let shared = || lock(&self.shared).as_ref().map(look);
                 let decision = match self.overflow {
-                    Overflow::Shared => shared().unwrap_or_else(|| self.new_key(now, cost)),
+                    Overflow::Shared => shared().unwrap_or_else(look_new),
                     Overflow::Deny => self.turned_away(now, soonest),
                 };
                 Outcome { decision, grant: None, source: Source::Overflow }
@@ -170,12 +172,8 @@ impl<A: Algorithm, C: Clock> AlgorithmStore<A, C> {
         }
     }
 
-    /// What a key is told that is seen for the first time.
-    fn new_key(&self, now: Timestamp, cost: u32) -> Decision {
-        self.algorithm.decide(&self.algorithm.fresh(now), now, cost)
-    }
-
     fn turned_away(&self, now: Timestamp, soonest: u64) -> Decision {
-        turned_away(self.new_key(now, 0).limit, Full { soonest }, now)
+        let limit = self.algorithm.decide(&self.algorithm.fresh(now), now, 0).limit;
+        turned_away(limit, Full { soonest }, now)
     }
 }

@@ -89,7 +89,7 @@ where
         let now = self.now;
         let before = self.settled();
         self.laws.looks(&self.state, &before, now, cost)?;
-        self.laws.forgotten(&self.state, now, cost)?;
+        self.laws.forgotten(&self.state, now)?;
         self.laws.remaining(&before, now, cost)?;
         self.laws.retry(&before, now, cost)?;
         let step = self.rule.acquire(&mut self.state, now, cost);
