@@ -210,3 +210,16 @@ fn the_kit_finds_each_mistake_and_says_which_law_it_breaks() {
         assert!(shown.contains(&format!("the law of {law} in case")) && shown.contains("seed 1"), "{shown}");
     }
 }
+
+#[test]
+fn a_violation_reads_like_this() {
+    let rule = Faulty {
+        rule: Gcra::new(Quota::per_minute(10), 10).unwrap(),
+        fault: Fault::ForgetsEarly,
+        looks: Cell::new(0),
+    };
+    let violation = run(&rule, Options::new(1, 2_000)).unwrap_err();
+    // As on the page about extending Tollgate.
+    let page = include_str!("../../../docs/extending.md");
+    assert!(page.contains(&violation.to_string()), "{violation}");
+}

@@ -90,3 +90,8 @@ impl Algorithm for TwoSpeed {
         }
     }
 }
+
+/// What the page about extending Tollgate shows, so that it compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/extending.md")]
+mod page {}
