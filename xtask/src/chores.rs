@@ -53,8 +53,22 @@ pub(crate) fn test() -> Done {
         let run = ["run", "--quiet", "--package", package, "--example", example, "--features", features];
         cargo(&run, &[])?;
     }
+    step("what extends Tollgate from outside: a store and a rule of one's own")?;
+    outside(&["test"])?;
+    outside(&["run", "--quiet", "--package", "tollgate-two-speed"])?;
     // The others serve until they are stopped; a test drives them (crates/tollgate/tests/examples.rs).
     Ok(())
+}
+
+/// The workspace of what uses Tollgate as any program would.
+const OUTSIDE: &str = "examples/Cargo.toml";
+
+/// Runs cargo there, with what is built here: both lock files name the same versions.
+fn outside(arguments: &[&str]) -> Done {
+    let (command, rest) = arguments.split_at(1);
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    let options = ["--locked", "--manifest-path", OUTSIDE, "--target-dir", &target];
+    cargo(&[command, &options, rest].concat(), &[])
 }
 
 /// Attacks on the server, at length: all, or those whose name has this in it.
@@ -170,6 +184,7 @@ pub(crate) fn ci() -> Done {
         "",
         "policy",
         "durable",
+        "shared",
         "redis",
         "postgres",
         "tower",
@@ -203,6 +218,9 @@ pub(crate) fn ci() -> Done {
         cargo(&[&["fmt", "--check"][..], &peers].concat(), &[])?;
         cargo(&[&["clippy", "--all-targets"][..], &peers, &["--", "--deny", "warnings"]].concat(), &[])?;
     }
+    step("what extends Tollgate from outside: format and lints")?;
+    cargo(&["fmt", "--all", "--check", "--manifest-path", OUTSIDE], &[])?;
+    outside(&["clippy", "--all-targets", "--", "--deny", "warnings"])?;
     step("documentation")?;
     cargo(&["doc", "--workspace", "--all-features", "--no-deps"], &[("RUSTDOCFLAGS", "--deny warnings")])?;
     step("dependencies")?;

@@ -12,6 +12,7 @@ const NEEDED: [(&str, &str); 9] = [
     ("redis-benchmark", "redis-tools"),
     // With its programs initdb, psql and pgbench.
     ("postgres", "postgresql"),
+    ("memcached", "memcached"),
     ("openssl", "openssl"),
     ("curl", "curl"),
     // Which checks the unit under deploy/.

@@ -30,6 +30,8 @@ pub enum Source {
     Redis,
     /// The state of the key in PostgreSQL, which other nodes share.
     Postgres,
+    /// The state of the key in a store that is not of this project.
+    Custom,
     /// What this node has taken ahead from the store that nodes share.
     Lease,
     /// This node, which settles with the store that nodes share later.
@@ -48,6 +50,7 @@ impl Source {
             Self::Overflow => "overflow",
             Self::Redis => "redis",
             Self::Postgres => "postgres",
+            Self::Custom => "custom",
             Self::Lease => "lease",
             Self::LocalFirst => "local_first",
             Self::Fallback => "fallback",

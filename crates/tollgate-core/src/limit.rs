@@ -199,15 +199,15 @@ impl Limit {
 
     /// Makes `state` ready to decide at `now`: one that is vacant, or was written by another kind of limit, becomes
     /// a fresh one; one that lies in the future because the clock stepped back is brought back. Grants nothing that
-    /// time itself did not.
-    pub fn settle(&self, state: &mut State, now: Timestamp) {
+    /// time itself did not. Returns whether anything changed.
+    pub fn settle(&self, state: &mut State, now: Timestamp) -> bool {
         if self.vacant_at(state) <= now {
-            *state = self.fresh(now);
-            return;
+            let fresh = self.fresh(now);
+            let changed = *state != fresh;
+            *state = fresh;
+            return changed;
         }
-        dispatch!(self, state, |algorithm, part| {
-            algorithm.settle(part, now);
-        }, else {});
+        dispatch!(self, state, |algorithm, part| algorithm.settle(part, now), else false)
     }
 
     /// What the limit would say of a request of this cost; takes nothing.
@@ -438,6 +438,53 @@ impl Key for Limit {
             Self::SlidingWindow(algorithm) => key.push(&algorithm.length().as_nanos()),
             Self::SlidingLog(algorithm) => key.push(&algorithm.length().as_nanos()),
         }
+    }
+}
+
+/// A limit is a rule like those that it is made of: what is written for any [`Algorithm`] takes limits too.
+impl Algorithm for Limit {
+    type State = State;
+
+    fn fresh(&self, now: Timestamp) -> State {
+        self.fresh(now)
+    }
+
+    fn settle(&self, state: &mut State, now: Timestamp) -> bool {
+        self.settle(state, now)
+    }
+
+    fn decide(&self, state: &State, now: Timestamp, cost: u32) -> Decision {
+        self.decide(state, now, cost)
+    }
+
+    fn take(&self, state: &mut State, now: Timestamp, cost: u32) -> Grant {
+        self.take(state, now, cost)
+    }
+
+    fn give_back(&self, state: &mut State, now: Timestamp, grant: Grant) {
+        self.give_back(state, now, grant);
+    }
+
+    fn vacant_at(&self, state: &State) -> Timestamp {
+        self.vacant_at(state)
+    }
+
+    fn with_available(&self, available: u64, now: Timestamp) -> State {
+        self.with_available(available, now)
+    }
+
+    // Limits tell by themselves what is vacant.
+
+    fn acquire(&self, state: &mut State, now: Timestamp, cost: u32) -> Step {
+        self.acquire(state, now, cost)
+    }
+
+    fn look(&self, state: &State, now: Timestamp, cost: u32) -> Decision {
+        self.decide(state, now, cost)
+    }
+
+    fn refund(&self, state: &mut State, now: Timestamp, grant: Grant) {
+        self.give_back(state, now, grant);
     }
 }
 

@@ -4,10 +4,12 @@
 //!
 //! * [`LocalStore`]: a store in this process, which answers at once, and [`Store`]: any store, which may have to be
 //!   waited for. Every local store is a store.
-//! * [`MemoryStore`]: the store that needs nothing else.
+//! * [`MemoryStore`]: the store that needs nothing else, and [`AlgorithmStore`]: the same for a rule of one's own.
 //! * `DurableStore` (with the feature `durable`): the same, kept in files.
 //! * `RedisStore` (with the feature `redis`) and `PostgresStore` (with the feature `postgres`): stores that many nodes share.
-//! * [`conformance`]: a model of every algorithm and a generator of histories, against which any store can be run.
+//! * [`plain`]: decisions on states that a store has read, for stores of one's own.
+//! * [`conformance`]: a model of every algorithm and a generator of histories, against which any store can be run; and
+//!   [`conformance::algorithm`], for rules of one's own.
 //!
 //! A store never reads configuration: it is given hits (a limit, a key, a cost), in groups that decide together.
 //!
@@ -37,6 +39,7 @@ mod machine;
 mod memory;
 #[cfg(feature = "permits")]
 pub mod permits;
+pub mod plain;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
@@ -51,6 +54,6 @@ mod sync;
 mod together;
 
 pub use clock::{ClockError, ClockSource, SystemClock};
-pub use memory::{MemoryOptions, MemoryStore, Overflow};
+pub use memory::{AlgorithmStore, MemoryOptions, MemoryStore, Overflow};
 pub use seed::random_seed;
 pub use store::{LocalStore, Refund, Store, StoreError};

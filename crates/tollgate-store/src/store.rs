@@ -89,7 +89,9 @@ pub trait LocalStore: Send + Sync {
     fn acquire(&self, groups: &[Group<'_>]) -> Answer {
         let now = self.now();
         let answer = self.acquire_at(now, groups);
-        if !answer.allowed && answer.outcomes.iter().any(|outcome| is_over(self, &outcome.decision, now)) {
+        if !answer.allowed
+            && answer.outcomes.iter().any(|outcome| is_over(&outcome.decision, now, || self.now()))
+        {
             return self.acquire_at(self.now(), groups);
         }
         answer
@@ -103,7 +105,7 @@ pub trait LocalStore: Send + Sync {
     {
         let now = self.now();
         let outcome = self.acquire_one_at(now, hit);
-        if !outcome.decision.allowed && is_over(self, &outcome.decision, now) {
+        if !outcome.decision.allowed && is_over(&outcome.decision, now, || self.now()) {
             return self.acquire_one_at(self.now(), hit);
         }
         outcome
@@ -125,11 +127,11 @@ pub trait LocalStore: Send + Sync {
 /// A thread that was held up between reading the clock and deciding meets the state that others left at a later time, and
 /// may be denied for just that: it looks again.
 #[inline(never)]
-fn is_over(store: &(impl LocalStore + ?Sized), denied: &Decision, now: Timestamp) -> bool {
+pub(crate) fn is_over(denied: &Decision, now: Timestamp, clock: impl FnOnce() -> Timestamp) -> bool {
     /// The longest that a thread is commonly kept from running. Of those who are to wait for longer, the clock is not asked.
     const HELD_UP_MAX: Nanos = Nanos::from_millis(10);
 
-    matches!(denied.retry_after, Retry::After(wait) if wait <= HELD_UP_MAX && store.now().since(now) >= wait)
+    matches!(denied.retry_after, Retry::After(wait) if wait <= HELD_UP_MAX && clock().since(now) >= wait)
 }
 
 /// Any store. It has its own clock, and may have to be waited for.

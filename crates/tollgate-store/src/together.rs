@@ -1,5 +1,6 @@
 //! What stores need to decide several limits of one request together.
 
+use tollgate_core::algorithm::Algorithm;
 use tollgate_core::{Decision, Group, Hit, State, Timestamp};
 
 /// All hits of a request, in order.
@@ -16,6 +17,11 @@ pub(crate) fn asked(groups: &[Group<'_>], index: usize) -> u32 {
 
 /// Whether a state admits a hit, with the numbers as they are before it.
 pub(crate) fn looked(hit: &Hit<'_>, state: &State, now: Timestamp) -> Decision {
-    let Decision { allowed, retry_after, .. } = hit.limit.decide(state, now, hit.cost);
-    Decision { allowed, retry_after, ..hit.limit.decide(state, now, 0) }
+    looked_by(hit.limit, state, now, hit.cost)
+}
+
+/// The same by any rule.
+pub(crate) fn looked_by<A: Algorithm>(rule: &A, state: &A::State, now: Timestamp, cost: u32) -> Decision {
+    let Decision { allowed, retry_after, .. } = rule.look(state, now, cost);
+    Decision { allowed, retry_after, ..rule.look(state, now, 0) }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | limit one thing | [`Limiter`] |
 //! | limit each of many: addresses, users, jobs | [`KeyedLimiter`] |
+//! | limit by a rule of your own | [`CustomLimiter`] |
 //! | stay under the limits of others | `outgoing::OutgoingLayer`, `outgoing::Outgoing` (feature `outgoing`; for reqwest, feature `reqwest`) |
 //! | count by days and months of a calendar | [`algorithm::FixedWindow::by_calendar`], with `Every` for the calendar; `usage` reads and records what was used |
 //! | make callers wait in place of denying them | `Shaper`, or `queue::Queue` with priorities (feature `shaping`) |
@@ -15,6 +16,7 @@
 //! | let limits follow the health of a service | `Services`, `Gate::set_level` |
 //! | count over many nodes | `redis::RedisStore` or `postgres::PostgresStore`, with `guard::Guarded` for when it is away (features `redis`, `postgres`) |
 //! | keep state across restarts | `durable::DurableStore` with `KeyedLimiter::with_seed` or `Gate::with_seed` (feature `durable`) |
+//! | keep state in a store of your own | [`Store`], [`plain`], and [`conformance`] to try it |
 //! | test code that is limited | [`ManualClock`] |
 //!
 //! # Three lines
@@ -70,6 +72,7 @@ mod bans;
 mod cell;
 #[cfg(feature = "policy")]
 mod charge;
+mod custom;
 #[cfg(feature = "policy")]
 mod descriptors;
 #[cfg(feature = "policy")]
@@ -96,6 +99,7 @@ mod statistics;
 #[cfg(feature = "policy")]
 pub mod usage;
 
+pub use custom::{CustomLimiter, CustomReservation};
 pub use keyed::{Decisions, KeyedLimiter};
 pub use limiter::{LimitOrQuota, Limiter};
 pub use reservation::Reservation;
@@ -105,8 +109,8 @@ pub use tollgate_core::{
     Quota, QuotaError, Retry, Scaling, Share, Sharing, Source, State, Timestamp, algorithm, quota,
 };
 pub use tollgate_store::{
-    ClockError, ClockSource, LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store, StoreError,
-    SystemClock, conformance, random_seed,
+    AlgorithmStore, ClockError, ClockSource, LocalStore, MemoryOptions, MemoryStore, Overflow, Refund, Store,
+    StoreError, SystemClock, conformance, plain, random_seed,
 };
 
 #[cfg(feature = "permits")]
@@ -125,7 +129,7 @@ pub use tollgate_store::durable;
 pub use tollgate_store::postgres;
 #[cfg(feature = "redis")]
 pub use tollgate_store::redis;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(feature = "shared")]
 pub use tollgate_store::{guard, lease, shared};
 
 #[cfg(feature = "policy")]

@@ -32,12 +32,29 @@ pub use token_bucket::{Refill, TokenBucket};
 
 use self::meter::{ArrivalTime, Meter};
 use crate::decision::{Decision, Grant};
+use crate::limit::Step;
 use crate::time::Timestamp;
 
 /// A rule of limiting: how a state answers, and how it changes.
 ///
 /// The state is data; all rules live here. A store brings a key's state, calls [`settle`](Self::settle), then
 /// [`decide`](Self::decide), then, if all limits of the request agree, [`take`](Self::take).
+///
+/// Rules of one's own implement this trait, and are used by `CustomLimiter` of the crate `tollgate`. What each method
+/// promises is what `conformance::algorithm` of `tollgate-store` tries on random histories. No argument may make any of
+/// them panic: times, costs and states at the ends of their ranges saturate.
+///
+/// ```
+/// use tollgate_core::algorithm::{Algorithm, Gcra};
+/// use tollgate_core::{Quota, Timestamp};
+///
+/// let (rule, now) = (Gcra::new(Quota::per_minute(1), 1)?, Timestamp::from_secs(60));
+/// let mut state = rule.fresh(now);
+/// assert!(rule.acquire(&mut state, now, 1).decision.allowed);
+/// assert!(!rule.look(&state, now, 1).allowed);
+/// assert_eq!(rule.vacant_at(&state), Timestamp::from_secs(120));
+/// # Ok::<(), tollgate_core::LimitError>(())
+/// ```
 pub trait Algorithm {
     /// What must be remembered of a key.
     type State;
@@ -59,11 +76,40 @@ pub trait Algorithm {
     /// already recovered by itself is not given twice.
     fn give_back(&self, state: &mut Self::State, now: Timestamp, grant: Grant);
 
-    /// The moment from which on the state decides as a fresh one: a store may forget it then.
+    /// The moment from which on a fresh state grants no more than this one: a store may forget it then.
     fn vacant_at(&self, state: &Self::State) -> Timestamp;
 
     /// The state in which `available` whole units of cost are left, or all that the limit holds if that is less.
     fn with_available(&self, available: u64, now: Timestamp) -> Self::State;
+
+    /// Settles, decides, and takes if the request passes: the whole step of a limit that decides alone. A vacant state
+    /// begins anew.
+    fn acquire(&self, state: &mut Self::State, now: Timestamp, cost: u32) -> Step {
+        if self.vacant_at(state) <= now {
+            *state = self.fresh(now);
+        } else {
+            self.settle(state, now);
+        }
+        let decision = self.decide(state, now, cost);
+        let grant = decision.allowed.then(|| self.take(state, now, cost));
+        Step { decision, grant }
+    }
+
+    /// What [`acquire`](Self::acquire) would say; takes nothing.
+    fn look(&self, state: &Self::State, now: Timestamp, cost: u32) -> Decision {
+        if self.vacant_at(state) <= now {
+            return self.decide(&self.fresh(now), now, cost);
+        }
+        self.decide(state, now, cost)
+    }
+
+    /// Settles, and gives back what was taken. A state that is vacant has recovered already.
+    fn refund(&self, state: &mut Self::State, now: Timestamp, grant: Grant) {
+        if self.vacant_at(state) > now {
+            self.settle(state, now);
+            self.give_back(state, now, grant);
+        }
+    }
 }
 
 /// The two rules that are the meter's, under other names.

@@ -6,7 +6,7 @@
 //! again. A history on which they differ is cut down to the steps that matter.
 //!
 //! A store that cannot be told the time implements [`Subject`] with whatever lets a test set its clock; every
-//! [`LocalStore`] is a subject already.
+//! [`LocalStore`] is a subject already. Rules of one's own have a kit of [their own](algorithm).
 //!
 //! ```
 //! use tollgate_store::{MemoryStore, conformance};
@@ -16,6 +16,7 @@
 //! # Ok::<(), conformance::Mismatch>(())
 //! ```
 
+pub mod algorithm;
 mod calendars;
 mod history;
 mod model;

@@ -11,6 +11,7 @@
 //! the request give back what it took and begin again. So a request that is denied has taken nothing; but for an
 //! instant another may have seen what it held.
 
+mod algorithms;
 mod census;
 #[cfg(feature = "durable")]
 pub(crate) mod keep;
@@ -30,6 +31,8 @@ use tollgate_core::{
     Answer, Clock, Decision, Grant, Group, HashedKey, Hit, KeyHash, Limit, LimitId, Nanos, Outcome, Outcomes,
     Retry, Source, State, Timestamp,
 };
+
+pub use self::algorithms::AlgorithmStore;
 
 use self::states::States;
 use self::table::{Home, Place};
@@ -225,7 +228,7 @@ impl<C: Clock> MemoryStore<C> {
         {
             return outcome(step, Source::Overflow);
         }
-        let decision = turned_away(hit, Full { soonest: full.soonest.min(soonest) }, now);
+        let decision = turned_away(hit.limit.capacity(), Full { soonest: full.soonest.min(soonest) }, now);
         Outcome { decision, grant: None, source: Source::Overflow }
     }
 
@@ -348,18 +351,12 @@ const fn shared_key(id: LimitId) -> KeyHash {
     KeyHash(0).nth(id.0)
 }
 
-/// What a key is told for which there is no room.
-fn turned_away(hit: &Hit<'_>, full: Full, now: Timestamp) -> Decision {
+/// What a key is told for which there is no room, by a limit that holds so much.
+fn turned_away(limit: u64, full: Full, now: Timestamp) -> Decision {
     // If nothing is known, it is worth to ask again soon.
     let wait = match full.soonest {
         u64::MAX => Nanos::new(1),
         at => Timestamp::from_nanos(at).since(now).max(Nanos::new(1)),
     };
-    Decision {
-        allowed: false,
-        limit: hit.limit.capacity(),
-        remaining: 0,
-        retry_after: Retry::After(wait),
-        reset_after: wait,
-    }
+    Decision { allowed: false, limit, remaining: 0, retry_after: Retry::After(wait), reset_after: wait }
 }

@@ -166,7 +166,7 @@ fn round(now: Timestamp, groups: &[Group<'_>], whereabouts: &[Whereabouts<'_>]) 
     for (index, hit) in hits(groups).enumerate() {
         let cost = asked(groups, index);
         let decision = match whereabouts[index] {
-            Whereabouts::Out(full) => turned_away(hit, full, now),
+            Whereabouts::Out(full) => turned_away(hit.limit.capacity(), full, now),
             Whereabouts::In(states, key, _) => match states.look(key, hit.limit, now) {
                 Some(mut state) => {
                     hit.limit.settle(&mut state, now);
@@ -220,7 +220,7 @@ fn give_back(now: Timestamp, groups: &[Group<'_>], whereabouts: &[Whereabouts<'_
 
 fn look(place: Whereabouts<'_>, hit: &Hit<'_>, now: Timestamp) -> Decision {
     match place {
-        Whereabouts::Out(full) => turned_away(hit, full, now),
+        Whereabouts::Out(full) => turned_away(hit.limit.capacity(), full, now),
         Whereabouts::In(states, key, _) => match states.look(key, hit.limit, now) {
             Some(state) => looked(hit, &state, now),
             None => looked(hit, &hit.limit.fresh(now), now),

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use std::collections::HashSet;
 
 use hashbrown::HashTable;
-use tollgate_core::{KeyHash, State, Timestamp};
+use tollgate_core::{KeyHash, Timestamp};
 
 use super::census::Census;
 
@@ -19,9 +19,10 @@ pub(super) struct SlotId {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Slot<S> {
     key: KeyHash,
-    state: State,
+    /// `None` while the slot is free.
+    state: Option<S>,
     /// When the state may be forgotten.
     vacant_at: Timestamp,
     /// The moment of the slot's one entry in the queue of vacancies.
@@ -30,9 +31,9 @@ struct Slot {
 }
 
 /// A part of the room under one lock.
-#[derive(Debug, Default)]
-pub(super) struct Shard {
-    slots: Vec<Slot>,
+#[derive(Debug)]
+pub(super) struct Shard<S> {
+    slots: Vec<Slot<S>>,
     /// Slots that hold nothing.
     free: Vec<u32>,
     index: HashTable<u32>,
@@ -45,7 +46,20 @@ pub(super) struct Shard {
     changed: Option<HashSet<KeyHash>>,
 }
 
-impl Shard {
+impl<S> Default for Shard<S> {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            vacancies: BinaryHeap::new(),
+            #[cfg(feature = "durable")]
+            changed: None,
+        }
+    }
+}
+
+impl<S> Shard<S> {
     pub(super) fn find(&self, key: KeyHash) -> Option<SlotId> {
         let slots = &self.slots;
         let index = *self.index.find(table_hash(key), |index| slots[*index as usize].key == key)?;
@@ -53,11 +67,11 @@ impl Shard {
     }
 
     /// The state in a slot, unless the slot has been freed.
-    pub(super) fn state(&mut self, slot: SlotId) -> Option<&mut State> {
-        self.slot(slot).map(|slot| &mut slot.state)
+    pub(super) fn state(&mut self, slot: SlotId) -> Option<&mut S> {
+        self.slot(slot)?.state.as_mut()
     }
 
-    fn slot(&mut self, id: SlotId) -> Option<&mut Slot> {
+    fn slot(&mut self, id: SlotId) -> Option<&mut Slot<S>> {
         self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
     }
 
@@ -66,7 +80,7 @@ impl Shard {
         &mut self,
         census: &Census,
         key: KeyHash,
-        state: State,
+        state: S,
         vacant_at: Timestamp,
         now: Timestamp,
     ) -> bool {
@@ -80,7 +94,7 @@ impl Shard {
         if !has_room {
             return false;
         }
-        let slot = |generation| Slot { key, state, vacant_at, queued_at: vacant_at, generation };
+        let slot = |generation| Slot { key, state: Some(state), vacant_at, queued_at: vacant_at, generation };
         let free = self.free.pop();
         let index = free.unwrap_or(last);
         match self.slots.get_mut(index as usize) {
@@ -127,7 +141,7 @@ impl Shard {
     pub(super) fn free(&mut self, census: &Census, id: SlotId) {
         let Some(slot) = self.slot(id) else { return };
         slot.generation = slot.generation.wrapping_add(1);
-        slot.state = State::Nothing;
+        slot.state = None;
         let key = slot.key;
         if let Ok(entry) = self.index.find_entry(table_hash(key), |index| *index == id.index) {
             entry.remove();
@@ -178,9 +192,12 @@ impl Shard {
 
     /// A key's state, and from when on it is vacant.
     #[cfg(feature = "durable")]
-    pub(super) fn look(&self, key: KeyHash) -> Option<(State, Timestamp)> {
+    pub(super) fn look(&self, key: KeyHash) -> Option<(S, Timestamp)>
+    where
+        S: Clone,
+    {
         let slot = &self.slots[self.find(key)?.index as usize];
-        Some((slot.state.clone(), slot.vacant_at))
+        Some((slot.state.clone()?, slot.vacant_at))
     }
 
     /// Drops what is left over from slots that were freed before their time, when it is the majority.

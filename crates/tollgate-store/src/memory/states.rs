@@ -17,7 +17,7 @@ pub(super) struct States {
     pub(super) census: Census,
     pub(super) words: Table<1>,
     pub(super) triples: Table<3>,
-    pub(super) room: Room,
+    pub(super) room: Room<State>,
     #[cfg(feature = "durable")]
     pub(super) lowered: Lowered,
 }
@@ -134,7 +134,7 @@ impl States {
             Footprint::Words => {
                 self.triples.look(&self.census, place, at).map(|words| unpacked(limit, words))
             }
-            Footprint::State => self.room.look(key),
+            Footprint::State => self.room.look(key, State::clone),
         }
     }
 

@@ -40,11 +40,11 @@ use self::pool::Pool;
 use self::session::Maker;
 use crate::conformance::Subject;
 use crate::guard::Remote;
+use crate::plain::{self, States};
 use crate::seed::{random_below, random_tag};
 use crate::shared::batch::{Batch, Order, Reply};
 use crate::shared::cells::{self, Cells, Swap, unfit};
 use crate::shared::courier::{Carrier, Courier};
-use crate::shared::replica::{self, States};
 use crate::shared::rule::Rule;
 use crate::shared::{HeardTime, ToldTime, without_password};
 use crate::store::{Refund, Store, StoreError};
@@ -217,7 +217,7 @@ impl PostgresStore {
         }
         if !hits(groups).any(|hit| hit.limit.is_stateful()) {
             // Nothing to remember: any time will do.
-            return Ok(replica::acquire(Timestamp::EPOCH, groups, &mut States::new(), Caller::SOURCE));
+            return Ok(plain::acquire(Timestamp::EPOCH, groups, &mut States::new(), Caller::SOURCE));
         }
         self.courier.send(order, self.deadline).await
     }

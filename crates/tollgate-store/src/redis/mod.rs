@@ -33,12 +33,12 @@ use self::reach::{Cluster, Plan, Reach};
 use self::route::{Maker, Route};
 use crate::conformance::Subject;
 use crate::guard::Remote;
+use crate::plain::{self, States};
 use crate::seed::random_tag;
 use crate::shared::batch::{Batch, Order, Reply};
 use crate::shared::cells::{self, Cells, Swap, unfit};
 use crate::shared::courier::first;
 use crate::shared::permits::Wish;
-use crate::shared::replica::{self, States};
 use crate::shared::rule::Rule;
 use crate::shared::{ToldTime, without_password};
 use crate::store::{Refund, Store, StoreError};
@@ -215,7 +215,7 @@ impl RedisStore {
         let mut tags = tags(groups);
         match (&self.reach, tags.next(), tags.next()) {
             // Nothing to remember: any time will do.
-            (_, None, _) => Ok(replica::acquire(Timestamp::EPOCH, groups, &mut States::new(), Self::SOURCE)),
+            (_, None, _) => Ok(plain::acquire(Timestamp::EPOCH, groups, &mut States::new(), Self::SOURCE)),
             (Reach::Cluster(_), Some(_), Some(_)) => Box::pin(self.in_time(self.decide_apart(groups))).await,
             (_, Some(tag), _) => self.send(tag, order).await,
         }
@@ -240,7 +240,7 @@ impl RedisStore {
         for _ in 0..TRIES {
             let (before, now) = cells::states(self, groups).await?;
             let mut states = before.clone();
-            let mut answer = replica::acquire(now, groups, &mut states, Self::SOURCE);
+            let mut answer = plain::acquire(now, groups, &mut states, Self::SOURCE);
             // Hits that take nothing can change a state all the same: a bucket that is not full at first begins to
             // fill, and what lies in the future is brought near.
             let changed = |hit: &Hit<'_>| {

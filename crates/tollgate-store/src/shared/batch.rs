@@ -6,8 +6,8 @@ use std::collections::hash_map::Entry;
 use smallvec::SmallVec;
 use tollgate_core::{Answer, Group, Hit, KeyHash, Limit, LimitId, Source, Timestamp};
 
-use super::replica::{self, States};
 use super::rule::{Rule, Unfit, Value};
+use crate::plain::{self, States};
 use crate::regroup::{Shape, grouped, shape};
 use crate::store::StoreError;
 use crate::together::hits;
@@ -150,7 +150,7 @@ impl Batch {
     pub(crate) fn answers(&self, reply: &Reply, source: Source) -> Result<Vec<Answer>, StoreError> {
         let mut states = self.states(reply);
         let decide = |(order, passed): (&Order, &u8)| {
-            let decide = |groups: &[Group<'_>]| replica::acquire(reply.now, groups, &mut states, source);
+            let decide = |groups: &[Group<'_>]| plain::acquire(reply.now, groups, &mut states, source);
             let answer = order.with_groups(decide);
             if answer.allowed == (*passed == b'1') { Ok(answer) } else { Err(differs()) }
         };

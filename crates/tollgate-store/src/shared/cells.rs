@@ -1,11 +1,11 @@
 //! What is done rarely: states are read, worked with here, and swapped if they are still what they were.
 
-use tollgate_core::{Answer, Former, Group, Hit, KeyHash, Limit, Source, State, Timestamp};
+use tollgate_core::{Answer, Group, KeyHash, Limit, Source, Timestamp};
 
 use super::batch::{Batch, Order, Reply};
-use super::replica::{self, States};
 use super::rule::{Rule, Unfit, Value};
 use super::told::ToldTime;
+use crate::plain::{self, States, carried};
 use crate::store::{Refund, StoreError};
 use crate::together::hits;
 
@@ -40,10 +40,7 @@ pub(crate) trait Cells: Sync {
 pub(crate) async fn look<C: Cells>(cells: &C, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
     Order::new(groups).map_err(unfit)?;
     let (mut states, now) = states(cells, groups).await?;
-    for (hit, state) in carried(groups, &states, now) {
-        states.insert(hit.key, state);
-    }
-    Ok(replica::peek(now, groups, &mut states, C::SOURCE))
+    Ok(plain::peek(now, groups, &mut states, C::SOURCE))
 }
 
 /// The states of all keys of a request, and of those that they had before; and the time at which they were read.
@@ -107,16 +104,6 @@ pub(crate) async fn give_back<C: Cells>(cells: &C, refund: &Refund<'_>) -> Resul
         }
     }
     Err(StoreError::Unavailable(format!("others changed the key {TRIES} times meanwhile")))
-}
-
-/// The states that keys go on from whose limits were changed, where anything is left of the time before.
-fn carried<'h>(groups: &'h [Group<'h>], states: &States, now: Timestamp) -> Vec<(&'h Hit<'h>, State)> {
-    let carried = |hit: &'h Hit<'h>| {
-        let former = |former: &'h Former| Some((former.limit(), states.get(&former.key(hit.key))?));
-        let formers = hit.formers.iter().filter_map(former);
-        Some((hit, hit.limit.reconciled(states.get(&hit.key), formers, now)?))
-    };
-    hits(groups).filter(|hit| !hit.formers.is_empty()).filter_map(carried).collect()
 }
 
 /// A limit that the store cannot keep, as an error of the store.

@@ -5,7 +5,6 @@
 //!
 //! * `rule`: limits and states as numbers that a server can work with.
 //! * `batch`: requests that travel together. `courier`: the task that gathers them.
-//! * `replica`: the server's steps, taken again on the states that it found.
 //! * `cells`: what is done by reading, working here, and swapping.
 //! * `permits`: permits that a program on the server counts.
 
@@ -13,7 +12,6 @@ pub(crate) mod batch;
 pub(crate) mod cells;
 pub(crate) mod courier;
 pub(crate) mod permits;
-pub(crate) mod replica;
 pub(crate) mod rule;
 #[cfg(any(feature = "redis-tls", feature = "postgres-tls"))]
 mod tls;
