@@ -114,6 +114,7 @@ impl Shard {
 
     /// Notes that a key's state was changed.
     #[inline]
+    #[cfg_attr(not(feature = "durable"), allow(clippy::unused_self, reason = "nobody wants to know"))]
     fn note(&mut self, key: KeyHash) {
         #[cfg(feature = "durable")]
         if let Some(changed) = &mut self.changed {
