@@ -157,7 +157,7 @@ fn what_has_come_back_by_itself_takes_no_room() {
         take(&store, &limit, key).unwrap();
     }
     store.close().unwrap();
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     assert_eq!(open(directory.path(), &clock).recovery().keys, 0);
 }
 

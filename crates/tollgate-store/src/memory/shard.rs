@@ -128,6 +128,7 @@ impl<S> Shard<S> {
 
     /// Notes that a key's state was changed.
     #[inline]
+    #[cfg_attr(not(feature = "durable"), allow(clippy::unused_self, reason = "nobody wants to know"))]
     fn note(&mut self, key: KeyHash) {
         #[cfg(feature = "durable")]
         if let Some(changed) = &mut self.changed {

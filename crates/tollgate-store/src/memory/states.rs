@@ -148,6 +148,7 @@ impl States {
 
     /// Notes that a key's state remembers less than before, or nothing any more. That can be too little to be found later.
     #[inline]
+    #[cfg_attr(not(feature = "durable"), allow(clippy::unused_self, reason = "nobody wants to know"))]
     fn note_lowered(&self, place: Place) {
         #[cfg(feature = "durable")]
         self.lowered.note(place);
