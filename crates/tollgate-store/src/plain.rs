@@ -5,7 +5,7 @@
 //! out that a state changed meanwhile, and what holds for several keys.
 //!
 //! ```
-//! use tollgate_core::{Group, Hit, Key, KeyHash, Limit, LimitId, Quota, Source, Timestamp};
+//! use tollgate_core::{Group, Hit, KeyHash, Limit, LimitId, Quota, Source, Timestamp};
 //! use tollgate_store::plain::{self, States};
 //!
 //! let limit = Limit::fixed_window(Quota::per_minute(1));

@@ -1,5 +1,8 @@
 //! The laws of algorithms: all that are here keep them, and the kit finds who does not.
 
+// Tests may panic.
+#![allow(clippy::unwrap_used)]
+
 use std::cell::Cell;
 
 use tollgate_core::algorithm::meter::ArrivalTime;

@@ -145,10 +145,9 @@ impl<K: Key + ?Sized, A: Algorithm, C: Clock> CustomLimiter<K, A, C> {
     }
 
     /// Gives back what was reserved. What the limit has recovered by itself since is not given twice.
-    // Consumed, so that it counts once.
-    #[allow(clippy::needless_pass_by_value)]
     pub fn refund(&self, reservation: CustomReservation) {
-        self.store.refund(reservation.key, reservation.grant, reservation.source);
+        let CustomReservation { key, grant, source } = reservation;
+        self.store.refund(key, grant, source);
     }
 
     /// Says what [`check_n`](Self::check_n) would, and takes nothing.

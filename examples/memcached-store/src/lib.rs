@@ -281,7 +281,7 @@ impl<C: Clock> MemcachedStore<C> {
         /// What is longer than 30 days is taken for a moment.
         const LENGTH_MAX: u64 = 30 * 86_400;
         /// Memcached's last moment, of January 2038.
-        const MOMENT_MAX: u64 = i32::MAX as u64;
+        const MOMENT_MAX: u64 = (1 << 31) - 1;
 
         let more = self.options.linger.as_secs().saturating_add(self.options.skew.as_secs());
         // Up, and one more, as a second of Memcached's may be nearly over.

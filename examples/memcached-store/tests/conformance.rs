@@ -1,5 +1,8 @@
 //! The store against the model, on a real Memcached.
 
+// Tests may panic.
+#![allow(clippy::unwrap_used)]
+
 mod server;
 
 use std::time::Duration;

@@ -1,5 +1,8 @@
 //! Many at once, clocks that differ, and a server that hangs.
 
+// Tests may panic.
+#![allow(clippy::unwrap_used)]
+
 mod server;
 
 use std::sync::Arc;

@@ -134,7 +134,9 @@ impl<A: Algorithm, C: Clock> AlgorithmStore<A, C> {
         let now = self.clock.now();
         let refund = |state: &mut A::State| self.algorithm.refund(state, now, grant);
         if source == Source::Overflow {
-            lock(&self.shared).as_mut().map(refund).unwrap_or_default();
+            if let Some(state) = lock(&self.shared).as_mut() {
+                refund(state);
+            }
         } else {
             self.room.change(&self.census, key, &self.algorithm, now, refund);
         }

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -81,7 +81,7 @@ impl Drop for Memcached {
 }
 
 /// The port in the file, once it is there: `TCP INET: 40123`.
-fn port(file: &PathBuf) -> Option<u16> {
+fn port(file: &Path) -> Option<u16> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("TCP INET: "))?;
     line.trim().parse().ok()

@@ -17,6 +17,16 @@ fn demand(holds: bool, law: &'static str, detail: impl FnOnce() -> String) -> Re
     if holds { Ok(()) } else { Err(Broken { law, detail: detail() }) }
 }
 
+/// Whether a decision is one at all.
+pub(super) fn sound(decision: Decision) -> Result<(), Broken> {
+    demand(decision.allowed == (decision.retry_after == Retry::Now), "retry", || {
+        format!("`retry_after` is `Now` exactly if a request is allowed: {decision:?}")
+    })?;
+    demand(decision.remaining <= decision.limit, "remaining", || {
+        format!("more remains than the limit holds: {decision:?}")
+    })
+}
+
 /// The laws, as they apply to a rule.
 pub(super) struct Laws<'a, A> {
     rule: &'a A,
@@ -31,16 +41,6 @@ where
         Self { rule }
     }
 
-    /// Whether a decision is one at all.
-    pub(super) fn sound(&self, decision: Decision) -> Result<(), Broken> {
-        demand(decision.allowed == (decision.retry_after == Retry::Now), "retry", || {
-            format!("`retry_after` is `Now` exactly if a request is allowed: {decision:?}")
-        })?;
-        demand(decision.remaining <= decision.limit, "remaining", || {
-            format!("more remains than the limit holds: {decision:?}")
-        })
-    }
-
     /// Deciding changes nothing, and a look says what a request then meets.
     pub(super) fn looks(
         &self,
@@ -51,7 +51,7 @@ where
     ) -> Result<(), Broken> {
         let before = settled.clone();
         let decision = self.rule.decide(settled, now, cost);
-        self.sound(decision)?;
+        sound(decision)?;
         let again = self.rule.decide(settled, now, cost);
         demand(decision == again && *settled == before, "looks", || {
             format!(

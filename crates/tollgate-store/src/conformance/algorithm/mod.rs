@@ -150,7 +150,7 @@ where
 fn caught<T>(work: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
     // Nothing that a panic leaves half-done is looked at again, but the rule itself, which is its own to keep whole.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(Broken { law: "panic", detail: format!("panicked: {}", text.as_deref().unwrap_or("no message")) })
     })

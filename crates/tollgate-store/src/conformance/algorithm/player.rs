@@ -7,7 +7,7 @@ use tollgate_core::algorithm::Algorithm;
 use tollgate_core::{Grant, Nanos, Retry, Timestamp};
 
 use super::history::{History, Step};
-use super::laws::{Broken, Laws};
+use super::laws::{Broken, Laws, sound};
 use crate::conformance::Summary;
 
 /// Time stands still in the year 2200, far enough from its end for all that is still to come back.
@@ -42,7 +42,8 @@ where
     let mut player = Player { laws, rule, state, now, held: Vec::new(), retry_after: Nanos::ZERO };
     for (index, step) in history.steps.iter().enumerate() {
         at.set(index);
-        if history.is_wild { player.wild(*step)? } else { player.tame(*step, summary)? }
+        let played = if history.is_wild { player.wild(*step) } else { player.tame(*step, summary) };
+        played?;
     }
     Ok(())
 }
@@ -120,9 +121,9 @@ where
     fn wild(&mut self, step: Step) -> Result<(), Broken> {
         match step {
             Step::Ask(cost) => {
-                self.laws.sound(self.rule.look(&self.state, self.now, cost))?;
+                sound(self.rule.look(&self.state, self.now, cost))?;
                 let step = self.rule.acquire(&mut self.state, self.now, cost);
-                self.laws.sound(step.decision)?;
+                sound(step.decision)?;
                 self.held.extend(step.grant);
             }
             Step::Book(cost) => self.held.push(self.rule.take(&mut self.state, self.now, cost)),
@@ -130,7 +131,7 @@ where
                 let grant = self.held.swap_remove(index);
                 let mut unsettled = self.state.clone();
                 self.rule.give_back(&mut unsettled, self.now, grant);
-                self.laws.sound(self.rule.decide(&unsettled, self.now, 1))?;
+                sound(self.rule.decide(&unsettled, self.now, 1))?;
                 self.rule.refund(&mut self.state, self.now, grant);
             }
             Step::Leave(available) => self.state = self.rule.with_available(available, self.now),
