@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::chores::{ChoreError, Done, root};
 
 /// The programs, and Debian's packages of them.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 10] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),

@@ -202,12 +202,11 @@ impl<G: Gatekeeper> Passed<G> {
     /// Says how the request was answered to those who want to know.
     fn tell<B>(&self, response: &ServiceResponse<B>) {
         let head = response.response().head();
-        let outcome = match &self.outcome {
-            Some(outcome) => outcome(head),
-            None => {
-                let grpc_status = head.headers.get("grpc-status").map(HeaderValue::as_bytes);
-                usual_outcome(head.status.as_u16(), grpc_status)
-            }
+        let outcome = if let Some(outcome) = &self.outcome {
+            outcome(head)
+        } else {
+            let grpc_status = head.headers.get("grpc-status").map(HeaderValue::as_bytes);
+            usual_outcome(head.status.as_u16(), grpc_status)
         };
         self.under_way.answered(outcome, head.status.is_server_error());
     }

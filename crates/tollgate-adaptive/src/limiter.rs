@@ -82,13 +82,11 @@ impl ConcurrencyLimit {
         // The counts guard no other memory, so their order among other accesses does not matter.
         let limit = self.limit.load(Ordering::Relaxed);
         let grown = |count: u32| (count < limit).then(|| count + 1);
-        match self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown) {
-            Ok(_) => Ok(Permit { of: Arc::clone(self), began: Instant::now() }),
-            Err(_) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                Err(Full { limit })
-            }
+        if self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok() {
+            return Ok(Permit { of: Arc::clone(self), began: Instant::now() });
         }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Err(Full { limit })
     }
 
     /// How many may be under way now.

@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_rate_that_does_not_divide_is_scaled_exactly() {
         let limit = Limit::gcra(Quota::per_minute(5)).scaled(Percent(70)).unwrap();
-        let two_minutes = Duration::from_secs(120);
+        let two_minutes = Duration::from_mins(2);
         assert_eq!(limit.quota(), Some(Quota::new(7, two_minutes).unwrap()));
         assert_eq!(limit.capacity(), 3);
         // What passes in ten hours of asking all the time: 3.5 a minute, and the burst.

@@ -308,7 +308,7 @@ impl PolicySet {
         levels.insert(service.to_owned(), level);
         let policies = self.policies.iter().map(|compiled| Arc::clone(&compiled.policy)).collect();
         let (ipv4_prefix, ipv6_prefix, shadow) = (self.ipv4_prefix, self.ipv6_prefix, self.shadow);
-        let config = Config { policies, ipv4_prefix, ipv6_prefix, shadow, ..Config::empty() };
+        let config = Config { policies, shadow, ipv4_prefix, ipv6_prefix, ..Config::empty() };
         self.followed_by(Self::compile(config, self.seed, levels), now)
     }
 

@@ -159,7 +159,7 @@ fn is(node: &Server, status: u16, word: &str) -> bool {
 fn health(node: &Server) -> ServingStatus {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer = runtime.block_on(async {
-        let channel = Endpoint::from_shared(node.grpc().to_owned()).unwrap().connect().await.unwrap();
+        let channel = Endpoint::from_shared(node.grpc()).unwrap().connect().await.unwrap();
         HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap()
     });
     answer.into_inner().status()

@@ -39,7 +39,7 @@ where
     let Some(rule) = rule else { return 0 };
     let summary = run(&rule, Options::new(7, 600)).unwrap_or_else(|violation| panic!("{name}: {violation}"));
     let now = Timestamp::from_secs(1);
-    let can_be_spent = rule.decide(&rule.fresh(now), now, 0).limit <= u64::from(u32::MAX);
+    let can_be_spent = u32::try_from(rule.decide(&rule.fresh(now), now, 0).limit).is_ok();
     assert!(summary.denied < summary.decisions, "{name}: {summary:?}");
     assert!(summary.denied > 0 || !can_be_spent, "{name}: {summary:?}");
     summary.cases
@@ -147,7 +147,7 @@ impl Algorithm for Faulty {
                 decision.reset_after = Nanos::new(decision.reset_after.as_nanos() / 2);
             }
             (Fault::Overflows, _) => {
-                assert!(now.as_nanos() < u64::MAX - SECOND, "attempt to add with overflow")
+                assert!(now.as_nanos() < u64::MAX - SECOND, "attempt to add with overflow");
             }
             _ => {}
         }

@@ -145,6 +145,8 @@ impl<K: Key + ?Sized, A: Algorithm, C: Clock> CustomLimiter<K, A, C> {
     }
 
     /// Gives back what was reserved. What the limit has recovered by itself since is not given twice.
+    // It is the receipt: whoever gives it back has it no more.
+    #[allow(clippy::needless_pass_by_value)]
     pub fn refund(&self, reservation: CustomReservation) {
         let CustomReservation { key, grant, source } = reservation;
         self.store.refund(key, grant, source);

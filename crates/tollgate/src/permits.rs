@@ -206,7 +206,7 @@ impl Permit {
         let mut lost = self.lost.clone();
         // The task ends without a word only with the runtime.
         if lost.wait_for(|lost| *lost).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

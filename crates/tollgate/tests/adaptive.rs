@@ -17,7 +17,7 @@ const HEALTH: &str = "health: { orders: { errors: { degraded: 5%, bad: 25% } } }
 /// A gate with one policy, at the start of a minute.
 fn gate(policy: &str) -> (TestGate, ManualClock) {
     let clock = ManualClock::default();
-    clock.advance(Duration::from_secs(6_000_000));
+    clock.advance(Duration::from_mins(100_000));
     let config =
         Config::parse("inline", &format!("{HEALTH}\npolicies: [{policy}]"), Format::Yaml, &[]).unwrap();
     let store = MemoryStore::with_clock(clock.clone(), MemoryOptions::default());
@@ -53,7 +53,7 @@ fn each_algorithm_holds_its_share_of_the_rate_and_recovers() {
             // At once, and again when all that was spent has come back.
             for _ in 0..2 {
                 assert_eq!(passing(&gate, &from(key), 120), share, "{settings}: {level}");
-                clock.advance(Duration::from_secs(60));
+                clock.advance(Duration::from_mins(1));
             }
         }
     }
@@ -81,7 +81,7 @@ fn what_was_spent_stays_spent_when_the_level_changes() {
     assert_eq!(passing(&gate, &from(1), 90), 10, "what was left, and no more");
     gate.set_level("orders", Level::Good);
     assert_eq!(passing(&gate, &from(1), 90), 0, "to and fro makes nothing new");
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     assert_eq!(passing(&gate, &from(1), 120), 100);
 }
 
@@ -128,14 +128,14 @@ fn the_store_and_a_word_of_the_service_are_heeded() {
     let services_now = Services::new(&config, is_there).unwrap();
     let look = |services: &Services| {
         let seen = services.look().remove(0);
-        assert_eq!(services.seen(), [seen.clone()]);
+        assert_eq!(services.seen(), std::slice::from_ref(&seen));
         (seen.level, seen.blamed)
     };
     let says = |level, name: &str| (level, Some(name.to_owned()));
     assert_eq!(look(&services_now), (Level::Good, None));
     store.store(false, Ordering::Relaxed);
     assert_eq!(look(&services_now), says(Level::Degraded, "store"));
-    services_now.tell("node", Level::Bad, Duration::from_secs(3_600)).unwrap();
+    services_now.tell("node", Level::Bad, Duration::from_hours(1)).unwrap();
     assert_eq!(look(&services_now), says(Level::Bad, "told"));
     let error = services_now.tell("nodes", Level::Bad, Duration::MAX).unwrap_err();
     assert!(error.to_string().starts_with("there is no service `nodes`"), "{error}");

@@ -14,7 +14,7 @@ fn clock() -> ManualClock {
 }
 
 fn options(capacity: usize, overflow: Overflow) -> MemoryOptions {
-    MemoryOptions { capacity, overflow, ..Default::default() }
+    MemoryOptions { capacity, overflow }
 }
 
 #[test]

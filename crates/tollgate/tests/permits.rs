@@ -1,7 +1,7 @@
 //! Permits as tasks hold them.
 
 #![cfg(feature = "permits")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tollgate::permit_store::{MemoryPermits, PermitStore, PermitUsage};
 use tollgate::{Clock, Key, KeyBuilder, KeySeed, NoPermit, Permits, Timestamp};
 
 /// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const SEED: KeySeed = KeySeed::new([7; 16]);
 

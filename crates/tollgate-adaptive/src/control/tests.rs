@@ -104,7 +104,7 @@ fn bounds_hold_whatever_is_observed() {
                 _ => Duration::from_micros(state >> 50),
             };
             let in_flight = u32::try_from(state >> 40 & 0xFF).unwrap();
-            control.observe(&Sample { took, in_flight, overloaded: state >> 32 & 7 == 0 });
+            control.observe(&Sample { took, in_flight, overloaded: (state >> 32).is_multiple_of(8) });
             assert!((3..=30).contains(&control.limit()), "{control:?}");
         }
     }

@@ -96,7 +96,7 @@ impl Monitor {
                 }
                 self.level = worst;
             } else if self.level == Level::Good
-                && !self.risen_at.is_some_and(|at| now.saturating_sub(at) <= self.dwell)
+                && self.risen_at.is_none_or(|at| now.saturating_sub(at) > self.dwell)
             {
                 self.patience = 1;
             }

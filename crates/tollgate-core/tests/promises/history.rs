@@ -73,7 +73,7 @@ impl Rule {
             Self::Fixed => Limit::fixed_window(quota),
             Self::Periods => {
                 // Which of the two, and how much is carried over, by numbers that are random anyway.
-                let window = if capacity % 2 == 0 || capacity == 1 {
+                let window = if capacity.is_multiple_of(2) || capacity == 1 {
                     FixedWindow::by_calendar(quota.count(), uneven_days())
                 } else {
                     FixedWindow::new(quota)

@@ -212,12 +212,11 @@ impl<G: Gatekeeper> Passed<G> {
     /// Says how the request was answered to those who want to know.
     fn tell<R>(&self, response: Response<R>) -> Response<R> {
         let (head, body) = response.into_parts();
-        let outcome = match &self.outcome {
-            Some(outcome) => outcome(&head),
-            None => {
-                let grpc_status = head.headers.get("grpc-status").map(HeaderValue::as_bytes);
-                usual_outcome(head.status.as_u16(), grpc_status)
-            }
+        let outcome = if let Some(outcome) = &self.outcome {
+            outcome(&head)
+        } else {
+            let grpc_status = head.headers.get("grpc-status").map(HeaderValue::as_bytes);
+            usual_outcome(head.status.as_u16(), grpc_status)
         };
         self.under_way.answered(outcome, head.status.is_server_error());
         Response::from_parts(head, body)

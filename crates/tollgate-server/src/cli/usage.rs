@@ -12,6 +12,8 @@ use super::length;
 /// What is noted for billing, of policies that say `record`.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Record of use")]
+// Their names are those of the options.
+#[allow(clippy::struct_field_names)]
 pub(crate) struct UsageOptions {
     /// Keep what identities have used in this directory, and go on with what stands there: the record itself, and quotas in
     /// memory. Without it the record ends with the server

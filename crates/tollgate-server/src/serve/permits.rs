@@ -155,7 +155,7 @@ struct Usage {
 }
 
 #[derive(Debug, Serialize)]
-struct Granted {
+struct Held {
     granted: bool,
     permit: String,
     expires_in_ms: u64,
@@ -238,7 +238,7 @@ async fn acquire(State(app): Shared, body: Result<Body, Unread>) -> Response {
     match acquire_in_turn(&desk, key, &limit, &request, wait).await {
         Ok(Admission::Granted { lasts }) => {
             let permit = request.id.to_string();
-            json(StatusCode::OK, &Granted { granted: true, permit, expires_in_ms: millis(lasts) })
+            json(StatusCode::OK, &Held { granted: true, permit, expires_in_ms: millis(lasts) })
         }
         Ok(Admission::Full { ahead, retry_after }) => {
             let message = match retry_after {

@@ -137,7 +137,7 @@ impl Caller {
         let names = ["held", "line", "units"].map(|part| format!("{name}:{part}"));
         let head = [wish.what.to_owned(), self.now(), wish.id.to_string()];
         let all: Vec<String> = head.into_iter().chain(wish.numbers.iter().map(ToString::to_string)).collect();
-        let all: Vec<&[u8]> = all.iter().map(|argument| argument.as_bytes()).collect();
+        let all: Vec<&[u8]> = all.iter().map(String::as_bytes).collect();
         match self.run(&self.permits, &names, &all, asking).await? {
             Value::Array(numbers) => {
                 let number = |value: &Value| match value {

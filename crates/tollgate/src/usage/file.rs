@@ -108,13 +108,12 @@ impl Lines {
     /// Adds lines, and waits until they are on the disk.
     pub(super) fn add(&mut self, lines: &[u8]) -> io::Result<()> {
         let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
-        match written {
-            Ok(()) => self.length += lines.len() as u64,
+        if written.is_ok() {
+            self.length += lines.len() as u64;
+        } else {
             // What is there of them is written again.
-            Err(_) => {
-                self.file.set_len(self.length)?;
-                io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.length))?;
-            }
+            self.file.set_len(self.length)?;
+            io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.length))?;
         }
         written
     }
@@ -165,13 +164,13 @@ fn read(line: &str) -> Option<(PeriodId, Period, Option<Box<str>>, Row)> {
     }
     let number = |text: &str| text.parse::<u64>().ok();
     let optional = |text: &str| match text.strip_prefix('=') {
-        Some(text) => unescaped(text).map(Some),
+        Some(text) => Some(Some(unescaped(text))),
         None => (text == "-").then_some(None),
     };
     let limit = LimitId(u64::from_str_radix(next()?, 16).ok()?);
     let (start, end) = (Timestamp::from_nanos(number(next()?)?), Timestamp::from_nanos(number(next()?)?));
-    let local = (unescaped(next()?)?, unescaped(next()?)?);
-    let policy = unescaped(next()?)?;
+    let local = (unescaped(next()?), unescaped(next()?));
+    let policy = unescaped(next()?);
     let (tier, limit_name, identity) = (optional(next()?)?, optional(next()?)?, optional(next()?)?);
     let key = KeyHash(u128::from_str_radix(next()?, 16).ok()?);
     let row = Row { key, whole: number(next()?)?, used: number(next()?)? };
@@ -184,8 +183,8 @@ fn escaped(text: &str) -> String {
     text.replace('%', "%25").replace('\t', "%09").replace('\n', "%0A").replace('\r', "%0D")
 }
 
-fn unescaped(text: &str) -> Option<String> {
-    Some(text.replace("%09", "\t").replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%"))
+fn unescaped(text: &str) -> String {
+    text.replace("%09", "\t").replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%")
 }
 
 /// A hash against accidents.

@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tollgate_core::{Group, Hit, Limit, Timestamp};
-use tollgate_policy::{PolicySet, Use, Verdict, local_time};
+use tollgate_policy::{Policy, PolicySet, Use, Variant, Verdict, local_time};
 use tollgate_store::LocalStore;
 
 use self::book::{Book, Entry};
@@ -182,7 +182,7 @@ impl UseRecord {
     pub fn restore(&self, store: &impl LocalStore, policies: &PolicySet) -> usize {
         let now = store.now();
         let entries = self.book().under_way(now);
-        let limits = || policies.policies().flat_map(|policy| policy.variants()).flat_map(|all| all.limits());
+        let limits = || policies.policies().flat_map(Policy::variants).flat_map(Variant::limits);
         let mut restored = 0;
         for (entry, row) in entries {
             let Some(limit) = limits().find(|limit| limit.id() == entry.limit) else { continue };
