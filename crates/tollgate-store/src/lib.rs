@@ -47,7 +47,7 @@ pub mod redis;
 #[cfg(feature = "shared")]
 mod regroup;
 mod seed;
-#[cfg(feature = "shared")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 pub mod shared;
 mod store;
 mod sync;

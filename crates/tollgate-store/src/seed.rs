@@ -26,7 +26,7 @@ pub(crate) fn random_below(most: Duration) -> Duration {
 }
 
 /// A tag of keys, each as likely as the others.
-#[cfg(feature = "shared")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) fn random_tag() -> u16 {
     let [first, second, ..] = RandomState::new().hash_one(1_u8).to_le_bytes();
     u16::from_le_bytes([first, second])

@@ -129,8 +129,10 @@ pub use tollgate_store::durable;
 pub use tollgate_store::postgres;
 #[cfg(feature = "redis")]
 pub use tollgate_store::redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use tollgate_store::shared;
 #[cfg(feature = "shared")]
-pub use tollgate_store::{guard, lease, shared};
+pub use tollgate_store::{guard, lease};
 
 #[cfg(feature = "policy")]
 pub use bans::Ban;
