@@ -113,6 +113,8 @@ impl Connection {
     }
 }
 
+// By value, as `map_err` hands it.
+#[allow(clippy::needless_pass_by_value)]
 fn away(error: std::io::Error) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
