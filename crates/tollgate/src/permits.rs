@@ -40,7 +40,7 @@ const CAPACITY: usize = 100_000;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Nodes that share a [`RedisStore`](crate::redis::RedisStore) share its permits: see [`with_store`](Self::with_store).
+/// Nodes that share a `RedisStore` or a `PostgresStore` share its permits: see [`with_store`](Self::with_store).
 pub struct Permits<K: ?Sized, S = MemoryPermits> {
     limit: Concurrency,
     store: Arc<S>,
