@@ -26,7 +26,7 @@ pub(crate) fn write(at: Timestamp, state: &State) -> Option<String> {
         State::Bucket(Bucket::Interval(Deficit { missing, since })) => {
             ('i', vec![*missing, since.as_nanos()])
         }
-        State::Window(WindowCount { start, used }) => ('w', vec![start.as_nanos(), *used]),
+        State::Window(WindowCount { start, before, used }) => ('w', vec![start.as_nanos(), *before, *used]),
         State::Pair(WindowPair { start, previous, current }) => {
             ('p', vec![start.as_nanos(), *previous, *current])
         }
@@ -59,7 +59,7 @@ pub(crate) fn read(text: &[u8]) -> Option<(Timestamp, State)> {
         ("i", &[missing, since]) => {
             State::Bucket(Bucket::Interval(Deficit { missing, since: moment(since) }))
         }
-        ("w", &[start, used]) => State::Window(WindowCount { start: moment(start), used }),
+        ("w", &[start, before, used]) => State::Window(WindowCount { start: moment(start), before, used }),
         ("p", &[start, previous, current]) => {
             State::Pair(WindowPair { start: moment(start), previous, current })
         }
