@@ -135,35 +135,26 @@ async fn ask_all(target: Arc<Target>, lasts: Duration) -> Noticed {
     [("HTTP", kept), ("HTTP, new connections", new), ("RESP", redis), ("gRPC", grpc)]
 }
 
-/// Has the server attacked by so many at once, and looks what that does to others and to its memory.
-async fn attacked(name: &str, scale: Scale, more: &[&str], attackers: usize, attack: Attack) {
-    // Plenty for good clients, so that all are admitted.
-    let directory = tempfile::tempdir().unwrap();
-    let policy = directory.path().join("policy.yaml");
-    std::fs::write(&policy, "policies: [{ name: p, key: user, limit: 100000000/second }]\n").unwrap();
-    let common = ["--policy", policy.to_str().unwrap(), "--log", "error", "--capacity", "10000"];
-    let server = Server::start(&[&common[..], more].concat());
-    let target = Arc::new(Target {
+/// Where a server is.
+fn target_of(server: &Server) -> Arc<Target> {
+    Arc::new(Target {
         http: server.address().to_owned(),
         grpc: server.grpc().split_once("://").unwrap().1.to_owned(),
         resp: server.resp_address().to_owned(),
-    });
-    // Under TLS good clients would be others: there the attackers are looked at alone.
-    let is_plain = server.url.starts_with("http://");
-    let mut idle = None;
-    if is_plain {
-        // What the first requests of all take for good is not the attack's.
-        ask_all(Arc::clone(&target), Duration::from_millis(300)).await;
-        if scale.is_told {
-            idle = Some(ask_all(Arc::clone(&target), Duration::from_secs(5)).await);
-        }
-    }
-    let process = server.child.id();
-    let before = resident(process);
-    let begun = Arc::new(AtomicUsize::new(0));
+    })
+}
+
+/// Begins an attack by so many, each of whom begins again for ever, and counts how often they begin.
+fn begin(
+    target: &Arc<Target>,
+    scale: Scale,
+    attackers: usize,
+    attack: Attack,
+    begun: &Arc<AtomicUsize>,
+) -> JoinSet<()> {
     let mut running = JoinSet::new();
     for number in 0..attackers {
-        let (target, begun) = (Arc::clone(&target), Arc::clone(&begun));
+        let (target, begun) = (Arc::clone(target), Arc::clone(begun));
         running.spawn(async move {
             loop {
                 begun.fetch_add(1, Ordering::Relaxed);
@@ -173,6 +164,38 @@ async fn attacked(name: &str, scale: Scale, more: &[&str], attackers: usize, att
             }
         });
     }
+    running
+}
+
+/// Has the server attacked by so many at once, and looks what that does to others and to its memory.
+async fn attacked(name: &str, scale: Scale, more: &[&str], attackers: usize, attack: Attack) {
+    // Plenty for good clients, so that all are admitted.
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("policy.yaml");
+    std::fs::write(&policy, "policies: [{ name: p, key: user, limit: 100000000/second }]\n").unwrap();
+    let common = ["--policy", policy.to_str().unwrap(), "--log", "error", "--capacity", "10000"];
+    let server = Server::start(&[&common[..], more].concat());
+    let target = target_of(&server);
+    // Under TLS good clients would be others: there the attackers are looked at alone.
+    let is_plain = server.url.starts_with("http://");
+    let (mut idle, mut beside) = (None, None);
+    if is_plain {
+        // What the first requests of all take for good is not the attack's.
+        ask_all(Arc::clone(&target), Duration::from_millis(300)).await;
+        if scale.is_told {
+            idle = Some(ask_all(Arc::clone(&target), Duration::from_secs(5)).await);
+            // The same attack on another server, on the same processors: what of it is the machine's.
+            let other = Server::start(&[&common[..], more].concat());
+            let mut running =
+                begin(&target_of(&other), scale, attackers, attack, &Arc::new(AtomicUsize::new(0)));
+            beside = Some(tokio::spawn(ask_all(Arc::clone(&target), scale.lasts)).await.unwrap());
+            running.shutdown().await;
+        }
+    }
+    let process = server.child.id();
+    let before = resident(process);
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut running = begin(&target, scale, attackers, attack, &begun);
     let peak = Arc::new(AtomicUsize::new(before));
     let looks = Arc::clone(&peak);
     let look = tokio::spawn(async move {
@@ -197,14 +220,16 @@ async fn attacked(name: &str, scale: Scale, more: &[&str], attackers: usize, att
     }
     assert!(peak - before <= MORE_MAX, "{name}: memory + {more_mb} MiB");
     for (index, (face, mut times)) in noticed.into_iter().flatten().enumerate() {
-        if let Some(idle) = &mut idle {
-            let (was, is) = (idle[index].1.within(990), times.within(990));
-            let ratio = is.as_secs_f64() / was.as_secs_f64();
+        if let (Some(idle), Some(beside)) = (&mut idle, &mut beside) {
+            let millis = |times: &mut Times| times.within(990).as_secs_f64() * 1e3;
+            let (was, floor, is) =
+                (millis(&mut idle[index].1), millis(&mut beside[index].1), millis(&mut times));
             println!(
-                "  {face:<22} {:>8} answers, p99 {:>7.2} ms, idle {:>7.2} ms: {ratio:.1} ×",
+                "  {face:<22} {:>8} answers, p99 {is:>7.2} ms; idle {was:>7.2} ms: {:.1} ×; while another server is \
+                 attacked here {floor:>7.2} ms: {:.1} ×",
                 times.count(),
-                is.as_secs_f64() * 1e3,
-                was.as_secs_f64() * 1e3,
+                is / was,
+                is / floor,
             );
         }
     }
