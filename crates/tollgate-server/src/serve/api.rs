@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 use tollgate::http::HeaderOptions;
+use tollgate::permit_store::MemoryPermits;
 use tollgate::usage::UseRecord;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
 
@@ -26,7 +27,7 @@ use super::live::{self, Live};
 use super::metrics::{Metrics, exposition};
 use super::net::Peer;
 use super::openapi;
-use super::permits::{self, Permits};
+use super::permits;
 use super::ready::Readiness;
 use super::services::{self, Watched};
 use super::store::{ServerStore, log_failure};
@@ -62,7 +63,8 @@ pub(super) struct App {
     pub(super) audit: Audit,
     pub(super) started: Instant,
     pub(super) capacity: usize,
-    pub(super) permits: Permits,
+    /// Those that no nodes share.
+    pub(super) permits: MemoryPermits,
     /// Whose turn it is among batches.
     pub(super) batches: Semaphore,
     /// Whether the server is about to stop.

@@ -68,7 +68,6 @@ use self::grpc::GrpcFace;
 use self::limitador::Limitador;
 use self::live::Live;
 use self::metrics::Metrics;
-use self::permits::Permits;
 use self::services::Watched;
 use self::signals::Hangups;
 use self::store::{ServerStore, data_dir};
@@ -212,7 +211,7 @@ async fn open(
     Ok(App {
         metrics: Metrics::new(gate.store()),
         batches: api::batches(&gate),
-        permits: Permits::new(clock, seed),
+        permits: permits::in_memory(clock),
         gate,
         rules: ArcSwapOption::new(rules.map(Arc::new)),
         limitador: ArcSwapOption::new(limits.map(|limits| Arc::new(Limitador::new(limits)))),

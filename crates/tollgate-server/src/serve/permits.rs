@@ -8,10 +8,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tollgate::concurrency::{Admission, Concurrency, PermitId, PermitRequest};
 use tollgate::permit_store::{MemoryPermits, PermitStore, PermitUsage, acquire_in_turn, permit_id};
-use tollgate::{Key, KeyBuilder, KeyHash, KeySeed, Nanos, StoreError, SystemClock};
+use tollgate::{Key, KeyBuilder, KeyHash, Nanos, StoreError, SystemClock};
 
 use super::api::{App, json, read, refusal, undecided};
 use super::body::{Body, Unread};
@@ -27,40 +28,43 @@ const WAIT_MAX: u64 = 8_000;
 /// The longest key, in characters.
 const KEY_MAX: usize = 1_024;
 
-/// Where the server keeps permits: where it keeps the rest, in a store that nodes share or in this process.
-#[derive(Debug)]
-pub(super) struct Permits {
-    here: MemoryPermits,
-    keys: KeyBuilder,
-}
-
-/// The permits, and the store that they may be in.
+/// The permits, wherever they are: in the store that nodes share, or in this process.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Desk<'a> {
-    permits: &'a Permits,
-    store: &'a ServerStore,
+pub(super) struct Desk<'a>(pub(super) &'a App);
+
+/// Where permits are kept that are not in a store which nodes share.
+pub(super) fn in_memory(clock: SystemClock) -> MemoryPermits {
+    MemoryPermits::with_clock(clock, CAPACITY)
 }
 
-impl Permits {
-    pub(super) fn new(clock: SystemClock, seed: KeySeed) -> Self {
-        Self { here: MemoryPermits::with_clock(clock, CAPACITY), keys: KeyBuilder::new(&seed) }
+/// The key of this text.
+///
+/// # Errors
+/// If it cannot be one.
+pub(super) fn key(keys: &KeyBuilder, text: &str) -> Result<KeyHash, String> {
+    let length = text.chars().count();
+    if !(1..=KEY_MAX).contains(&length) {
+        return Err(format!("a key has 1 to {KEY_MAX} characters, not {length}"));
     }
+    let mut builder = *keys;
+    text.write(&mut builder);
+    Ok(builder.finish())
+}
 
-    pub(super) const fn at<'a>(&'a self, store: &'a ServerStore) -> Desk<'a> {
-        Desk { permits: self, store }
-    }
-
-    /// # Errors
-    /// If it cannot be a key.
-    pub(super) fn key(&self, text: &str) -> Result<KeyHash, String> {
-        let length = text.chars().count();
-        if !(1..=KEY_MAX).contains(&length) {
-            return Err(format!("a key has 1 to {KEY_MAX} characters, not {length}"));
+/// Does the same wherever the permits are.
+macro_rules! wherever {
+    ($desk:expr, $permits:ident => $what:expr) => {
+        match $desk.0.gate.store() {
+            ServerStore::Memory(_) | ServerStore::Durable(_) => {
+                let $permits = &$desk.0.permits;
+                $what
+            }
+            ServerStore::Shared(store) => {
+                let $permits = store.store().remote();
+                $what
+            }
         }
-        let mut builder = self.keys;
-        text.write(&mut builder);
-        Ok(builder.finish())
-    }
+    };
 }
 
 impl PermitStore for Desk<'_> {
@@ -70,14 +74,7 @@ impl PermitStore for Desk<'_> {
         limit: &Concurrency,
         request: &PermitRequest,
     ) -> Result<Admission, StoreError> {
-        match self.store {
-            ServerStore::Memory(_) | ServerStore::Durable(_) => {
-                self.permits.here.acquire(key, limit, request).await
-            }
-            ServerStore::Shared(store) => {
-                PermitStore::acquire(store.store().remote(), key, limit, request).await
-            }
-        }
+        wherever!(self, permits => PermitStore::acquire(permits, key, limit, request).await)
     }
 
     async fn renew(
@@ -86,31 +83,19 @@ impl PermitStore for Desk<'_> {
         limit: &Concurrency,
         id: PermitId,
     ) -> Result<Option<Nanos>, StoreError> {
-        match self.store {
-            ServerStore::Memory(_) | ServerStore::Durable(_) => self.permits.here.renew(key, limit, id).await,
-            ServerStore::Shared(store) => store.store().remote().renew(key, limit, id).await,
-        }
+        wherever!(self, permits => permits.renew(key, limit, id).await)
     }
 
     async fn release(&self, key: KeyHash, id: PermitId) -> Result<bool, StoreError> {
-        match self.store {
-            ServerStore::Memory(_) | ServerStore::Durable(_) => self.permits.here.release(key, id).await,
-            ServerStore::Shared(store) => store.store().remote().release(key, id).await,
-        }
+        wherever!(self, permits => permits.release(key, id).await)
     }
 
     async fn usage(&self, key: KeyHash) -> Result<PermitUsage, StoreError> {
-        match self.store {
-            ServerStore::Memory(_) | ServerStore::Durable(_) => self.permits.here.usage(key).await,
-            ServerStore::Shared(store) => store.store().remote().usage(key).await,
-        }
+        wherever!(self, permits => permits.usage(key).await)
     }
 
     async fn turn(&self, key: KeyHash, id: PermitId) {
-        match self.store {
-            ServerStore::Memory(_) | ServerStore::Durable(_) => self.permits.here.turn(key, id).await,
-            ServerStore::Shared(store) => store.store().remote().turn(key, id).await,
-        }
+        wherever!(self, permits => permits.turn(key, id).await);
     }
 }
 
@@ -207,16 +192,19 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/permits/usage", post(usage))
 }
 
-fn wrong(message: String) -> Response {
-    refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+/// Reads what was asked, and makes of it what the store is asked; or says what is wrong with either.
+#[allow(clippy::result_large_err)]
+fn understood<Q: DeserializeOwned, T>(
+    app: &App,
+    body: Result<Body, Unread>,
+    understand: impl FnOnce(Q, &KeyBuilder) -> Result<T, String>,
+) -> Result<T, Response> {
+    understand(read(app, body)?, &KeyBuilder::new(&app.seed))
+        .map_err(|message| refusal(StatusCode::BAD_REQUEST, "BAD_REQUEST", message))
 }
 
 async fn acquire(State(app): Shared, body: Result<Body, Unread>) -> Response {
-    let asked: Acquire = match read(&app, body) {
-        Ok(asked) => asked,
-        Err(refusal) => return refusal,
-    };
-    let read = || {
+    let understood = understood(&app, body, |asked: Acquire, keys| {
         let limit = limit(asked.limit, asked.ttl_ms)?;
         let id = asked.permit.as_deref().map_or_else(|| Ok(permit_id()), named)?;
         let units =
@@ -228,14 +216,13 @@ async fn acquire(State(app): Shared, body: Result<Body, Unread>) -> Response {
             ));
         }
         let request = PermitRequest { units, ..PermitRequest::new(id) };
-        Ok((app.permits.key(&asked.key)?, limit, request, Duration::from_millis(wait)))
+        Ok((key(keys, &asked.key)?, limit, request, Duration::from_millis(wait)))
+    });
+    let (key, limit, request, wait) = match understood {
+        Ok(understood) => understood,
+        Err(refusal) => return refusal,
     };
-    let (key, limit, request, wait) = match read() {
-        Ok(read) => read,
-        Err(message) => return wrong(message),
-    };
-    let desk = app.permits.at(app.gate.store());
-    match acquire_in_turn(&desk, key, &limit, &request, wait).await {
+    match acquire_in_turn(&Desk(&app), key, &limit, &request, wait).await {
         Ok(Admission::Granted { lasts }) => {
             let permit = request.id.to_string();
             json(StatusCode::OK, &Held { granted: true, permit, expires_in_ms: millis(lasts) })
@@ -261,16 +248,14 @@ async fn renew(State(app): Shared, body: Result<Body, Unread>) -> Response {
         expires_in_ms: u64,
     }
 
-    let asked: Renew = match read(&app, body) {
-        Ok(asked) => asked,
+    let understood = understood(&app, body, |asked: Renew, keys| {
+        Ok((key(keys, &asked.key)?, limit(u32::MAX, asked.ttl_ms)?, named(&asked.permit)?))
+    });
+    let (key, limit, id) = match understood {
+        Ok(understood) => understood,
         Err(refusal) => return refusal,
     };
-    let read = || Ok((app.permits.key(&asked.key)?, limit(u32::MAX, asked.ttl_ms)?, named(&asked.permit)?));
-    let (key, limit, id) = match read() {
-        Ok(read) => read,
-        Err(message) => return wrong(message),
-    };
-    match app.permits.at(app.gate.store()).renew(key, &limit, id).await {
+    match Desk(&app).renew(key, &limit, id).await {
         Ok(Some(lasts)) => json(StatusCode::OK, &Renewed { expires_in_ms: millis(lasts) }),
         Ok(None) => {
             let message = "this permit is not held: it was released, or lapsed, and others may have it";
@@ -286,16 +271,13 @@ async fn release(State(app): Shared, body: Result<Body, Unread>) -> Response {
         released: bool,
     }
 
-    let asked: Release = match read(&app, body) {
-        Ok(asked) => asked,
+    let understood =
+        understood(&app, body, |asked: Release, keys| Ok((key(keys, &asked.key)?, named(&asked.permit)?)));
+    let (key, id) = match understood {
+        Ok(understood) => understood,
         Err(refusal) => return refusal,
     };
-    let read = || Ok((app.permits.key(&asked.key)?, named(&asked.permit)?));
-    let (key, id) = match read() {
-        Ok(read) => read,
-        Err(message) => return wrong(message),
-    };
-    match app.permits.at(app.gate.store()).release(key, id).await {
+    match Desk(&app).release(key, id).await {
         Ok(released) => json(StatusCode::OK, &Released { released }),
         Err(error) => undecided(&error),
     }
@@ -308,15 +290,12 @@ async fn usage(State(app): Shared, body: Result<Body, Unread>) -> Response {
         awaited: u64,
     }
 
-    let asked: Usage = match read(&app, body) {
-        Ok(asked) => asked,
+    let understood = understood(&app, body, |asked: Usage, keys| key(keys, &asked.key));
+    let key = match understood {
+        Ok(understood) => understood,
         Err(refusal) => return refusal,
     };
-    let key = match app.permits.key(&asked.key) {
-        Ok(key) => key,
-        Err(message) => return wrong(message),
-    };
-    match app.permits.at(app.gate.store()).usage(key).await {
+    match Desk(&app).usage(key).await {
         Ok(PermitUsage { in_use, awaited }) => json(StatusCode::OK, &Used { in_use, awaited }),
         Err(error) => undecided(&error),
     }

@@ -15,6 +15,7 @@ use super::session::{Ask, Rules, Topic};
 use super::throttle::Throttle;
 use crate::serve::api::App;
 use crate::serve::net::Seats;
+use crate::serve::permits;
 use crate::serve::store::log_failure;
 
 /// What all connections share.
@@ -80,17 +81,7 @@ impl Desk {
                 Err(error) => Some(error),
             },
             Ask::Policy(question) => self.policy(question, protocol, &mut replies).await.err(),
-            Ask::Permit(wish) => match wish.key(&self.app.permits) {
-                Ok(key) => {
-                    let desk = self.app.permits.at(self.app.gate.store());
-                    wish.fulfil(desk, key, &mut replies).await.err()
-                }
-                Err(refusal) => {
-                    replies.error(&refusal);
-                    tally.errors += 1;
-                    None
-                }
-            },
+            Ask::Permit(wish) => wish.fulfil(permits::Desk(&self.app), &mut replies).await.err(),
         };
         if let Some(error) = failed {
             tally.errors += 1;

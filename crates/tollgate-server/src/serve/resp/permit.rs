@@ -2,12 +2,12 @@
 
 use tollgate::concurrency::{Admission, Concurrency, PermitId, PermitRequest};
 use tollgate::permit_store::{PermitStore, permit_id};
-use tollgate::{KeyHash, Nanos, StoreError};
+use tollgate::{KeyBuilder, KeyHash, Nanos, StoreError};
 
 use super::commands::shown;
 use super::parse::Command;
 use super::reply::Replies;
-use crate::serve::permits::{Desk, Permits, limit, millis, named};
+use crate::serve::permits::{self, Desk, limit, millis, named};
 
 /// What is to be done with the permits of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub(super) enum Kind {
     Usage,
 }
 
-/// What somebody wants, whose key is a text still.
+/// What somebody wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wish {
-    key: String,
+    key: KeyHash,
     what: What,
 }
 
@@ -38,7 +38,7 @@ impl Wish {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn read(kind: Kind, command: Command<'_>) -> Result<Self, String> {
+    pub(super) fn read(kind: Kind, command: Command<'_>, keys: &KeyBuilder) -> Result<Self, String> {
         let text = |index| {
             let bytes = command.word(index);
             std::str::from_utf8(bytes).map_err(|_| format!("ERR '{}' is not UTF-8", shown(bytes)))
@@ -89,27 +89,15 @@ impl Wish {
                 What::Acquire(limit, request)
             }
         };
-        Ok(Self { key: text(1)?.to_owned(), what })
-    }
-
-    /// Its key, hashed.
-    ///
-    /// # Errors
-    /// If it cannot be one.
-    pub(super) fn key(&self, permits: &Permits) -> Result<KeyHash, String> {
-        permits.key(&self.key).map_err(|error| format!("ERR {error}"))
+        Ok(Self { key: permits::key(keys, text(1)?).map_err(refused)?, what })
     }
 
     /// Has it done, and writes what came of it.
     ///
     /// # Errors
     /// If the store cannot answer.
-    pub(super) async fn fulfil(
-        &self,
-        desk: Desk<'_>,
-        key: KeyHash,
-        replies: &mut Replies,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn fulfil(&self, desk: Desk<'_>, replies: &mut Replies) -> Result<(), StoreError> {
+        let key = self.key;
         let number = |number: u64, replies: &mut Replies| {
             replies.integer(i64::try_from(number).unwrap_or(i64::MAX));
         };

@@ -22,7 +22,7 @@ const ANSWERS_MAX: usize = 64 << 10;
 /// What holds for all sessions.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// What all keys of `CL.THROTTLE` and its like begin with.
+    /// What all keys begin with that clients name themselves.
     pub(super) keys: KeyBuilder,
     /// What clients have to know, if anything.
     password: Option<Vec<u8>>,
@@ -177,22 +177,14 @@ impl Session {
         match known.verb {
             Verb::Throttle(dialect) => return throttle(dialect, rules, command, replies),
             Verb::Policy(kind) => {
-                return match Question::read(kind, command) {
-                    Ok(question) => Step::Ask(Ask::Policy(Box::new(question))),
-                    Err(refusal) => {
-                        replies.error(&refusal);
-                        Step::Refused
-                    }
-                };
+                return asked(Question::read(kind, command), |it| Ask::Policy(Box::new(it)), replies);
             }
             Verb::Permit(kind) => {
-                return match Wish::read(kind, command) {
-                    Ok(wish) => Step::Ask(Ask::Permit(Box::new(wish))),
-                    Err(refusal) => {
-                        replies.error(&refusal);
-                        Step::Refused
-                    }
-                };
+                return asked(
+                    Wish::read(kind, command, &rules.keys),
+                    |it| Ask::Permit(Box::new(it)),
+                    replies,
+                );
             }
             Verb::Status => return Step::Tell(Topic::Status),
             Verb::Info => {
@@ -376,10 +368,16 @@ fn is_name(bytes: &[u8]) -> bool {
 
 #[inline]
 fn throttle(dialect: Dialect, rules: &Rules, command: Command<'_>, replies: &mut Replies) -> Step {
-    match Throttle::read(dialect, command, &rules.keys) {
-        Ok(throttle) => Step::Ask(Ask::Throttle(throttle)),
+    asked(Throttle::read(dialect, command, &rules.keys), Ask::Throttle, replies)
+}
+
+/// What is asked of a store, or why it makes no sense.
+#[inline]
+fn asked<T>(read: Result<T, impl AsRef<str>>, ask: impl FnOnce(T) -> Ask, replies: &mut Replies) -> Step {
+    match read {
+        Ok(it) => Step::Ask(ask(it)),
         Err(refusal) => {
-            replies.error(&refusal);
+            replies.error(refusal.as_ref());
             Step::Refused
         }
     }
