@@ -15,25 +15,17 @@ use std::time::{Duration, Instant};
 
 use proxy::{Fault, Proxy};
 use servers::Redis;
-use stores::{PATIENCE, ask, connected, patient, until};
+use stores::{PATIENCE, PLENTY, ask, calls_that_are_given_up, connected, patient, remaining, slow, until};
 use tokio::task::JoinSet;
-use tollgate_core::{Group, Hit, KeyHash, Limit, LimitId, Quota, Share, Source};
+use tollgate_core::{Limit, Share, Source};
+use tollgate_store::MemoryStore;
 use tollgate_store::guard::{GuardOptions, Guarded, Phase};
 use tollgate_store::redis::{RedisOptions, RedisStore};
-use tollgate_store::{MemoryStore, Store};
 
 /// What a busy machine may add to a deadline of a fifth of a second.
 const SLACK: Duration = Duration::from_millis(300);
 
 const DEADLINE: Duration = Duration::from_millis(200);
-
-/// More than any test takes.
-const PLENTY: u64 = 500_000;
-
-/// One an hour: nothing comes back while a test runs.
-fn slow(burst: u64) -> Limit {
-    Limit::gcra_with_burst(Quota::per_hour(1), burst).unwrap()
-}
 
 /// A server, and a store that reaches it by a way that can go wrong.
 async fn far(deadline: Duration) -> (Redis, Proxy, RedisStore) {
@@ -47,9 +39,7 @@ async fn far(deadline: Duration) -> (Redis, Proxy, RedisStore) {
 
 /// What is left for a key, by a way on which nothing goes wrong.
 async fn left(redis: &Redis, limit: &Limit, key: u128) -> u64 {
-    let store = connected(patient(redis.url())).await;
-    let hits = [Hit::new(LimitId(1), KeyHash(key), limit).with_cost(0)];
-    store.peek(&[Group::all(&hits)]).await.unwrap().outcomes[0].decision.remaining
+    remaining(&connected(patient(redis.url())).await, limit, key).await
 }
 
 /// Asks one after the other while answers are lost, and compares what the server counted with what it was asked.
@@ -89,47 +79,9 @@ async fn nor_is_it_sent_again_when_there_is_only_silence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_nobody_waits_for_any_more_counts_once_or_not_at_all() {
-    const CANCELLED: u64 = 100_000;
     let redis = Redis::start(&[]);
     let store = Arc::new(connected(patient(redis.url())).await);
-    let limit = slow(PLENTY);
-    let done = Arc::new(AtomicBool::new(false));
-    // Meanwhile others must be told what is theirs.
-    let witness = {
-        let (store, done) = (Arc::clone(&store), Arc::clone(&done));
-        tokio::spawn(async move {
-            let mut asked = 0;
-            while !done.load(Ordering::Relaxed) {
-                asked += 1;
-                let answer = ask(&*store, &limit, 2).await.unwrap();
-                assert_eq!(answer.outcomes[0].decision.remaining, PLENTY - asked);
-            }
-            asked
-        })
-    };
-    let mut answered = 0;
-    for round in 0..CANCELLED {
-        let call = ask(&*store, &limit, 1);
-        // Polled once, twice …, and then dropped wherever it is.
-        let polls = async {
-            for _ in 0..round % 5 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            answer = call => answered += u64::from(answer.unwrap().allowed),
-            () = polls => {}
-        }
-    }
-    done.store(true, Ordering::Relaxed);
-    assert!(witness.await.unwrap() > 0);
-    let counted = PLENTY - left(&redis, &limit, 1).await;
-    assert!((answered..=CANCELLED).contains(&counted), "{answered} answered, {counted} counted");
-    // Nothing is held by those who went.
-    for count in 1..200 {
-        assert_eq!(ask(&*store, &limit, 3).await.unwrap().outcomes[0].decision.remaining, PLENTY - count);
-    }
+    calls_that_are_given_up(store, &connected(patient(redis.url())).await, 100_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,26 +16,18 @@ use std::time::Duration;
 
 use postgres::Postgres;
 use proxy::{Fault, Proxy, Watched};
-use stores::{ask, connected_to_postgres, patient_on_postgres, until};
+use stores::{
+    PLENTY, ask, calls_that_are_given_up, connected_to_postgres, patient_on_postgres, remaining, slow, until,
+};
 use tokio::task::JoinSet;
-use tollgate_core::{Group, Hit, KeyHash, Limit, LimitId, Quota, Share, Source};
+use tollgate_core::{Limit, Share, Source};
 use tollgate_store::guard::{GuardOptions, Guarded, Phase};
 use tollgate_store::postgres::{PostgresOptions, PostgresStore};
-use tollgate_store::{MemoryStore, Store, StoreError};
-
-/// More than any test takes.
-const PLENTY: u64 = 500_000;
-
-/// One an hour: nothing comes back while a test runs.
-fn slow(burst: u64) -> Limit {
-    Limit::gcra_with_burst(Quota::per_hour(1), burst).unwrap()
-}
+use tollgate_store::{MemoryStore, StoreError};
 
 /// What is left for a key, by a way on which nothing goes wrong.
 async fn left(server: &Postgres, limit: &Limit, key: u128) -> u64 {
-    let store = connected_to_postgres(patient_on_postgres(server.url())).await;
-    let hits = [Hit::new(LimitId(1), KeyHash(key), limit).with_cost(0)];
-    store.peek(&[Group::all(&hits)]).await.unwrap().outcomes[0].decision.remaining
+    remaining(&connected_to_postgres(patient_on_postgres(server.url())).await, limit, key).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,47 +157,10 @@ async fn nor_is_it_sent_again_when_there_is_only_silence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_nobody_waits_for_any_more_counts_once_or_not_at_all() {
-    const CANCELLED: u64 = 20_000;
     let server = Postgres::start(&[]);
     let store = Arc::new(connected_to_postgres(patient_on_postgres(server.url())).await);
-    let limit = slow(PLENTY);
-    let done = Arc::new(AtomicBool::new(false));
-    // Meanwhile others must be told what is theirs.
-    let witness = {
-        let (store, done) = (Arc::clone(&store), Arc::clone(&done));
-        tokio::spawn(async move {
-            let mut asked = 0;
-            while !done.load(Ordering::Relaxed) {
-                asked += 1;
-                let answer = ask(&*store, &limit, 2).await.unwrap();
-                assert_eq!(answer.outcomes[0].decision.remaining, PLENTY - asked);
-            }
-            asked
-        })
-    };
-    let mut answered = 0;
-    for round in 0..CANCELLED {
-        let call = ask(&*store, &limit, 1);
-        // Polled once, twice …, and then dropped wherever it is.
-        let polls = async {
-            for _ in 0..round % 5 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            answer = call => answered += u64::from(answer.unwrap().allowed),
-            () = polls => {}
-        }
-    }
-    done.store(true, Ordering::Relaxed);
-    assert!(witness.await.unwrap() > 0);
-    let counted = PLENTY - left(&server, &limit, 1).await;
-    assert!((answered..=CANCELLED).contains(&counted), "{answered} answered, {counted} counted");
-    // Nothing is held by those who went.
-    for count in 1..100 {
-        assert_eq!(ask(&*store, &limit, 3).await.unwrap().outcomes[0].decision.remaining, PLENTY - count);
-    }
+    let fresh = connected_to_postgres(patient_on_postgres(server.url())).await;
+    calls_that_are_given_up(store, &fresh, 20_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
