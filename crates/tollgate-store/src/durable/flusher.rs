@@ -156,7 +156,7 @@ impl Desk {
                     durability.flushes += 1;
                     durability.bytes_written += flushed.bytes;
                     durability.safe_as_of = as_of;
-                    // The next ends, if it takes as long, one interval after this one began.
+                    // The next begins one interval after this one did; or, if this one took long, half an interval after its end.
                     pause = interval.saturating_sub(took.min(interval / 2));
                     if let Some(why) = flushed.trouble {
                         durability.failures += 1;

@@ -156,12 +156,13 @@ impl Journal {
     fn try_flush<C: Clock>(&mut self, store: &MemoryStore<C>) -> io::Result<Flushed> {
         let mut flushed = Flushed::default();
         if self.present.is_none() {
-            // All states are told to who has seen none.
+            // All states are told to who has seen none, whatever was noted until now.
             self.seen = Seen::default();
-            self.next = Some(self.begin(0)?);
+            store.note_changes();
+            self.begin(0)?;
         }
         let before = self.written;
-        self.write(store.clock().now(), &mut flushed, |seen, write| store.changes(seen, write))?;
+        flushed.trouble = self.write(store.clock().now(), |seen, write| store.changes(seen, write))?;
         let changed = self.written - before;
         if let Some(log) = &mut self.present {
             log.sheet.check()?;
@@ -170,7 +171,10 @@ impl Journal {
             }
         }
         self.patience = self.patience.saturating_sub(1);
-        if let Err(error) = self.go_on(store, changed, &mut flushed) {
+        // What has not come into the next file is lost there: it must not become whole.
+        if flushed.trouble.is_none()
+            && let Err(error) = self.go_on(store, changed)
+        {
             if self.present.is_none() {
                 return Err(error);
             }
@@ -185,21 +189,16 @@ impl Journal {
     }
 
     /// Begins the next file if it is time for it, and writes more of it.
-    fn go_on<C: Clock>(
-        &mut self,
-        store: &MemoryStore<C>,
-        changed: u64,
-        flushed: &mut Flushed,
-    ) -> io::Result<()> {
+    fn go_on<C: Clock>(&mut self, store: &MemoryStore<C>, changed: u64) -> io::Result<()> {
         let is_long = |log: &Log| log.bytes > GROWTH_MAX * log.base + GROWTH_BYTES;
         if self.next.is_none() && self.patience == 0 && self.present.as_ref().is_some_and(is_long) {
             let parts = bytes_of(store).div_ceil(SLICE_BYTES).clamp(1, 1_024);
-            self.next = Some(self.begin(usize::try_from(parts).unwrap_or(1))?);
+            self.begin(usize::try_from(parts).unwrap_or(1))?;
         }
         // So much that the file before has hardly grown by half until it is done.
         let budget = (2 * changed).max(bytes_of(store) / 8).max(SLICE_BYTES);
         let present = self.present.take();
-        let result = self.slice(store, budget, flushed);
+        let result = self.slice(store, budget);
         self.present = present;
         result?;
         let Some(begun) = self.next.take_if(|begun| begun.part >= begun.parts) else { return Ok(()) };
@@ -207,12 +206,7 @@ impl Journal {
     }
 
     /// Writes further parts of all states to the file that is begun, about so much.
-    fn slice<C: Clock>(
-        &mut self,
-        store: &MemoryStore<C>,
-        budget: u64,
-        flushed: &mut Flushed,
-    ) -> io::Result<()> {
+    fn slice<C: Clock>(&mut self, store: &MemoryStore<C>, budget: u64) -> io::Result<()> {
         let before = self.written;
         while self.written - before < budget
             && let Some(begun) = &mut self.next
@@ -220,7 +214,7 @@ impl Journal {
         {
             let (part, parts) = (begun.part, begun.parts);
             begun.part += 1;
-            self.write(store.clock().now(), flushed, |_, write| store.part(part, parts, write))?;
+            self.write(store.clock().now(), |_, write| store.part(part, parts, write))?;
         }
         Ok(())
     }
@@ -230,7 +224,15 @@ impl Journal {
         let Begun { mut log, .. } = begun;
         log.sheet.sync()?;
         let path = log.path.with_extension("");
-        self.disk.rename(&log.path, &path)?;
+        if let Err(error) = self.disk.rename(&log.path, &path) {
+            // It may have its name all the same, and would be read in place of the one before: neither is gone on with.
+            if let Some(present) = self.present.take() {
+                self.former = Some(Former { path: present.path, set_aside: false });
+            }
+            // If it still has its former name, nobody reads it.
+            let _ = self.disk.remove(&log.path);
+            return Err(error);
+        }
         log.path = path;
         log.base = log.bytes;
         if let Some(present) = self.present.replace(log) {
@@ -247,15 +249,14 @@ impl Journal {
         Ok(())
     }
 
-    fn begin(&mut self, parts: usize) -> io::Result<Begun> {
+    /// Begins a file.
+    fn begin(&mut self, parts: usize) -> io::Result<()> {
         self.number += 1;
         let path = self.directory.join(file_name(self.number)).with_extension("new");
         let sheet = self.disk.create(&path)?;
-        let mut log = Log { sheet, path, bytes: 0, base: 0 };
-        let begun = log.write(&Head { number: self.number, seed: self.seed }.write());
-        self.next = Some(Begun { log, part: 0, parts });
-        begun?;
-        self.next.take().ok_or_else(|| io::ErrorKind::Other.into())
+        let log = Log { sheet, path, bytes: 0, base: 0 };
+        let head = Head { number: self.number, seed: self.seed }.write();
+        self.next.insert(Begun { log, part: 0, parts }).log.write(&head)
     }
 
     /// Removes the file that is begun, if there is one.
@@ -266,13 +267,13 @@ impl Journal {
         }
     }
 
-    /// Writes what `tell` tells, in batches, to all files that are written.
+    /// Writes what `tell` tells, in batches, to all files that are written. Returns why it could not be written to the next one, if
+    /// only there.
     fn write(
         &mut self,
         time: Timestamp,
-        flushed: &mut Flushed,
         tell: impl FnOnce(&mut Seen, &mut dyn FnMut(Part, Entry<'_>)),
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<io::Error>> {
         let mut writing = Writing {
             time,
             batch: &mut self.batch,
@@ -281,14 +282,13 @@ impl Journal {
             present: self.present.as_mut(),
             next: self.next.as_mut().map(|begun| &mut begun.log),
             failed: None,
-            next_failed: flushed.trouble.take(),
+            next_failed: None,
         };
         tell(&mut self.seen, &mut |part, entry| writing.push(part, entry));
         writing.end();
-        flushed.trouble = writing.next_failed;
         match writing.failed {
             Some(error) => Err(error),
-            None => Ok(()),
+            None => Ok(writing.next_failed),
         }
     }
 }

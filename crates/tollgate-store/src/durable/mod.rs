@@ -222,7 +222,6 @@ impl<C: Clock + Send + Sync + 'static> DurableStore<C> {
         let unusable = |source| DurableError::Directory { path: directory.to_owned(), source };
         let found = Found::look(directory).map_err(unusable)?;
         let memory = MemoryStore::with_clock(clock, options.memory);
-        memory.note_changes();
 
         let (mut journal, seed, recovery);
         if let Some(path) = found.latest {
@@ -233,6 +232,8 @@ impl<C: Clock + Send + Sync + 'static> DurableStore<C> {
             }
             let (resumed, filled) = reading.fill(&memory)?;
             recovery = filled;
+            // What was put back has not changed.
+            memory.note_changes();
             journal = Journal::new(disk, directory.to_owned(), seed);
             journal.resume(&memory, resumed).map_err(|source| DurableError::File {
                 path,

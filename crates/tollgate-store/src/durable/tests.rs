@@ -517,7 +517,8 @@ impl Disk for Faulty {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.operation("rename")?;
+        // It may have happened all the same.
+        self.operation("rename").inspect_err(|_| drop(self.0.rename(from, to)))?;
         self.0.rename(from, to)
     }
 
@@ -598,6 +599,51 @@ fn whichever_operation_fails_decisions_go_on_and_all_is_written_afterwards() {
         kinds.into_keys().collect::<Vec<_>>(),
         ["check", "create", "remove", "rename", "sync", "write"]
     );
+}
+
+/// A new file is begun beside one that has grown long, and takes several flushes to become whole.
+#[test]
+fn a_new_file_that_lacks_something_never_gets_its_name() {
+    const KEYS: usize = 600_000;
+    // Few enough that not all of the new file is written along with them.
+    const SOME: usize = 20_000;
+    let limit = Limit::gcra(Quota::per_hour(1_000));
+    let (directory, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(START));
+    let disk = Faulty::new(directory.path());
+    let store =
+        DurableStore::open_on(Box::new(disk.clone()), directory.path(), &slow(), clock.clone()).unwrap();
+    let is_begun = || {
+        let mut files = fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().path());
+        files.any(|path| path.extension().is_some_and(|extension| extension == "new"))
+    };
+    let mut taken = vec![0; KEYS];
+    let mut take_of = |key: usize| {
+        take(&store, &limit, key as u128).unwrap();
+        taken[key] += 1;
+    };
+    (0..KEYS).for_each(&mut take_of);
+    store.flush().unwrap();
+    for round in 0.. {
+        assert!(round < 100, "no new file is begun");
+        (0..SOME).for_each(&mut take_of);
+        store.flush().unwrap();
+        if is_begun() {
+            break;
+        }
+    }
+    // What has changed is written to the present file, and then cannot be to the new one.
+    *disk.1.lock().unwrap() = Plan { fails: Some(1), ..Plan::default() };
+    take_of(7);
+    let _ = store.flush();
+    assert_eq!(disk.1.lock().unwrap().done[..2], ["write", "write"]);
+    assert!(store.durability().failures > 0 && !is_begun());
+    disk.mend();
+    take_of(8);
+    store.flush().unwrap();
+    let found = open(copied(directory.path()).path(), &clock);
+    for key in (0..KEYS).step_by(997).chain([7, 8]) {
+        assert_eq!(used(&found, &limit, key as u128), taken[key], "{key}");
+    }
 }
 
 #[test]

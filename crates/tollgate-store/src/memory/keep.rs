@@ -1,11 +1,12 @@
 //! What of the store's states has changed since it was last asked, and putting states back: for who keeps them elsewhere.
 
 use std::collections::HashSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use tollgate_core::{Clock, KeyHash, State, Timestamp};
 
+use super::room::lock;
 use super::states::States;
 use super::table::{Place, Prints, moment};
 use super::{Full, MemoryStore};
@@ -57,26 +58,24 @@ pub(super) struct Lowered {
 
 impl Lowered {
     pub(super) fn note(&self, place: Place) {
-        // Relaxed: set before the store is used.
+        // Relaxed: set before anybody's changes have to be known.
         if self.wanted.load(Ordering::Relaxed) {
             let word = place.to_word();
             // By the top bits.
             #[allow(clippy::cast_possible_truncation)]
             let part = (word >> 60) as usize & 15;
-            self.places[part].lock().unwrap_or_else(PoisonError::into_inner).insert(word);
+            lock(&self.places[part]).insert(word);
         }
     }
 
     fn take(&self) -> Vec<u64> {
-        let take = |places: &Mutex<HashSet<u64>>| {
-            std::mem::take(&mut *places.lock().unwrap_or_else(PoisonError::into_inner))
-        };
-        self.places.iter().flat_map(take).collect()
+        self.places.iter().flat_map(|places| std::mem::take(&mut *lock(places))).collect()
     }
 }
 
 impl<C: Clock> MemoryStore<C> {
-    /// Begins to note what [`changes`](Self::changes) cannot see by itself. To be called before the store is used.
+    /// Begins to note what [`changes`](Self::changes) cannot see by itself, and forgets what was noted before: for who has not changed
+    /// anything since, or is about to read everything.
     pub(crate) fn note_changes(&self) {
         self.own.note_changes();
         self.shared.note_changes();
@@ -113,6 +112,7 @@ impl States {
     fn note_changes(&self) {
         // Relaxed: see above.
         self.lowered.wanted.store(true, Ordering::Relaxed);
+        self.lowered.take();
         self.room.note_changes();
     }
 

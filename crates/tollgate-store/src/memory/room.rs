@@ -98,7 +98,7 @@ impl<S> Room<S> {
 /// For whoever keeps the states elsewhere too.
 #[cfg(feature = "durable")]
 impl<S: Clone> Room<S> {
-    /// Begins to note which keys' states are changed.
+    /// Begins to note which keys' states are changed from now on.
     pub(super) fn note_changes(&self) {
         for shard in &self.shards {
             lock(shard).note_changes();

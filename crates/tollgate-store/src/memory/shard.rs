@@ -173,10 +173,10 @@ impl<S> Shard<S> {
         false
     }
 
-    /// Begins to note which keys' states are changed.
+    /// Begins to note which keys' states are changed from now on.
     #[cfg(feature = "durable")]
     pub(super) fn note_changes(&mut self) {
-        self.changed.get_or_insert_default();
+        self.changed = Some(HashSet::new());
     }
 
     /// The keys whose states were changed since the last call.
