@@ -18,8 +18,9 @@ use crate::store::StoreError;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LAST: Duration = Duration::from_secs(1);
 
-/// A connection on which nothing was answered for so long, though something was asked, is lost.
-const SILENCE_MAX: Duration = Duration::from_millis(500);
+/// A connection on which nothing was answered for so long, though something was asked, is lost; if callers wait longer than
+/// this for an answer, for as long as they do.
+const SILENCE_LEAST: Duration = Duration::from_millis(500);
 
 /// … if that was asked more often than this.
 const UNHEARD_MAX: u32 = 3;
@@ -28,6 +29,7 @@ const UNHEARD_MAX: u32 = 3;
 pub(super) struct Link {
     route: Route,
     config: AsyncConnectionConfig,
+    silence_max: Duration,
     connection: Mutex<Option<Laid>>,
     /// Whether somebody is laying the connection.
     is_laying: AtomicBool,
@@ -66,6 +68,7 @@ impl Link {
         Self {
             route,
             config,
+            silence_max: deadline.max(SILENCE_LEAST),
             connection: Mutex::new(None),
             is_laying: AtomicBool::new(false),
             laid: AtomicU64::new(0),
@@ -98,14 +101,17 @@ impl Link {
         let laid = lock(&self.connection).clone();
         let Some(mut laid) = laid else {
             self.lay();
-            let why = self.trouble().unwrap_or_else(|| "it was not reached yet".to_owned());
+            let why = self.trouble().unwrap_or_else(|| match self.laid.load(Ordering::Relaxed) {
+                0 => "it was not reached yet".to_owned(),
+                _ => "the connection was lost and is laid again".to_owned(),
+            });
             return Err(RedisError::from((redis::ErrorKind::Io, "not connected", why)));
         };
         // The answer to a call that was given up is not noticed, so one of them is no sign.
         let unheard = self.unheard.fetch_add(1, Ordering::Relaxed);
-        if unheard >= UNHEARD_MAX && self.silence() > SILENCE_MAX {
+        if unheard >= UNHEARD_MAX && self.silence() > self.silence_max {
             self.give_up(laid.number);
-            let what = format!("nothing was heard for {SILENCE_MAX:?}");
+            let what = format!("nothing was heard for {:?}", self.silence_max);
             return Err(RedisError::from((redis::ErrorKind::Io, "the connection is lost", what)));
         }
         // Relaxed, as all of it: a call more or less does not matter.
@@ -142,7 +148,7 @@ impl Link {
             // A primary that has become a replica, or a password that has changed: another connection may do better.
             Some("READONLY" | "MASTERDOWN" | "NOAUTH") => true,
             Some(_) => false,
-            None if error.is_timeout() => self.silence() > SILENCE_MAX,
+            None if error.is_timeout() => self.silence() > self.silence_max,
             None => true,
         }
     }
