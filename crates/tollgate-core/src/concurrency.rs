@@ -213,6 +213,21 @@ impl Holders {
         units(self.line.iter().filter(|entry| entry.until > now))
     }
 
+    /// Whether there is a permit or a place in line of this name, which may have lapsed since it was last looked at.
+    pub fn contains(&self, id: PermitId) -> bool {
+        self.held.iter().any(|entry| entry.id == id) || self.is_waiting(id)
+    }
+
+    /// Whether there is a place in line of this name, which may have lapsed since it was last looked at.
+    pub fn is_waiting(&self, id: PermitId) -> bool {
+        self.line.iter().any(|entry| entry.id == id)
+    }
+
+    /// How many places in line there are, with such as have lapsed since they were last looked at.
+    pub fn waiting(&self) -> usize {
+        self.line.len()
+    }
+
     /// How many permits and places in line there are, with such as have lapsed since they were last looked at.
     pub fn len(&self) -> usize {
         self.held.len() + self.line.len()

@@ -211,3 +211,38 @@ async fn in_memory_there_are_only_so_many() {
         assert!(store.release(KeyHash(key), request.id).await.unwrap());
     }
 }
+
+#[tokio::test]
+async fn in_memory_a_full_store_goes_on_for_those_who_are_in_it() {
+    let store = MemoryPermits::with_clock(ManualClock::default(), 2);
+    let limit = Concurrency::new(1, Nanos::from_secs(10)).unwrap();
+    let (held, waiting) = (PermitRequest::new(PermitId(1)), PermitRequest::new(PermitId(2)));
+    let waiting = PermitRequest { patience: Nanos::from_secs(10), ..waiting };
+    assert!(store.acquire(KeyHash(1), &limit, &held).await.unwrap().is_granted());
+    assert!(!store.acquire(KeyHash(1), &limit, &waiting).await.unwrap().is_granted());
+    // Both ask again, as after an answer that was lost, and while they wait.
+    assert!(store.acquire(KeyHash(1), &limit, &held).await.unwrap().is_granted());
+    assert!(!store.acquire(KeyHash(1), &limit, &waiting).await.unwrap().is_granted());
+    let other = store.acquire(KeyHash(2), &limit, &PermitRequest::new(PermitId(3))).await;
+    assert!(matches!(other, Err(StoreError::Unavailable(_))), "{other:?}");
+    assert_eq!(store.len(), 2);
+}
+
+#[tokio::test]
+async fn in_memory_nothing_is_kept_for_those_who_have_no_place_in_line() {
+    let clock = ManualClock::default();
+    let store = MemoryPermits::with_clock(clock.clone(), 100);
+    let limit = Concurrency::new(1, Nanos::from_secs(10)).unwrap();
+    assert!(store.acquire(KeyHash(1), &limit, &PermitRequest::new(PermitId(0))).await.unwrap().is_granted());
+    let patience = Nanos::from_secs(1);
+    for id in 1..1_000 {
+        // Two units there will never be; one there may, but who asked has gone before the next asks.
+        let units = NonZeroU32::new(1 + u32::try_from(id % 2).unwrap()).unwrap();
+        let request = PermitRequest { id: PermitId(id), units, patience };
+        assert!(!store.acquire(KeyHash(1), &limit, &request).await.unwrap().is_granted());
+        clock.advance(Duration::from_millis(600));
+        PermitStore::renew(&store, KeyHash(1), &limit, PermitId(0)).await.unwrap();
+    }
+    let told = format!("{store:?}");
+    assert!(told.matches("Notify").count() <= 2, "{told}");
+}

@@ -109,6 +109,7 @@ impl<C: Clock> MemoryPermits<C> {
         slot.limit = *limit.unwrap_or(&slot.limit);
         let result = change(slot);
         slot.ring();
+        slot.forget_bells();
         let after = slot.holders.len();
         self.taken.fetch_add(after, Ordering::Relaxed);
         self.taken.fetch_sub(before, Ordering::Relaxed);
@@ -161,21 +162,24 @@ impl<C: Clock> MemoryPermits<C> {
     ) -> Result<Admission, StoreError> {
         let now = self.clock.now();
         self.make_room(key, now);
-        if self.len() >= self.capacity {
-            return Err(StoreError::Unavailable(format!(
-                "{} permits and places in line are kept, as many as there may be",
-                self.capacity
-            )));
-        }
         let admission = self.step(key, Some(limit), |slot| {
+            // Whoever is there already takes no more room.
+            if self.len() >= self.capacity && !slot.holders.contains(request.id) {
+                return None;
+            }
             let admission = limit.acquire(&mut slot.holders, now, request);
             slot.bells.retain(|(id, _)| *id != request.id);
-            if !admission.is_granted() && !request.patience.is_zero() {
+            if slot.holders.is_waiting(request.id) {
                 slot.bells.push((request.id, Arc::new(Notify::new())));
             }
-            admission
+            Some(admission)
         });
-        admission.ok_or_else(|| StoreError::Defect("the key was not made".to_owned()))
+        admission.flatten().ok_or_else(|| {
+            StoreError::Unavailable(format!(
+                "{} permits and places in line are kept, as many as there may be",
+                self.capacity
+            ))
+        })
     }
 }
 
@@ -185,6 +189,14 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Slot {
+    /// Drops what nobody waits for any more: there are never more bells than places in line.
+    fn forget_bells(&mut self) {
+        if self.bells.len() > self.holders.waiting() {
+            let holders = &self.holders;
+            self.bells.retain(|(id, _)| holders.is_waiting(*id));
+        }
+    }
+
     /// Tells those in line whose turn it is.
     fn ring(&self) {
         if self.bells.is_empty() {
