@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tollgate::{Ban, Config, Format, KeyHash, KeySeed, Policy, Timestamp};
 
-use super::store::seed_of;
+use super::store::{digits_of, seed_of};
 use crate::load::Failure;
 
 /// Changes to what the files say.
@@ -149,13 +149,13 @@ impl ChangesFile {
         &self.0
     }
 
-    /// Writes it anew, so that it holds all of this or, after a crash, all that it held before.
+    /// Writes it anew, as a whole.
     pub(super) fn save(&self, changes: &Changes, bans: &[Ban], seed: &KeySeed) -> Result<(), String> {
         let policies = changes.set.iter().filter_map(|policy| policy.definition());
         let policies = policies.map(serde_json::from_str).collect::<Result<Vec<&RawValue>, _>>();
         let kept = Kept {
             version: 1,
-            key_seed: format!("{:032x}", u128::from_be_bytes(seed.to_bytes())),
+            key_seed: digits_of(seed),
             policies: policies.map_err(|error| format!("a definition cannot be kept: {error}"))?,
             removed: changes.removed.clone(),
             bans: bans
@@ -169,28 +169,29 @@ impl ChangesFile {
         };
         let mut text = serde_json::to_vec_pretty(&kept).map_err(|error| error.to_string())?;
         text.push(b'\n');
-        self.replace(&text).map_err(|error| format!("cannot write {}: {error}", self.0.display()))
+        replace(&self.0, &text).map_err(|error| format!("cannot write {}: {error}", self.0.display()))
     }
+}
 
-    fn replace(&self, text: &[u8]) -> io::Result<()> {
-        let mut name = self.0.clone().into_os_string();
-        name.push(".new");
-        let new = PathBuf::from(name);
-        let mut options = File::options();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&new)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.0)?;
-        let directory = self.0.parent().filter(|directory| !directory.as_os_str().is_empty());
-        // Where a directory cannot be opened as a file, its entries are written when the system likes.
-        if let Ok(directory) = File::open(directory.unwrap_or(Path::new("."))) {
-            directory.sync_all()?;
-        }
-        Ok(())
+/// Writes a file that only its owner may read, so that it holds all of this or, after a crash, all that it held before.
+pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    // Where a directory cannot be opened as a file, its entries are written when the system likes.
+    if let Ok(directory) = File::open(directory.unwrap_or(Path::new("."))) {
+        directory.sync_all()?;
     }
+    Ok(())
 }
 
 /// A definition's name.

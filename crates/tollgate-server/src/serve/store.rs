@@ -58,7 +58,8 @@ impl ServerStore {
         clock: SystemClock,
         saved_seed: Option<KeySeed>,
     ) -> Result<(Self, KeySeed), String> {
-        let seed = options.key_seed.as_deref().or(config.key_seed.as_deref()).map(seed_of).transpose()?;
+        let seed = options.key_seed.as_deref().or(config.key_seed.as_deref());
+        let seed = seed.map(seed_of).transpose().map_err(|why| format!("--key-seed: {why}"))?;
         let url = options.store.as_deref().or(config.url.as_deref()).unwrap_or("memory");
         let directory = data_dir(disk, config);
         if directory.is_some() && url != "memory" {
@@ -329,10 +330,13 @@ pub(super) fn set(length: &mut Duration, to: Option<Duration>) {
 
 /// The seed that all nodes of a store use: the first of them has proposed it.
 async fn agreed_seed(store: &SharedStore) -> Result<KeySeed, String> {
-    let proposal = format!("{:032x}", u128::from_be_bytes(random_seed().to_bytes()));
+    let proposal = digits_of(&random_seed());
     loop {
         match store.agree("seed", &proposal).await {
-            Ok(agreed) => return seed_of(&agreed),
+            Ok(agreed) => {
+                return seed_of(&agreed)
+                    .map_err(|why| format!("--store: what its nodes agreed on is none: {why}"));
+            }
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(
                     target: "tollgate::store",
@@ -349,8 +353,13 @@ async fn agreed_seed(store: &SharedStore) -> Result<KeySeed, String> {
 
 /// The seed of these digits.
 pub(super) fn seed_of(digits: &str) -> Result<KeySeed, String> {
-    let seed = (digits.len() == 32).then(|| u128::from_str_radix(digits, 16).ok()).flatten();
-    seed.map(|seed| KeySeed::new(seed.to_be_bytes())).ok_or_else(|| {
-        "--key-seed: write 32 hexadecimal digits, as `openssl rand -hex 16` prints them".to_owned()
-    })
+    let is_hexadecimal = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let seed = is_hexadecimal.then(|| u128::from_str_radix(digits, 16).ok()).flatten();
+    seed.map(|seed| KeySeed::new(seed.to_be_bytes()))
+        .ok_or_else(|| "a secret has 32 hexadecimal digits, as `openssl rand -hex 16` prints them".to_owned())
+}
+
+/// A seed's digits.
+pub(super) fn digits_of(seed: &KeySeed) -> String {
+    format!("{:032x}", u128::from_be_bytes(seed.to_bytes()))
 }

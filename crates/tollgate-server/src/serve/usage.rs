@@ -1,7 +1,7 @@
 //! What identities have used: the record of it, and how it is told.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use tollgate::usage::{RecordOptions, Usage, UseRecord, UseRow, csv};
 use tollgate::{Clock, Gate, KeySeed, query_value};
 
 use super::api::{self, App, refusal};
-use super::store::{ServerStore, seed_of};
+use super::changes::replace;
+use super::store::{ServerStore, digits_of, seed_of};
 use crate::cli::{Flush, UsageOptions};
 use crate::load::Failure;
 
@@ -36,9 +37,7 @@ pub(super) fn saved_seed(options: &UsageOptions) -> Result<Option<KeySeed>, Fail
         ))
     };
     match fs::read_to_string(&path) {
-        Ok(digits) => {
-            seed_of(digits.trim()).map(Some).map_err(|_| wrong("there are no 32 digits".to_owned()))
-        }
+        Ok(digits) => seed_of(digits.trim()).map(Some).map_err(wrong),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(wrong(error.to_string())),
     }
@@ -60,17 +59,11 @@ pub(super) fn open(options: &UsageOptions, seed: &KeySeed) -> Result<UseRecord, 
 }
 
 fn save_seed(path: &Path, seed: &KeySeed) -> io::Result<()> {
-    let digits = format!("{:032x}\n", u128::from_be_bytes(seed.to_bytes()));
-    if fs::read_to_string(path).is_ok_and(|saved| saved == digits) {
+    let digits = digits_of(seed);
+    if fs::read_to_string(path).is_ok_and(|saved| saved.trim() == digits) {
         return Ok(());
     }
-    let mut options = fs::File::options();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(digits.as_bytes())?;
-    file.sync_all()
+    replace(path, format!("{digits}\n").as_bytes())
 }
 
 /// Has limits in memory go on where the record stands. A store that nodes share knows better.

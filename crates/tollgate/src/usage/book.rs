@@ -1,9 +1,12 @@
 //! The rows of a record, by period.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use tollgate_core::{KeyHash, Limit, LimitId, Timestamp};
 use tollgate_policy::{Use, local_time};
+
+use super::file::Line;
 
 /// What one identity used of one limit in one period.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +118,7 @@ impl Book {
         self.rows
     }
 
+    /// All rows, in no order.
     pub(super) fn rows(&self) -> Vec<UseRow> {
         let mut rows = Vec::with_capacity(self.rows);
         for (id, period) in &self.periods {
@@ -130,7 +134,6 @@ impl Book {
                 used: row.used,
             }));
         }
-        rows.sort_unstable();
         rows
     }
 
@@ -146,7 +149,7 @@ impl Book {
     }
 
     /// Adds what was used; returns the line for it.
-    pub(super) fn add(&mut self, now: Timestamp, one: &Use<'_>, units: u32) -> String {
+    pub(super) fn add(&mut self, now: Timestamp, one: &Use<'_>, units: u32) -> Line<'_> {
         let mut entry = Entry::of(now, one);
         self.latest = self.latest.max(now);
         self.make_room(&mut entry);
@@ -157,14 +160,21 @@ impl Book {
             let limit_name = one.limit.name().map(str::to_owned);
             Period::new(one.policy.name().to_owned(), one.tier.map(str::to_owned), limit_name, local)
         });
-        let rows = &mut self.rows;
-        let row = period.rows.entry(entry.identity.clone()).or_insert_with(|| {
-            *rows += 1;
-            Row { key: one.key, whole: 0, used: 0 }
-        });
-        *row = Row { key: one.key, whole: one.whole, used: row.used.saturating_add(units.into()) };
-        let row = *row;
-        super::file::line(id, period, entry.identity.as_deref(), &row)
+        let used = |used: u64| {
+            let used = used.saturating_add(units.into());
+            Row { key: one.key, whole: one.whole, used }
+        };
+        let row = match period.rows.get_mut(&entry.identity) {
+            Some(row) => {
+                *row = used(row.used);
+                *row
+            }
+            None => {
+                self.rows += 1;
+                *period.rows.entry(entry.identity.clone()).or_insert(used(0))
+            }
+        };
+        Line { id, period, identity: entry.identity.map(|name| Cow::Owned(name.into())), row }
     }
 
     /// Sees to it that there is a row for an entry, or that it goes to those for whom there is none.
@@ -186,7 +196,7 @@ impl Book {
     }
 
     /// Takes out what was given back, if the period is still under way; returns the line for it.
-    pub(super) fn subtract(&mut self, entry: &Entry, units: u32) -> Option<String> {
+    pub(super) fn subtract<'b>(&'b mut self, entry: &'b Entry, units: u32) -> Option<Line<'b>> {
         let id = entry.period();
         let period = self.periods.get_mut(&id).filter(|_| id.end > self.latest)?;
         // Those for whom there was no room are among the others.
@@ -195,7 +205,7 @@ impl Book {
         let row = period.rows.get_mut(&identity.map(Box::from))?;
         row.used = row.used.saturating_sub(units.into());
         let row = *row;
-        Some(super::file::line(id, period, identity, &row))
+        Some(Line { id, period, identity: identity.map(Cow::Borrowed), row })
     }
 
     /// Sets a row that was read.
@@ -211,7 +221,8 @@ impl Book {
         let mut lines = String::new();
         for (id, period) in &self.periods {
             for (identity, row) in &period.rows {
-                lines.push_str(&super::file::line(*id, period, identity.as_deref(), row));
+                let identity = identity.as_deref().map(Cow::Borrowed);
+                lines.push_str(&Line { id: *id, period, identity, row: *row }.text());
             }
         }
         lines

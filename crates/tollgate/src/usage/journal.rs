@@ -132,7 +132,8 @@ impl Desk {
             }
             if failed {
                 thread::sleep(AGAIN);
-            } else if file.is_stale() {
+            }
+            if file.is_stale() {
                 self.rewrite(&mut file, book);
             }
         }

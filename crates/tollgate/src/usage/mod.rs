@@ -31,16 +31,18 @@ mod csv;
 mod file;
 mod journal;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tollgate_core::{Group, Hit, Limit, Timestamp};
-use tollgate_policy::{Policy, PolicySet, Use, Variant, Verdict, local_time};
+use tollgate_core::{Group, Hit, Limit, LimitId, Timestamp};
+use tollgate_policy::{Policy, PolicyLimit, PolicySet, Use, Variant, Verdict, local_time};
 use tollgate_store::LocalStore;
 
 use self::book::{Book, Entry};
+use self::file::Line;
 use self::journal::Journal;
 
 pub use self::book::UseRow;
@@ -151,7 +153,10 @@ impl UseRecord {
 
     /// All rows: the periods that ended first, first; in each by policy, tier, limit and identity.
     pub fn rows(&self) -> Vec<UseRow> {
-        self.book().rows()
+        let mut rows = self.book().rows();
+        // Others may go on meanwhile.
+        rows.sort_unstable();
+        rows
     }
 
     /// Whether decisions wait until what they took is on the disk: then those of [`Gate`](crate::Gate)'s futures that take something are not
@@ -182,10 +187,11 @@ impl UseRecord {
     pub fn restore(&self, store: &impl LocalStore, policies: &PolicySet) -> usize {
         let now = store.now();
         let entries = self.book().under_way(now);
-        let limits = || policies.policies().flat_map(Policy::variants).flat_map(Variant::limits);
+        let limits = policies.policies().flat_map(Policy::variants).flat_map(Variant::limits);
+        let limits: HashMap<LimitId, &PolicyLimit> = limits.map(|limit| (limit.id(), limit)).collect();
         let mut restored = 0;
         for (entry, row) in entries {
-            let Some(limit) = limits().find(|limit| limit.id() == entry.limit) else { continue };
+            let Some(limit) = limits.get(&entry.limit) else { continue };
             let Limit::FixedWindow(window) = limit.limit() else { continue };
             if window.windows().window(now) != (entry.start, entry.end) {
                 continue;
@@ -222,8 +228,7 @@ impl UseRecord {
             return Ticket::default();
         }
         let mut book = self.book();
-        let line = book.add(now, one, units);
-        self.write(&line)
+        self.write(&book.add(now, one, units))
     }
 
     /// Notes that units were given back, if the period that they were taken from is still under way.
@@ -241,8 +246,8 @@ impl UseRecord {
     }
 
     /// Hands a line to be written, while the book is still held, so that lines come in the order of the changes.
-    fn write(&self, line: &str) -> Ticket {
-        Ticket(self.journal.as_ref().and_then(|journal| journal.append(line)))
+    fn write(&self, line: &Line<'_>) -> Ticket {
+        Ticket(self.journal.as_ref().and_then(|journal| journal.append(&line.text())))
     }
 
     /// Waits until what was noted is on the disk, if that is asked for; or cannot be brought there.
