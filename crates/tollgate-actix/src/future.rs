@@ -193,7 +193,9 @@ impl<G: Gatekeeper> Passed<G> {
 
     fn finish<B>(mut self: Box<Self>, mut response: ServiceResponse<B>) -> ServiceResponse<RateLimitBody<B>> {
         self.fields.write(&mut ActixHeaders(response.headers_mut()));
-        self.tell(&response);
+        if !self.under_way.is_empty() {
+            self.tell(&response);
+        }
         let meter = self.charge.and_then(|charge| charge.finish(&response));
         let held = Held::new(meter, self.under_way);
         response.map_body(|_, body| RateLimitBody::inner(body, held))
@@ -213,6 +215,9 @@ impl<G: Gatekeeper> Passed<G> {
 
     /// The handler failed: what Actix will make of its error tells how.
     fn fail(self: Box<Self>, error: &Error) {
+        if self.under_way.is_empty() {
+            return;
+        }
         let status = error.as_response_error().status_code();
         self.under_way.answered(usual_outcome(status.as_u16(), None), status.is_server_error());
     }

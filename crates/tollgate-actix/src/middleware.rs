@@ -150,8 +150,8 @@ impl<G: Gatekeeper> RateLimit<G> {
     /// Lets no more requests be under way at once than the service can bear, as this limit finds out, until their answers' bodies have
     /// been sent or given up. Further ones get the status 503 at once, and cost nothing. Services that share a limit pass an `Arc` of it.
     ///
-    /// How long requests take is counted until the head of their answer. The service is taken to be overloaded if it answers 503 or 504 or
-    /// fails without an answer, as time-outs do; see [`outcome`](Self::outcome). A request that is cancelled tells nothing.
+    /// How long requests take is counted until the head of their answer. The service is taken to be overloaded if it answers 503 or 504, or
+    /// fails with an error that Actix answers so; see [`outcome`](Self::outcome). A request that is cancelled tells nothing.
     ///
     /// ```
     /// # use tollgate_http::Gatekeeper;

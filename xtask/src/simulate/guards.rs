@@ -10,7 +10,7 @@ use tollgate_adaptive::{
 };
 use tollgate_core::{Level, Limit, Quota, Scaling, State, Timestamp};
 
-use super::{CAPACITY, CORES, SERVICE, TIMEOUT};
+use super::{CAPACITY, CORES, SERVICE};
 
 /// Lets requests pass, or not.
 pub(super) enum Guard {
@@ -101,9 +101,4 @@ impl Health {
         let state = base.fresh(Timestamp::EPOCH);
         Ok(Self { outcomes, monitor, limits, level: Level::Good, state })
     }
-}
-
-/// How long a client waits: known to what stands before the service, which gives up then as well.
-pub(super) fn is_late(took: Duration) -> bool {
-    took >= TIMEOUT
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tollgate_core::Timestamp;
 
 use self::backend::Backend;
-use self::guards::{Guard, Held, is_late};
+use self::guards::{Guard, Held};
 use crate::chores::{ChoreError, Done, root};
 
 /// The cores of the service, on good days and while it has lost most of them.
@@ -109,11 +109,9 @@ fn run(name: &'static str, mut guard: Guard) -> Course {
             }
         } else if now == late {
             let Some(index) = waiting.pop_front() else { continue };
-            let request = &mut requests[index];
-            if let Some(held) = request.held.take() {
+            if let Some(held) = requests[index].held.take() {
                 backend.drop(index);
-                let took = lasted(now - request.began);
-                guard.leave(held, took, is_late(took));
+                guard.leave(held, TIMEOUT, true);
             }
         } else {
             if let Some(held) = guard.enter(at(now)) {
