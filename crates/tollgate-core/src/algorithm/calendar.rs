@@ -116,12 +116,17 @@ impl Calendar {
         let now = now.as_nanos();
         // Relaxed: the index is a hint, and all that it leads to never changes.
         let recent = table.recent.load(Ordering::Relaxed);
-        let Some(found) = table.window(recent, now) else {
-            let index = table.runs.partition_point(|run| run.start <= now).saturating_sub(1);
-            table.recent.store(index, Ordering::Relaxed);
-            return table.window(index, now).unwrap_or_default();
-        };
-        found
+        if let Some(found) = table.window(recent, now) {
+            return found;
+        }
+        // Where two runs meet, keys are asked for on both sides for a while: those threads shall not write for each other.
+        let beside = [recent.saturating_add(1), recent.saturating_sub(1)];
+        if let Some(found) = beside.into_iter().find_map(|index| table.window(index, now)) {
+            return found;
+        }
+        let index = table.runs.partition_point(|run| run.start <= now).saturating_sub(1);
+        table.recent.store(index, Ordering::Relaxed);
+        table.window(index, now).unwrap_or_default()
     }
 }
 

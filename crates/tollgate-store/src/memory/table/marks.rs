@@ -10,8 +10,9 @@ use crate::sync::{AtomicBool, Ordering, in_order};
 /// clears the mark first. All of that is sequentially consistent, so there is one order of it: if the change came too late
 /// to be read, the look came after the clearing, and the mark is set again.
 ///
-/// Nobody clears marks where nothing is kept, so there they are only looked at; and where something is kept, a mark is
-/// written twice for each time that the table is read. They lie together, and beside nothing that decisions write.
+/// Nobody clears marks where nothing is kept, so there they are only looked at, and not even that where nothing can be; where
+/// something is kept, a mark is written twice for each time that the table is read. They lie together, and beside nothing
+/// that decisions write.
 #[derive(Debug)]
 pub(super) struct Marks {
     /// Whether a mark is clear. All are set at first.
@@ -26,6 +27,9 @@ impl Marks {
     /// Sets a mark.
     #[inline(always)]
     pub(super) fn mark(&self, place: usize) {
+        if !cfg!(feature = "durable") {
+            return;
+        }
         in_order();
         if self.clear[place].load(Ordering::SeqCst) {
             cold_path();
