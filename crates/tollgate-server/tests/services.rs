@@ -97,7 +97,10 @@ fn places_are_taken_given_back_and_end_by_themselves() {
     );
     let full = acquire("orders");
     assert_eq!((full.status, full.header("retry-after"), &full.json()["limit"]), (429, Some("1"), &json!(1)));
+    let renew = || server.post("/v1/renew", &json!({ "id": place["id"] }).to_string());
+    assert_eq!(renew().json(), json!({ "ttl_seconds": 30.0 }));
     assert_eq!(release(json!({ "id": place["id"] })).status, 200);
+    assert_eq!((renew().status, &renew().json()["error"]["code"]), (404, &json!("UNKNOWN_PLACE")));
     assert_eq!(release(json!({ "id": place["id"] })).json()["error"]["code"], "UNKNOWN_PLACE");
     assert_eq!(acquire("orders").status, 200);
     // One whose holder is gone.

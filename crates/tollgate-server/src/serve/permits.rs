@@ -18,6 +18,7 @@ use super::api::{App, json, read, refusal, undecided};
 use super::body::{Body, Unread};
 use super::decode;
 use super::store::ServerStore;
+use super::wire::millis;
 
 /// How many permits and places in line are kept in memory.
 const CAPACITY: usize = 100_000;
@@ -161,11 +162,6 @@ struct Refused {
 struct Why {
     code: &'static str,
     message: String,
-}
-
-/// Milliseconds, rounded up: asking a little late passes, a little early does not.
-pub(super) const fn millis(length: Nanos) -> u64 {
-    length.as_nanos().div_ceil(1_000_000)
 }
 
 /// What a request of these numbers comes to.

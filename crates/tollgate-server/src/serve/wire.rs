@@ -187,7 +187,7 @@ fn finite(count: u64) -> Option<u64> {
 }
 
 /// Milliseconds, rounded up: asking a little late passes, a little early does not.
-fn millis(length: Nanos) -> u64 {
+pub(super) const fn millis(length: Nanos) -> u64 {
     length.as_nanos().div_ceil(1_000_000)
 }
 

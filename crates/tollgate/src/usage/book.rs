@@ -164,15 +164,12 @@ impl Book {
             let used = used.saturating_add(units.into());
             Row { key: one.key, whole: one.whole, used }
         };
-        let row = match period.rows.get_mut(&entry.identity) {
-            Some(row) => {
-                *row = used(row.used);
-                *row
-            }
-            None => {
-                self.rows += 1;
-                *period.rows.entry(entry.identity.clone()).or_insert(used(0))
-            }
+        let row = if let Some(row) = period.rows.get_mut(&entry.identity) {
+            *row = used(row.used);
+            *row
+        } else {
+            self.rows += 1;
+            *period.rows.entry(entry.identity.clone()).or_insert(used(0))
         };
         Line { id, period, identity: entry.identity.map(|name| Cow::Owned(name.into())), row }
     }

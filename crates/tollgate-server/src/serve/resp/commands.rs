@@ -1,6 +1,7 @@
 //! The commands by name, and those of Redis's own that every client counts on.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
+use std::str::FromStr;
 
 use super::parse::Command;
 use super::permit;
@@ -122,6 +123,23 @@ pub(super) fn find(name: &[u8]) -> Option<&'static Known> {
 /// What somebody sent, as it can be shown to them.
 pub(super) fn shown(word: &[u8]) -> String {
     String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned()
+}
+
+/// A word that is to be text.
+pub(super) fn text(word: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(word).map_err(|_| format!("ERR '{}' is not UTF-8", shown(word)))
+}
+
+/// A text that is to be a whole number from nothing to so many.
+pub(super) fn whole<N: FromStr + PartialOrd + Display + Copy>(
+    name: &str,
+    text: &str,
+    most: N,
+) -> Result<N, String> {
+    text.parse()
+        .ok()
+        .filter(|number| *number <= most)
+        .ok_or_else(|| format!("ERR {name}: '{}' is not a whole number up to {most}", shown(text.as_bytes())))
 }
 
 /// Answers a command that there is not, in Redis's words.

@@ -4,10 +4,14 @@ use tollgate::concurrency::{Admission, Concurrency, PermitId, PermitRequest};
 use tollgate::permit_store::{PermitStore, permit_id};
 use tollgate::{KeyBuilder, KeyHash, Nanos, StoreError};
 
-use super::commands::shown;
+use super::commands::{shown, text, whole};
 use super::parse::Command;
 use super::reply::Replies;
-use crate::serve::permits::{self, Desk, limit, millis, named};
+use crate::serve::permits::{self, Desk, limit, named};
+use crate::serve::wire::millis;
+
+/// The longest that a place in line is kept, in milliseconds: an hour.
+const PLACE_MAX: u64 = 3_600_000;
 
 /// What is to be done with the permits of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,52 +43,38 @@ impl Wish {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn read(kind: Kind, command: Command<'_>, keys: &KeyBuilder) -> Result<Self, String> {
-        let text = |index| {
-            let bytes = command.word(index);
-            std::str::from_utf8(bytes).map_err(|_| format!("ERR '{}' is not UTF-8", shown(bytes)))
-        };
-        let number = |name: &str, index, most: u64| {
-            let number: Option<u64> = text(index)?.parse().ok().filter(|number| *number <= most);
-            number.ok_or_else(|| {
-                format!("ERR {name}: '{}' is not a whole number up to {most}", shown(command.word(index)))
-            })
-        };
-        // Within the bounds that were asked for.
-        let count = |name: &str, index| {
-            number(name, index, u32::MAX.into()).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
-        };
+        let text = |index| text(command.word(index));
         let refused = |message: String| format!("ERR {message}");
         let id = |index| named(text(index)?).map_err(refused);
         let what = match kind {
             Kind::Usage => What::Usage,
             Kind::Release => What::Release(id(2)?),
             Kind::Renew => {
-                What::Renew(limit(u32::MAX, number("ttl_ms", 3, u64::MAX)?).map_err(refused)?, id(2)?)
+                What::Renew(limit(u32::MAX, whole("ttl_ms", text(3)?, u64::MAX)?).map_err(refused)?, id(2)?)
             }
             Kind::Acquire => {
-                let most = count("limit", 2)?;
-                let limit = limit(most, number("ttl_ms", 3, u64::MAX)?).map_err(refused)?;
+                let most = whole("limit", text(2)?, u32::MAX)?;
+                let limit = limit(most, whole("ttl_ms", text(3)?, u64::MAX)?).map_err(refused)?;
                 let mut request = PermitRequest::new(permit_id());
-                let options = command.len() - 4;
-                for at in (4..4 + options / 2 * 2).step_by(2) {
+                if !command.len().is_multiple_of(2) {
+                    return Err(
+                        "ERR wrong number of arguments for 'tg.acquire' command: after each option comes its value"
+                            .to_owned(),
+                    );
+                }
+                for at in (4..command.len()).step_by(2) {
                     match text(at)?.to_ascii_uppercase().as_str() {
                         "UNITS" => {
-                            let units = count("units", at + 1)?;
+                            let units = whole("units", text(at + 1)?, u32::MAX)?;
                             request.units =
                                 units.try_into().map_err(|_| "ERR units: ask for at least one".to_owned())?;
                         }
                         "ID" => request.id = id(at + 1)?,
                         "PLACE" => {
-                            request.patience = Nanos::from_millis(number("place", at + 1, PLACE_MAX)?);
+                            request.patience = Nanos::from_millis(whole("place", text(at + 1)?, PLACE_MAX)?);
                         }
                         _ => return Err(format!("ERR unknown option '{}'", shown(command.word(at)))),
                     }
-                }
-                if !options.is_multiple_of(2) {
-                    return Err(
-                        "ERR wrong number of arguments for 'tg.acquire' command: after each option comes its value"
-                            .to_owned(),
-                    );
                 }
                 What::Acquire(limit, request)
             }
@@ -132,6 +122,3 @@ impl Wish {
         Ok(())
     }
 }
-
-/// The longest that a place in line is kept, in milliseconds: an hour.
-const PLACE_MAX: u64 = 3_600_000;

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use tollgate::{Attribute, Nanos, PolicyVerdict, Request, Verdict};
 
-use super::commands::shown;
+use super::commands::{shown, text, whole};
 use super::parse::Command;
 use super::reply::{Protocol, Replies};
+use crate::serve::wire::millis;
 
 /// What is to be done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +52,6 @@ impl Question {
         let mut others: Vec<(Attribute, &str)> = Vec::new();
         for at in (1..command.len()).step_by(2) {
             let (name, value) = (command.word(at), command.word(at + 1));
-            let text = |bytes| {
-                std::str::from_utf8(bytes).map_err(|_| format!("ERR '{}' is not UTF-8", shown(bytes)))
-            };
             let (name, value) = (text(name)?, text(value)?);
             match name {
                 "method" => _ = method.get_or_insert(value),
@@ -65,13 +63,7 @@ impl Question {
                     ip.get_or_insert(address);
                 }
                 "cost" => {
-                    let units: u32 = value.parse().map_err(|_| {
-                        format!(
-                            "ERR cost: '{}' is not a whole number up to {}",
-                            shown(value.as_bytes()),
-                            u32::MAX
-                        )
-                    })?;
+                    let units = whole("cost", value, u32::MAX)?;
                     cost.get_or_insert(units);
                 }
                 name => {
@@ -122,13 +114,13 @@ pub(super) fn write(verdict: &Verdict, protocol: Protocol, replies: &mut Replies
             },
             "limit" => count(deciding.map(PolicyVerdict::limit), replies),
             "remaining" => count(deciding.map(PolicyVerdict::remaining), replies),
-            "retry_after_ms" => replies.integer(verdict.retry_after().nanos().map_or(-1, millis)),
-            _ => replies.integer(deciding.map_or(0, |deciding| millis(deciding.reset_after()))),
+            "retry_after_ms" => replies.integer(verdict.retry_after().nanos().map_or(-1, whole_millis)),
+            _ => replies.integer(deciding.map_or(0, |deciding| whole_millis(deciding.reset_after()))),
         }
     }
 }
 
-/// Milliseconds, rounded up: asking a little late passes, a little early does not.
-fn millis(length: Nanos) -> i64 {
-    i64::try_from(length.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+/// Milliseconds, as the protocol's numbers are.
+fn whole_millis(length: Nanos) -> i64 {
+    i64::try_from(millis(length)).unwrap_or(i64::MAX)
 }

@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use serde::Serialize;
+use tollgate::ConcurrencyRules;
 use tollgate::adaptive::{ConcurrencyLimit, Full, Outcome, Permit};
-use tollgate::{ConcurrencyRules, random_seed};
+use tollgate::concurrency::PermitId;
+use tollgate::permit_store::permit_id;
 
 /// All services of which only so much at once may be under way.
 #[derive(Debug)]
@@ -21,12 +24,13 @@ struct Service {
     expired: Arc<AtomicU64>,
 }
 
-/// Permits by their numbers, and when each ends by itself.
-type Held = HashMap<u128, (Permit, Instant)>;
+/// Permits by their names, and when each ends by itself.
+type Held = HashMap<PermitId, (Permit, Instant)>;
 
 /// How much of a service is under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::serve) struct PlacesSeen {
+    #[serde(rename = "service")]
     pub(in crate::serve) name: String,
     pub(in crate::serve) limit: u32,
     pub(in crate::serve) in_flight: u32,
@@ -88,27 +92,39 @@ impl Places {
             Err(_) => service.limit.enter().map_err(Refused::Full)?,
         };
         // Nobody can give back what is another's by guessing.
-        let number = u128::from_be_bytes(random_seed().to_bytes());
-        let ttl = Duration::from(service.rules.ttl);
-        let now = Instant::now();
-        // A length from a file is at most a hundred years.
-        service.held().insert(number, (permit, now.checked_add(ttl).unwrap_or(now)));
-        Ok(Lease { id: format!("{name}:{number:032x}"), ttl, limit: service.limit.limit() })
+        let id = permit_id();
+        service.held().insert(id, (permit, service.end()));
+        let ttl = service.rules.ttl.into();
+        Ok(Lease { id: format!("{name}:{id}"), ttl, limit: service.limit.limit() })
     }
 
     /// Gives back a place, and says how what it was for has ended: after so long, or after as long as the place was held. Returns whether
     /// there was such a one.
     pub(super) fn release(&self, id: &str, outcome: Outcome, took: Option<Duration>) -> bool {
-        let Some((name, number)) = id.rsplit_once(':') else { return false };
-        let Ok(number) = u128::from_str_radix(number, 16) else { return false };
-        let services = self.0.load();
-        let held = services.iter().find(|service| service.rules.name == name);
-        let Some((permit, _)) = held.and_then(|service| service.held().remove(&number)) else { return false };
+        let held = self.named(id).and_then(|(service, id)| service.held().remove(&id));
+        let Some((permit, _)) = held else { return false };
         match took {
             Some(took) => permit.end_after(outcome, took),
             None => permit.end(outcome),
         }
         true
+    }
+
+    /// Keeps a place for as long again. Says for how long that is; `None` if it is not held: it was given back, or its time was over.
+    pub(super) fn renew(&self, id: &str) -> Option<Duration> {
+        let (service, id) = self.named(id)?;
+        // What is over may have been given to another.
+        service.sweep();
+        service.held().get_mut(&id)?.1 = service.end();
+        Some(service.rules.ttl.into())
+    }
+
+    /// The service of a place, and the place's name there.
+    fn named(&self, id: &str) -> Option<(Arc<Service>, PermitId)> {
+        let (name, id) = id.rsplit_once(':')?;
+        let services = self.0.load();
+        let service = services.iter().find(|service| service.rules.name == name)?;
+        Some((Arc::clone(service), id.parse().ok()?))
     }
 
     /// Frees places whose holders have said nothing for too long.
@@ -138,6 +154,13 @@ impl Service {
             held: Arc::default(),
             expired: Arc::default(),
         }
+    }
+
+    /// When a place ends that is taken or renewed now.
+    fn end(&self) -> Instant {
+        let now = Instant::now();
+        // A length from a file is at most a hundred years.
+        now.checked_add(self.rules.ttl.into()).unwrap_or(now)
     }
 
     /// Also after a panic elsewhere: each change is one of the map's own.
@@ -193,6 +216,22 @@ mod tests {
         assert!(places.acquire("orders").is_ok(), "its time is over");
         assert!(!places.release(&lease.id, Outcome::Answered, None));
         assert_eq!(places.seen()[0].expired, 1);
+    }
+
+    #[test]
+    fn a_place_is_kept_for_as_long_again() {
+        let places = Places::new(&rules("orders: { limit: 1, ttl: 1h }"));
+        let lease = places.acquire("orders").unwrap();
+        places.succeed(&rules("orders: { limit: 1, ttl: 2h }"));
+        assert_eq!(places.renew(&lease.id), Some(Duration::from_hours(2)));
+        // What it was for the first time would be over by now.
+        places.succeed(&rules("orders: { limit: 1, ttl: 1ns }"));
+        assert_eq!(places.renew(&lease.id), Some(Duration::from_nanos(1)));
+        while Instant::now().elapsed().is_zero() {}
+        assert_eq!(places.renew(&lease.id), None);
+        for wrong in ["", ":", "orders:", "orders:0", "others:00000000000000000000000000000000"] {
+            assert_eq!(places.renew(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

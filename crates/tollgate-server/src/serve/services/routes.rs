@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tollgate::adaptive::Outcome;
 use tollgate::{Level, ServiceHealth};
 
-use super::places::Refused;
+use super::places::{PlacesSeen, Refused};
 use crate::serve::api::{App, json, parsed, refusal};
 use crate::serve::body::{Body, Unread};
 use crate::serve::decode::{objects_or_null, whole_or_null};
@@ -25,6 +25,7 @@ pub(in crate::serve) fn routes() -> Router<Arc<App>> {
         .route("/v1/services", get(services))
         .route("/v1/health", post(report))
         .route("/v1/acquire", post(acquire))
+        .route("/v1/renew", post(renew))
         .route("/v1/release", post(release))
 }
 
@@ -72,6 +73,12 @@ struct Place {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Renewal {
+    id: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct End {
     id: String,
     #[serde(default)]
@@ -84,27 +91,11 @@ async fn services(State(app): Shared) -> Response {
     #[derive(Serialize)]
     struct Views {
         health: Vec<HealthView>,
-        concurrency: Vec<PlacesView>,
+        concurrency: Vec<PlacesSeen>,
     }
 
-    #[derive(Serialize)]
-    struct PlacesView {
-        service: String,
-        limit: u32,
-        in_flight: u32,
-        refused: u64,
-        expired: u64,
-    }
-
-    let places = app.watched.places().into_iter().map(|seen| PlacesView {
-        service: seen.name,
-        limit: seen.limit,
-        in_flight: seen.in_flight,
-        refused: seen.refused,
-        expired: seen.expired,
-    });
     let health = app.watched.health().into_iter().map(HealthView::of).collect();
-    json(StatusCode::OK, &Views { health, concurrency: places.collect() })
+    json(StatusCode::OK, &Views { health, concurrency: app.watched.places() })
 }
 
 #[derive(Serialize)]
@@ -177,6 +168,17 @@ async fn acquire(State(app): Shared, body: Result<Body, Unread>) -> Response {
     }
 }
 
+async fn renew(State(app): Shared, body: Result<Body, Unread>) -> Response {
+    let renewal: Renewal = match parsed(body) {
+        Ok(renewal) => renewal,
+        Err(refusal) => return refusal,
+    };
+    match app.watched.places.renew(&renewal.id) {
+        Some(ttl) => json(StatusCode::OK, &serde_json::json!({ "ttl_seconds": ttl.as_secs_f64() })),
+        None => unknown_place(),
+    }
+}
+
 async fn release(State(app): Shared, body: Result<Body, Unread>) -> Response {
     let end: End = match parsed(body) {
         Ok(end) => end,
@@ -196,6 +198,10 @@ async fn release(State(app): Shared, body: Result<Body, Unread>) -> Response {
     if app.watched.places.release(&end.id, outcome, took) {
         return json(StatusCode::OK, &serde_json::json!({ "released": true }));
     }
+    unknown_place()
+}
+
+fn unknown_place() -> Response {
     let message = "no place is held under this id: it was given back, or its time was over";
     refusal(StatusCode::NOT_FOUND, "UNKNOWN_PLACE", message)
 }
