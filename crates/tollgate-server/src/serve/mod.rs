@@ -14,10 +14,11 @@
 //! * [`wire`]: the JSON of questions and answers.
 //! * [`notify`]: what systemd is told.
 //! * [`metrics`]: what Prometheus reads.
+//! * [`permits`]: at most so many at once, held by whoever asks.
 //! * [`resp`]: the Redis protocol.
 //! * [`services`]: the services that limits adapt to.
 //! * [`signals`]: what the system tells it.
-//! * [`store`]: memory, or a store that nodes share.
+//! * [`store`]: memory, also such as is kept on disk, or what nodes share: [`shared`], on Redis or PostgreSQL.
 //! * [`usage`]: what identities have used.
 
 mod admin;

@@ -1,7 +1,7 @@
 //! What Prometheus reads. Labels come from the configuration only, never from a request.
 //!
 //! * [`policies`]: what policies say, and how they were loaded; [`descriptors`]: what rules for descriptors decide.
-//! * [`store`]: how the store fares; [`connections`]: who is connected; [`process`]: what the program takes.
+//! * [`store`]: how the store fares, and [`disk`]: how keeping it does; [`connections`]: who is connected; [`process`]: what the program takes.
 //! * [`services`]: the services that limits adapt to.
 //! * [`exposition`]: in which form it is written.
 
