@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{Server, run, stderr};
+use common::{Server, run, stderr, until};
 use serde_json::json;
 
 /// What recovers so slowly that what was taken is still taken when it is looked at; a state of each form.
@@ -261,24 +261,16 @@ fn a_file_that_goes_away_is_told_and_written_anew() {
     std::fs::remove_dir_all(data_path).unwrap();
     // A file where the directory was: nothing can be written.
     std::fs::write(data_path, "").unwrap();
-    wait_for(|| server.get("/readyz").body.starts_with("degraded: states cannot be written"));
+    until("it is said", || server.get("/readyz").body.starts_with("degraded: states cannot be written"));
     assert_eq!(metric(&server, "rate_limiter_disk_failing"), Some(1));
     assert!(metric(&server, "rate_limiter_disk_failures_total") >= Some(1));
     assert!(allowed(&server, "a") && !allowed(&server, "a"), "decisions go on");
     std::fs::remove_file(data_path).unwrap();
-    wait_for(|| server.get("/readyz").body == "ready\n");
+    until("all is well again", || server.get("/readyz").body == "ready\n");
     assert!(kept().is_some());
     drop(server);
     let server = Server::start(&["--policy", &policy, "--data-dir", &data]);
     assert!(!allowed(&server, "a"));
-}
-
-fn wait_for(mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < Duration::from_secs(90), "it does not come");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

@@ -6,10 +6,7 @@ mod common;
 #[path = "../../tollgate-store/tests/servers/mod.rs"]
 mod servers;
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use common::Server;
+use common::{PATIENCE, Server, until};
 use serde_json::{Value, json};
 use servers::Redis;
 use tonic::transport::Endpoint;
@@ -20,19 +17,8 @@ use tonic_health::pb::health_client::HealthClient;
 /// A hundred an hour and key, so that nothing comes back while a test runs that would be noticed.
 const ORDERS: &str = r#"{"path":"/api/v2/orders","api_key":"k-1"}"#;
 
-/// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 fn node(redis: &str, more: &[&str]) -> Server {
     Server::start(&[&["--store", redis, "--store-deadline", "1s"], more].concat())
-}
-
-fn until(happened: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !happened() {
-        assert!(began.elapsed() < PATIENCE, "it does not happen");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn store(node: &Server) -> Value {
@@ -56,7 +42,7 @@ fn two_nodes_count_together_and_go_on_alone() {
 
     drop(redis);
     // Half of what there is.
-    until(|| one.post("/v1/check", ORDERS).json()["limit"] == 50);
+    until("half of the limit is this node's", || one.post("/v1/check", ORDERS).json()["limit"] == 50);
     assert_eq!(store(&one)["available"], false);
     assert!(store(&one)["trouble"].is_string());
     let metrics = one.get("/metrics").body;
@@ -68,8 +54,8 @@ fn two_nodes_count_together_and_go_on_alone() {
 
     // A server without memory of what was.
     let _redis = Redis::start_at(&place, &[]);
-    until(|| one.post("/v1/check", ORDERS).json()["limit"] == 100);
-    until(|| store(&one)["available"] == true);
+    until("the limit is shared again", || one.post("/v1/check", ORDERS).json()["limit"] == 100);
+    until("the store is there again", || store(&one)["available"] == true);
 }
 
 #[test]
@@ -187,23 +173,23 @@ fn a_node_is_ready_while_requests_are_decided_as_they_should_be() {
     let (local, deny, allow) = (with(&["local"]), with(&["deny"]), with(&["allow", "--grace", "3s"]));
     let all = [&local, &deny, &allow, &mixed, &watching];
     for node in all {
-        until(|| is(node, 200, "ready"));
+        until("ready", || is(node, 200, "ready"));
         assert_eq!(node.get("/healthcheck").body, "OK");
     }
     for _ in 0..2 {
         redis.take();
         // Nobody asks for a decision, and yet they notice.
-        until(|| is(&local, 200, "degraded"));
-        until(|| is(&deny, 503, "unready"));
-        until(|| is(&mixed, 503, "unready"));
+        until("degraded", || is(&local, 200, "degraded"));
+        until("unready", || is(&deny, 503, "unready"));
+        until("unready", || is(&mixed, 503, "unready"));
         assert!(mixed.get("/readyz").body.contains("the policy strictly"), "{}", mixed.get("/readyz").body);
-        until(|| is(&watching, 200, "degraded"));
+        until("degraded", || is(&watching, 200, "degraded"));
         // For a while, and then no longer.
-        until(|| is(&allow, 200, "degraded"));
-        until(|| is(&allow, 503, "unready"));
+        until("degraded", || is(&allow, 200, "degraded"));
+        until("unready", || is(&allow, 503, "unready"));
         assert_eq!((deny.get("/healthz").status, deny.get("/healthcheck").status), (200, 500));
         assert_eq!((local.get("/healthz").status, local.get("/healthcheck").status), (200, 200));
-        until(|| health(&deny) == ServingStatus::NotServing);
+        until("not serving", || health(&deny) == ServingStatus::NotServing);
         assert_eq!(health(&local), ServingStatus::Serving);
         // They answer as they say.
         assert_eq!(deny.post("/v1/check", ORDERS).status, 503);
@@ -215,16 +201,16 @@ fn a_node_is_ready_while_requests_are_decided_as_they_should_be() {
         );
         redis = Some(Redis::start_at(&place, &[]));
         for node in all {
-            until(|| is(node, 200, "ready"));
+            until("ready", || is(node, 200, "ready"));
         }
-        until(|| health(&deny) == ServingStatus::Serving);
+        until("serving", || health(&deny) == ServingStatus::Serving);
     }
     // A server that is there and says nothing is away, too.
     let redis = redis.unwrap();
     redis.stop();
-    until(|| is(&deny, 503, "unready"));
+    until("unready", || is(&deny, 503, "unready"));
     redis.go_on();
-    until(|| is(&deny, 200, "ready"));
+    until("ready", || is(&deny, 200, "ready"));
 }
 
 #[cfg(unix)]
@@ -239,7 +225,7 @@ fn a_node_that_is_told_to_stop_is_not_ready() {
     slow.write_all(b"GET /readyz HTTP/1.1\r\n").unwrap();
     assert_eq!(node.get("/healthz").status, 200);
     node.terminate();
-    until(|| std::net::TcpStream::connect(node.address()).is_err());
+    until("nobody listens", || std::net::TcpStream::connect(node.address()).is_err());
     slow.write_all(b"host: x\r\n\r\n").unwrap();
     let mut reply = String::new();
     slow.read_to_string(&mut reply).unwrap();

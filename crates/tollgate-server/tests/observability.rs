@@ -11,7 +11,6 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use common::{Reply, Server, root, stderr, stdout};
 use serde_json::{Value, json};
@@ -192,11 +191,7 @@ fn connections_are_counted_until_they_end() {
         scrape.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
     };
     let until = |face: &str, count: u64| {
-        let began = Instant::now();
-        while open(face) != count {
-            assert!(began.elapsed() < Duration::from_secs(10), "{face}: {}, not {count}", open(face));
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        common::until(&format!("{count} by {face}"), || open(face) == count);
     };
     // The one that asks for metrics is among them.
     let before = open("http");

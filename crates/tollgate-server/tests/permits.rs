@@ -9,15 +9,11 @@ mod postgres;
 mod servers;
 
 use std::thread;
-use std::time::{Duration, Instant};
 
-use common::Server;
+use common::{Server, until};
 use postgres::Postgres;
 use serde_json::{Value, json};
 use servers::Redis;
-
-/// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 fn ask(server: &Server, what: &str, question: &Value) -> (u16, Value) {
     let reply = server.post(&format!("/v1/permits/{what}"), &question.to_string());
@@ -81,20 +77,15 @@ fn one_after_the_other(one: &Server, other: &Server) {
     // Whoever waits has it as soon as it is given back.
     thread::scope(|scope| {
         let waits = scope.spawn(|| acquire(one, &json!({ "wait_ms": 8_000, "ttl_ms": 1 })));
-        let began = Instant::now();
-        while ask(other, "usage", &key).1["awaited"] == 0 {
-            assert!(began.elapsed() < PATIENCE && !waits.is_finished());
-        }
+        until("somebody waits", || ask(other, "usage", &key).1["awaited"] != 0);
+        assert!(!waits.is_finished());
         assert_eq!(command(one, "TG.RENEW exports 000000000000000000000000000000aa 60000"), ["60000"]);
         assert_eq!(command(one, "TG.RELEASE exports 000000000000000000000000000000aa"), ["1"]);
         let (status, granted) = waits.join().unwrap();
         assert_eq!((status, &granted["granted"]), (200, &json!(true)));
     });
     // It was for a millisecond, and its holder is not heard of again.
-    let began = Instant::now();
-    while acquire(other, &json!({})).0 == 429 {
-        assert!(began.elapsed() < PATIENCE, "it does not lapse");
-    }
+    until("it lapses", || acquire(other, &json!({})).0 != 429);
 }
 
 #[test]

@@ -8,26 +8,12 @@ mod postgres;
 #[path = "../../tollgate-store/tests/servers/mod.rs"]
 mod servers;
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use common::Server;
+use common::{Server, until};
 use postgres::Postgres;
 use serde_json::{Value, json};
 
 /// A hundred an hour and key, so that nothing comes back while a test runs that would be noticed.
 const ORDERS: &str = r#"{"path":"/api/v2/orders","api_key":"k-1"}"#;
-
-/// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-fn until(happened: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !happened() {
-        assert!(began.elapsed() < PATIENCE, "it does not happen");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
 
 fn store(node: &Server) -> Value {
     node.get("/v1/status").json()["store"].clone()
@@ -55,8 +41,8 @@ fn two_nodes_count_together_go_on_alone_and_come_back() {
 
     server.end();
     // Half of what there is.
-    until(|| one.post("/v1/check", ORDERS).json()["limit"] == 50);
-    until(|| one.get("/readyz").body.starts_with("degraded"));
+    until("half of the limit is this node's", || one.post("/v1/check", ORDERS).json()["limit"] == 50);
+    until("degraded", || one.get("/readyz").body.starts_with("degraded"));
     assert!(store(&one)["trouble"].is_string());
     let metrics = one.get("/metrics").body;
     assert!(metrics.contains(r#"rate_limiter_store_available{instance="postgres"} 0"#), "{metrics}");
@@ -64,11 +50,13 @@ fn two_nodes_count_together_go_on_alone_and_come_back() {
 
     // It remembers what was.
     server.start_again();
-    until(|| {
+    until("decisions are the store's again", || {
         let answer = one.post("/v1/check", ORDERS).json();
         answer["limit"] == 100 && answer["remaining"].as_u64().unwrap() < 90
     });
-    until(|| store(&one)["available"] == true && one.get("/readyz").body.starts_with("ready"));
+    until("the store is there again", || {
+        store(&one)["available"] == true && one.get("/readyz").body.starts_with("ready")
+    });
 }
 
 #[test]

