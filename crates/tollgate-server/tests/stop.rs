@@ -109,10 +109,13 @@ async fn grpc(client: Arc<Client>, seen: Arc<Seen>) {
     }
 }
 
+/// Whether a request was not taken up, so that it can be sent elsewhere: it did not leave, or met the server's word of its end and came
+/// after the last that was (RFC 9113, 6.8).
 fn is_unsent(status: &Status) -> bool {
     let why = status.to_string();
     status.code() == Code::Unavailable && why.contains("ConnectError")
         || why.contains("hyper::Error(Canceled")
+        || why.contains(r#"GoAway(b"", NO_ERROR, Remote)"#)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

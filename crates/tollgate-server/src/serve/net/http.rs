@@ -27,7 +27,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{Owed, Turn, Weighed};
-use super::listener::{Arrived, LAST_CALL, Opened, Peer};
+use super::listener::{Arrived, Opened, Peer, last_call};
 use super::opening::opening;
 use super::plain::{self, Answered};
 use super::seats::{Seat, Told};
@@ -262,10 +262,13 @@ where
     if told == Told::Draining {
         // HTTP/1 has no word for the end but in an answer: who asks before long still hears it.
         life.is_last.store(true, Ordering::Relaxed);
-        let last_call = if is_http2 { Duration::ZERO } else { LAST_CALL };
-        if let Ok(ended) = tokio::time::timeout(last_call, connection.as_mut()).await {
-            log(ended);
-            return false;
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                log(ended);
+                return false;
+            }
+            () = async { if !is_http2 { last_call().await } } => {}
         }
     }
     connection.as_mut().graceful_shutdown();

@@ -28,7 +28,10 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// How long clients are still let in, and listened to, once the server is told to stop: what was sent before that has come
 /// by then.
-pub(super) const LAST_CALL: Duration = Duration::from_millis(250);
+const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// In how many parts it is waited: where a machine stands still for a second, clients stand still as well, and only one is over.
+const LAST_CALL_PARTS: u32 = 10;
 
 /// How many may wait to be let in; systems have a limit of their own. For whom there is no room here, a second passes before
 /// it is tried again, then two, and so on.
@@ -137,12 +140,12 @@ impl Listener {
     {
         let mut connections = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP);
-        let last_call = async {
+        let closing = async {
             // Nobody is left to say so: then it is no different.
             let _ = draining.wait_for(|draining| *draining).await;
-            sleep(LAST_CALL).await;
+            last_call().await;
         };
-        tokio::pin!(last_call);
+        tokio::pin!(closing);
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
@@ -163,7 +166,7 @@ impl Listener {
                 },
                 Some(ended) = connections.join_next() => failed(ended),
                 _ = sweep.tick() => self.seats.sweep(),
-                () = &mut last_call => break,
+                () = &mut closing => break,
             }
         }
         // Whoever stands at the door is let in before it is closed.
@@ -202,6 +205,13 @@ impl Listener {
         }
         let tls = self.settings.tls.as_ref().map(|tls| (Arc::clone(tls), self.settings.protocol));
         Some(Arrived { stream, from, seat, tls })
+    }
+}
+
+/// Waits until the last call is over.
+pub(super) async fn last_call() {
+    for _ in 0..LAST_CALL_PARTS {
+        sleep(LAST_CALL / LAST_CALL_PARTS).await;
     }
 }
 

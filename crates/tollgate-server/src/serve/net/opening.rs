@@ -8,9 +8,8 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::time::{Instant, sleep_until};
 
-use super::listener::LAST_CALL;
+use super::listener;
 use super::seats::{Seat, Told};
 use super::stream::Stream;
 
@@ -35,7 +34,7 @@ pub(super) async fn opening(
 ) -> io::Result<Option<bool>> {
     let mut came = if has_head { 0 } else { bytes.len() };
     // Told that the server stops, whoever begins a request before long is still answered.
-    let mut last_call = seat.is_draining().then(|| Instant::now() + LAST_CALL);
+    let mut last_call: Option<LastCall> = seat.is_draining().then(called);
     seat.life.is_last.store(seat.is_draining(), Ordering::Relaxed);
     loop {
         if came > 0 {
@@ -50,8 +49,8 @@ pub(super) async fn opening(
             }
         }
         let over = async {
-            match last_call {
-                Some(at) => sleep_until(at).await,
+            match &mut last_call {
+                Some(over) => over.await,
                 None => std::future::pending().await,
             }
         };
@@ -63,7 +62,7 @@ pub(super) async fn opening(
                     return Ok(None);
                 }
                 seat.life.is_last.store(true, Ordering::Relaxed);
-                last_call = Some(Instant::now() + LAST_CALL);
+                last_call = Some(called());
                 came = 0;
                 continue;
             }
@@ -81,6 +80,13 @@ pub(super) async fn opening(
             return Ok(None);
         }
     }
+}
+
+/// On the heap, as hardly any client ever hears one.
+type LastCall = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn called() -> LastCall {
+    Box::pin(listener::last_call())
 }
 
 /// Reads what is there.
