@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use servers::{Cluster, Pack, Redis, Watched};
 use stores::{PATIENCE, ask, connected, patient, until};
 use tokio::task::JoinSet;
-use tollgate_core::algorithm::{Gcra, Refill, TokenBucket};
+use tollgate_core::algorithm::calendar::{Calendar, Starts};
+use tollgate_core::algorithm::{FixedWindow, Gcra, Refill, TokenBucket};
 use tollgate_core::{
-    Answer, Consistency, Group, Hit, KeyHash, Limit, LimitId, Nanos, OnFailure, Quota, Share, Sharing,
+    Answer, Clock, Consistency, Group, Hit, KeyHash, Limit, LimitId, Nanos, OnFailure, Quota, Share, Sharing,
     Source, Timestamp,
 };
 use tollgate_store::conformance::Subject;
@@ -343,6 +344,73 @@ async fn nodes_that_lease_admit_the_limit_and_hardly_ever_wait() {
     for node in &nodes {
         node.hand_back().await;
         assert_eq!(node.pockets(), 0);
+    }
+}
+
+/// What nodes hold of a quota is never more than the quota, lapses with its period, and is there again in the next: periods of three and
+/// four seconds by turns, as no clock's windows are.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_lease_from_a_calendar_admit_each_period_once() {
+    const NODES: u32 = 2;
+    const QUOTA: u64 = 1_000;
+    const CARRIED: u64 = 300;
+    let redis = Redis::start(&[]);
+    let second = Nanos::from_secs(1).as_nanos();
+    let begin = (SystemClock::new().now().as_nanos() / second - 7) * second;
+    let calendar = Calendar::named("leased", Nanos::from_secs(4), || {
+        let mut starts = Vec::new();
+        for pair in 0..100 {
+            for at in [0, 3] {
+                let first = Timestamp::from_nanos(begin + (pair * 7 + at) * second);
+                starts.push(Starts { first, step: Nanos::from_secs(4), count: 1 });
+            }
+        }
+        starts
+    });
+    let plain = FixedWindow::by_calendar(QUOTA, calendar).unwrap();
+    let carrying = plain.with_carry_over(CARRIED).unwrap();
+    let windows = plain.windows();
+    let mut options = LeaseOptions::default();
+    (options.nodes, options.consistency) = (NODES, Consistency::Lease);
+    let nodes: Vec<_> = (0..NODES)
+        .map(|_| Leased::new(guarded(redis.url(), OnFailure::Deny), SystemClock::new(), options.clone()))
+        .map(Arc::new)
+        .collect();
+    for node in &nodes {
+        until(async || node.store().remote().status().is_connected).await;
+    }
+    let clock = SystemClock::new();
+    let first = windows.start(clock.now());
+    let mut tasks = JoinSet::new();
+    for task in 0..8 {
+        let (node, clock) = (Arc::clone(&nodes[task % 2]), clock.clone());
+        let (limit, key) = [(Limit::FixedWindow(plain), 7), (Limit::FixedWindow(carrying), 8)][task / 2 % 2];
+        tasks.spawn(async move {
+            let (mut admitted, mut start, mut seen) = (0_u64, first, 0);
+            // Three periods that were seen from their beginning.
+            while seen < 3 {
+                let now = clock.now();
+                if windows.start(now) != start {
+                    (start, seen) = (windows.start(now), seen + 1);
+                }
+                match ask(&*node, &limit, key).await {
+                    Ok(answer) if answer.allowed => admitted += 1,
+                    _ => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+            (key, admitted)
+        });
+    }
+    let admitted = tasks.join_all().await;
+    let (mut periods, mut start, last) = (1, first, windows.start(clock.now()));
+    while start != last {
+        (periods, start) = (periods + 1, windows.next(start));
+    }
+    for (key, carried) in [(7, 0), (8, CARRIED)] {
+        let sum: u64 = admitted.iter().filter(|(of, _)| *of == key).map(|(_, admitted)| admitted).sum();
+        // What two nodes hold may lapse with a period, and a machine that stands still may miss one.
+        assert!(sum > QUOTA, "{key}: {sum} in {periods} periods");
+        assert!(sum <= QUOTA * periods + carried, "{key}: {sum} in {periods} periods");
     }
 }
 
