@@ -383,7 +383,7 @@ async fn nodes_that_lease_from_a_calendar_admit_each_period_once() {
     let first = windows.start(clock.now());
     let mut tasks = JoinSet::new();
     for task in 0..8 {
-        let (node, clock) = (Arc::clone(&nodes[task % 2]), clock.clone());
+        let (node, clock) = (Arc::clone(&nodes[task % 2]), clock);
         let (limit, key) = [(Limit::FixedWindow(plain), 7), (Limit::FixedWindow(carrying), 8)][task / 2 % 2];
         tasks.spawn(async move {
             let (mut admitted, mut start, mut seen) = (0_u64, first, 0);
