@@ -65,8 +65,8 @@ pub struct Layered<G, L> {
 
 impl<G: Gatekeeper, L: Layer> Layered<G, L> {
     /// Puts a layer around what decides. To keep that at hand for other uses, pass an `Arc` of it.
-    pub fn new(inner: impl Into<Arc<G>>, layer: L) -> Self {
-        Self { inner: inner.into(), layer, panics: Panics::of::<L>() }
+    pub fn new(inner: G, layer: L) -> Self {
+        Self { inner: Arc::new(inner), layer, panics: Panics::of::<L>() }
     }
 
     /// Puts another layer around this one: it sees requests first, and what is said of them last.
