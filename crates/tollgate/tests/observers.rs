@@ -211,43 +211,45 @@ fn descriptors_and_counters_are_observed_at_their_store() {
     assert_eq!(after, [yes, yes, no, no]);
 }
 
-/// Asks the gate that it observes, in each hook.
-#[derive(Default)]
-struct Curious {
-    gate: OnceLock<Weak<Standing>>,
-    allowed: AtomicU32,
-}
+/// Does this in each hook.
+struct Curious<F>(F);
 
-impl Curious {
-    fn ask(&self) {
-        let gate = self.gate.get().unwrap().upgrade().unwrap();
-        let own = Request::default().with_ip("198.51.100.1".parse().unwrap());
-        self.allowed.fetch_add(u32::from(gate.check(&own).is_allowed()), Ordering::Relaxed);
-        // What takes locks does as well.
-        gate.ban(&own, None, Duration::ZERO);
-        gate.reload(config(TWO));
-    }
-}
-
-impl Observer for Curious {
+impl<F: Fn() + Send + Sync> Observer for Curious<F> {
     fn before(&self, _: &Check<'_>) {
-        self.ask();
+        (self.0)();
     }
 
     fn after(&self, _: &Check<'_>, _: &Decided<'_>) {
-        self.ask();
+        (self.0)();
     }
 }
 
+/// Were any lock held while hooks run, this would have no end: these limits have locks, and so have bans and reloads.
 #[test]
 fn an_observer_may_ask_what_it_observes() {
-    let curious = Arc::new(Curious::default());
-    let gate = Arc::new(gate(TWO).0.with_observers(Observers::new(Arc::clone(&curious))));
-    curious.gate.set(Arc::downgrade(&gate)).unwrap();
-    // Also while denials are counted for bans, and somebody is banned.
+    let (asked, allowed) = (Arc::new(OnceLock::<Weak<Standing>>::new()), Arc::new(AtomicU32::new(0)));
+    let (gate_asked, passed) = (Arc::clone(&asked), Arc::clone(&allowed));
+    let curious = Curious(move || {
+        let gate = gate_asked.get().unwrap().upgrade().unwrap();
+        passed.fetch_add(u32::from(gate.check(&client()).is_allowed()), Ordering::Relaxed);
+        gate.ban(&by(9), None, Duration::ZERO);
+        gate.reload(config(MANY));
+    });
+    let gate = Arc::new(gate(MANY).0.with_observers(Observers::new(curious)));
+    asked.set(Arc::downgrade(&gate)).unwrap();
+    assert!(gate.check(&client()).is_allowed());
     gate.ban(&client(), None, Duration::from_secs(1));
     assert!(gate.check(&client()).is_banned());
-    assert_eq!(curious.allowed.load(Ordering::Relaxed), 2);
+    assert_eq!(allowed.load(Ordering::Relaxed), 2);
+    assert_eq!(gate.status().allowed, 3);
+
+    let limiter = Arc::new_cyclic(|limiter: &Weak<Limiter>| {
+        let limiter = limiter.clone();
+        let curious =
+            Curious(move || assert!(limiter.upgrade().is_some_and(|limiter| limiter.check().is_allowed())));
+        Limiter::new(Limit::sliding_log(Quota::per_hour(10)).unwrap()).with_observers(Observers::new(curious))
+    });
+    assert_eq!((limiter.check().remaining, limiter.status().remaining), (8, 7));
 }
 
 /// Panics in a hook as often as the bits of this say, one after the other, from the lowest.
@@ -328,7 +330,7 @@ fn two_threads_lose_nothing_to_panics() {
     assert_eq!(passed, 1000);
     let status = gate.status();
     assert_eq!((status.allowed, status.denied), (1000, 600));
-    assert_eq!(observers.panics(), 3200 / 64 * 0x9a5c_e317_0f2b_6d84_u64.count_ones() as u64);
+    assert_eq!(observers.panics(), 3200 / 64 * u64::from(0x9a5c_e317_0f2b_6d84_u64.count_ones()));
 }
 
 /// What a client does: who, at which cost, and how long after the one before.

@@ -49,6 +49,7 @@ impl fmt::Debug for Inner<'_> {
 }
 
 /// What became of what is inside.
+#[allow(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
 pub(super) enum Asked {
     /// It was not asked.
     Not,
@@ -88,6 +89,7 @@ impl Asked {
 #[derive(Clone)]
 pub(super) struct Kept(Arc<Mutex<Answer>>);
 
+#[allow(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
 enum Answer {
     Awaited(Waiting),
     There(Result<Verdict, Undecided>),
