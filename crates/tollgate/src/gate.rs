@@ -365,14 +365,17 @@ impl<S: Store> Gate<S> {
         plan: Plan<'_>,
         timer: Option<Instant>,
     ) -> Result<Verdict, StoreError> {
-        // In a box, as it would be a large part of the future.
-        let watched = self.watch(policies, &plan).map(Box::new);
+        let watched = self.watch_long(policies, &plan);
         let verdict = if let Some(banned) = self.verdict_of_ban(policies, now, &plan) {
             banned
         } else {
-            let answer = Store::acquire(&self.store, &plan.groups()).await;
-            let answer =
-                answer.inspect_err(|error| watched.iter().for_each(|watched| watched.failed(error)))?;
+            let answer = match Store::acquire(&self.store, &plan.groups()).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    watched.iter().for_each(|watched| watched.failed(&error));
+                    return Err(error);
+                }
+            };
             let verdict = plan.verdict(policies, answer);
             self.bans.note(now, policies, &verdict);
             self.written(self.note(now, &verdict)).await;

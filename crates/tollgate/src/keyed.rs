@@ -134,24 +134,26 @@ impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
     /// Asks for `cost` units, and takes them if all are there. 0 only looks.
     #[inline(always)]
     pub fn check_n(&self, key: &K, cost: u32) -> Decision {
-        if self.observers.are_none() {
-            return self
-                .store
-                .acquire_one(&Hit::new(ONLY, self.hashed(key), &self.limit).with_cost(cost))
-                .decision;
-        }
-        self.acquire(&self.hit(key, cost)).decision
+        // One outcome for both, so that none is copied.
+        let outcome = if self.observers.are_none() {
+            self.store.acquire_one(&Hit::new(ONLY, self.hashed(key), &self.limit).with_cost(cost))
+        } else {
+            self.acquire_observed(key, cost)
+        };
+        outcome.decision
     }
 
-    /// Asks for a hit, and takes it if it is there. Not inlined, so that it burdens no caller whom nobody observes.
+    /// Asks for `cost` units where somebody observes. Not inlined, so that it burdens no caller whom nobody does.
+    #[cold]
     #[inline(never)]
+    fn acquire_observed(&self, key: &K, cost: u32) -> Outcome {
+        self.acquire(&self.hit(key, cost))
+    }
+
     fn acquire(&self, hit: &Hit<'_>) -> Outcome {
+        let groups = [Group::all(std::slice::from_ref(hit))];
         let acquire = || self.store.acquire_one(hit);
-        if self.observers.are_none() {
-            return acquire();
-        }
-        let hits = std::slice::from_ref(hit);
-        self.observers.watch(&Check::of(&[Group::all(hits)]), acquire, |outcome| outcome.decision)
+        self.observers.watch(&Check::of(&groups), acquire, |outcome| outcome.decision)
     }
 
     /// Asks for 1 of each of several keys, and says what [`check`](Self::check) would say of one after the other. It is
@@ -172,7 +174,7 @@ impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
     #[inline]
     pub fn check_many(&self, keys: &[&K]) -> Decisions {
         if !self.observers.are_none() {
-            return keys.iter().map(|key| self.check(key)).collect();
+            return keys.iter().map(|key| self.acquire_observed(key, 1).decision).collect();
         }
         let mut decisions = Decisions::with_capacity(keys.len());
         let hashed = keys.iter().map(|key| self.hashed(key));

@@ -100,8 +100,9 @@ impl<C: Clock> Limiter<C> {
         if self.observers.are_none() {
             return acquire();
         }
-        let hits = [Hit::new(LimitId(0), ONLY, &self.limit).with_cost(cost)];
-        self.observers.watch(&Check::of(&[Group::all(&hits)]), acquire, |step| step.decision)
+        let hit = Hit::new(LimitId(0), ONLY, &self.limit).with_cost(cost);
+        let groups = [Group::all(std::slice::from_ref(&hit))];
+        self.observers.watch(&Check::of(&groups), acquire, |step| step.decision)
     }
 
     /// Like [`check_n`](Self::check_n), with a receipt by which the cost can be given back.

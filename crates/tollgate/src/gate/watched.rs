@@ -40,6 +40,16 @@ impl<S> Gate<S> {
     pub(super) fn watch(&self, set: &Arc<PolicySet>, plan: &Plan<'_>) -> Option<Watched<'_>> {
         if self.observers.are_none() { None } else { Watched::begin(&self.observers, set, plan) }
     }
+
+    /// The same of what has to be waited for. In a box, as it would be a large part of a future.
+    #[inline]
+    pub(super) fn watch_long(&self, set: &Arc<PolicySet>, plan: &Plan<'_>) -> Option<Box<Watched<'_>>> {
+        if self.observers.are_none() {
+            None
+        } else {
+            Watched::begin(&self.observers, set, plan).map(Box::new)
+        }
+    }
 }
 
 /// A check under way that somebody observes.
@@ -50,6 +60,7 @@ pub(super) struct Watched<'g> {
 
 impl<'g> Watched<'g> {
     #[cold]
+    #[inline(never)]
     fn begin(observers: &'g Observers, set: &Arc<PolicySet>, plan: &Plan<'_>) -> Option<Self> {
         let asked = plan.clone().detach(set);
         let watch = shown(&asked, |check| observers.begin(check))?;
