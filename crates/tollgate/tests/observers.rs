@@ -5,8 +5,9 @@
 
 mod plugins;
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, OnceLock, Weak};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use plugins::{Away, Log, Scribe, Slow, Standing, config, gate, hush, panic_on_purpose, store};
@@ -311,6 +312,53 @@ fn panics_are_counted_and_those_after_it_are_called() {
     let away = Gate::with_store(config(TWO), Away).with_observers(observers.clone());
     run(away.check_async(clock.now(), &client(), None)).unwrap_err();
     assert_eq!((observers.panics(), log.take().len()), (12, 2));
+}
+
+/// Keeps the events of plugins, each with its fields.
+#[derive(Clone, Default)]
+struct Events(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Events {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "tollgate::plugin"
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            let _ = write!(line, "{field}={value:?} ");
+        });
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn panics_are_said_at_the_first_and_whenever_there_are_twice_as_many() {
+    let events = Events::default();
+    let limiter = Limiter::new(Quota::per_hour(1_000)).with_observers(Observers::new(Clumsy::new(u64::MAX)));
+    tracing::subscriber::with_default(events.clone(), || {
+        for _ in 0..50 {
+            let _ = limiter.check();
+        }
+    });
+    let events = events.0.lock().unwrap();
+    // 1, 2, 4 … 64 of a hundred.
+    assert_eq!(events.len(), 7);
+    for part in ["plugin=\"observers::Clumsy\"", "panics=64", "panic=\"on purpose\"", "a plugin panicked"] {
+        assert!(events[6].contains(part), "{part}: {}", events[6]);
+    }
 }
 
 #[test]

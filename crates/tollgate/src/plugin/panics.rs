@@ -37,8 +37,10 @@ impl Panics {
         let count = self.count.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         #[cfg(feature = "policy")]
         if count.is_power_of_two() {
-            let message = message(&payload);
-            tracing::error!(target: "tollgate::plugin", plugin = self.of, panics = count, message, "a plugin panicked: decided without it");
+            tracing::error!(
+                target: "tollgate::plugin", plugin = self.of, panics = count, panic = message(&payload),
+                "a plugin panicked: decided without it"
+            );
         }
         #[cfg(not(feature = "policy"))]
         let _ = count;
