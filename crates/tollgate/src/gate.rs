@@ -372,7 +372,9 @@ impl<S: Store> Gate<S> {
             let answer = match Store::acquire(&self.store, &plan.groups()).await {
                 Ok(answer) => answer,
                 Err(error) => {
-                    watched.iter().for_each(|watched| watched.failed(&error));
+                    if let Some(watched) = &watched {
+                        watched.failed(&error);
+                    }
                     return Err(error);
                 }
             };

@@ -86,9 +86,15 @@ impl<S: Store> Gate<S> {
         let (verdicts, allowed) = if let Some(banned) = self.banned(now, &plans) {
             (verdicts_of_bans(policies, plans, &banned), false)
         } else {
-            let answer = Store::acquire(&self.store, &groups(&plans)).await;
-            let answer =
-                answer.inspect_err(|error| watched.iter().for_each(|watched| watched.failed(error)))?;
+            let answer = match Store::acquire(&self.store, &groups(&plans)).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    for watched in &watched {
+                        watched.failed(&error);
+                    }
+                    return Err(error);
+                }
+            };
             let verdicts = verdicts_of(policies, plans, &answer);
             for verdict in &verdicts {
                 self.bans.note(now, policies, verdict);

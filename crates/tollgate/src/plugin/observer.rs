@@ -171,16 +171,18 @@ pub enum Said<'d> {
     Verdict(&'d Verdict),
 }
 
+#[cfg(feature = "policy")]
 impl<'d> Said<'d> {
     /// The verdict, if a gate was asked.
-    #[cfg(feature = "policy")]
     pub const fn verdict(&self) -> Option<&'d Verdict> {
         match self {
             Self::Verdict(verdict) => Some(verdict),
             _ => None,
         }
     }
+}
 
+impl Said<'_> {
     fn is_allowed(&self) -> bool {
         match self {
             Self::Decision(decision) => decision.allowed,
