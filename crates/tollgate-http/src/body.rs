@@ -98,7 +98,7 @@ impl Denial {
         };
         let (message, recovery_suggestions) = if verdict.is_banned() {
             banned(&policy, details)
-        } else if details.limit == Some(0) {
+        } else if details.limit == Some(0) || (deciding.is_none() && details.retry_after_seconds.is_none()) {
             closed(&policy)
         } else if verdict.retry_after() == Retry::Never {
             too_dear(&policy, deciding.as_ref(), details)

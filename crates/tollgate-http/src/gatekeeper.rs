@@ -51,6 +51,38 @@ pub enum Checking {
     Waiting(Waiting),
 }
 
+impl Checking {
+    /// Whether the request passes; `None` if that has to be waited for.
+    pub fn is_allowed(&self) -> Option<bool> {
+        match self {
+            Self::Passed => Some(true),
+            Self::Done(verdict) => Some(verdict.is_allowed()),
+            Self::Waiting(_) => None,
+        }
+    }
+
+    /// Changes the verdict, now or when it is there. Where nobody asked for one there is none to be changed.
+    pub fn map(self, change: impl FnOnce(Verdict) -> Verdict + Send + 'static) -> Self {
+        match self {
+            Self::Passed => Self::Passed,
+            Self::Done(verdict) => Self::Done(change(verdict)),
+            Self::Waiting(waiting) => Self::Waiting(Box::pin(async move { waiting.await.map(change) })),
+        }
+    }
+
+    /// The verdict, waited for where it has to be. Of a request that [passes](Self::Passed) without one, it is one by no policy.
+    ///
+    /// # Errors
+    /// If the request could not be decided.
+    pub async fn verdict(self) -> Result<Verdict, Undecided> {
+        match self {
+            Self::Passed => Ok(Verdict::passed()),
+            Self::Done(verdict) => Ok(verdict),
+            Self::Waiting(waiting) => waiting.await,
+        }
+    }
+}
+
 /// A verdict to come.
 pub type Waiting = Pin<Box<dyn Future<Output = Result<Verdict, Undecided>> + Send>>;
 
@@ -65,13 +97,13 @@ impl fmt::Debug for Checking {
 }
 
 /// Why a request was not decided: the store was away, and the policy is not to go on without it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the request was not decided: {0}")]
-pub struct Undecided(#[source] Box<dyn Error + Send + Sync>);
+pub struct Undecided(#[source] Arc<dyn Error + Send + Sync>);
 
 impl Undecided {
     /// For this reason.
     pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(reason.into())
+        Self(reason.into().into())
     }
 }

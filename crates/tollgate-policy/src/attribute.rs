@@ -148,6 +148,20 @@ pub trait Attributes {
     fn get(&self, attribute: &Attribute) -> Option<Cow<'_, [u8]>>;
 }
 
+impl<A: Attributes + ?Sized> Attributes for &A {
+    fn ip(&self) -> Option<IpAddr> {
+        A::ip(self)
+    }
+
+    fn path(&self) -> &str {
+        A::path(self)
+    }
+
+    fn get(&self, attribute: &Attribute) -> Option<Cow<'_, [u8]>> {
+        A::get(self, attribute)
+    }
+}
+
 /// A request that is described by hand.
 ///
 /// ```

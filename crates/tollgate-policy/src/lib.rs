@@ -24,6 +24,7 @@
 
 mod adaptive;
 mod address;
+mod amended;
 mod attribute;
 mod calendar;
 mod condition;
@@ -49,6 +50,7 @@ mod verdict;
 
 pub use adaptive::{Adaptive, ConcurrencyRules, ControlKind, HealthRules};
 pub use address::{NetworkError, Networks, canonical, network};
+pub use amended::Amended;
 pub use attribute::{
     Attribute, Attributes, Request, UnknownAttribute, bearer_token, cookie_value, host_name, query_value,
 };

@@ -1,7 +1,7 @@
 //! What a request asks of the store, as long as the policies are borrowed ([`Plan`]), and to be kept ([`Asked`]).
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use smallvec::SmallVec;
 use tollgate_core::{
@@ -9,6 +9,7 @@ use tollgate_core::{
     Outcome, Retry, Source,
 };
 
+use crate::config::Config;
 use crate::policy::{Policy, PolicyLimit};
 use crate::set::PolicySet;
 use crate::verdict::Verdict;
@@ -296,6 +297,13 @@ impl Asked {
         parts.push(part);
         hits.push((hit.key.hash(), hit.cost));
         Self { set: Arc::clone(set), parts, hits, stated: None, recorded: SmallVec::new() }
+    }
+
+    /// What no policy applies to.
+    pub(crate) fn nothing() -> Self {
+        static NOBODY: LazyLock<Arc<PolicySet>> =
+            LazyLock::new(|| Arc::new(PolicySet::new(Config::empty(), KeySeed::new([0; 16]))));
+        Plan::new(&NOBODY).detach(&NOBODY)
     }
 
     /// The policies that it was planned by.

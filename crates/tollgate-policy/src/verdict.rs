@@ -1,7 +1,7 @@
 //! What all policies together say of a request.
 
 use smallvec::SmallVec;
-use tollgate_core::{Answer, Grant, Hit, KeyHash, Limit, Nanos, Outcome, Outcomes, Retry, Source};
+use tollgate_core::{Answer, Decision, Grant, Hit, KeyHash, Limit, Nanos, Outcome, Outcomes, Retry, Source};
 
 use crate::plan::{Asked, Part, admissions, admitted};
 use crate::policy::{Policy, PolicyLimit};
@@ -70,6 +70,26 @@ impl Verdict {
         Self { asked, allowed, outcomes }
     }
 
+    /// That a request passes, by no policy: for code around a gate that decides without it. Nothing was taken.
+    pub fn passed() -> Self {
+        Self::new(Asked::nothing(), Answer { allowed: true, outcomes: Outcomes::new() })
+    }
+
+    /// That a request is denied, by no policy, and when it would pass. Nothing was taken.
+    ///
+    /// ```
+    /// use tollgate_core::Retry;
+    /// use tollgate_policy::Verdict;
+    ///
+    /// let verdict = Verdict::refused(Retry::Never);
+    /// assert!(!verdict.is_allowed() && verdict.deciding().is_none());
+    /// assert_eq!(verdict.retry_after(), Retry::Never);
+    /// ```
+    pub fn refused(retry_after: Retry) -> Self {
+        let decision = Decision { retry_after, ..Decision::deny_all() };
+        Self::single(Asked::nothing(), false, Outcome { decision, grant: None, source: Source::Custom })
+    }
+
     /// Whether the request passes.
     pub const fn is_allowed(&self) -> bool {
         self.allowed
@@ -103,6 +123,10 @@ impl Verdict {
 
     /// When the request would pass.
     pub fn retry_after(&self) -> Retry {
+        // By no policy, what there is to say is one outcome, of nobody's hit.
+        if self.asked.parts.is_empty() {
+            return self.outcomes.first().map_or(Retry::Now, |outcome| outcome.decision.retry_after);
+        }
         let enforced = self.policies().filter(|policy| !policy.shadow);
         enforced.map(|policy| policy.retry_after).max().unwrap_or(Retry::Now)
     }
@@ -150,7 +174,7 @@ impl Verdict {
         })
     }
 
-    /// What decided each hit.
+    /// What decided each hit. Of a request that is [refused](Self::refused) by no policy it is one that stands for itself.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
     }

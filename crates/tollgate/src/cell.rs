@@ -33,6 +33,14 @@ impl Cell {
         }
     }
 
+    /// The same state without the meter beside it.
+    pub(crate) fn unmetered(self) -> Self {
+        match self {
+            Self::Metered(_, word) => Self::Word(word),
+            other => other,
+        }
+    }
+
     /// Runs a step on a state that is a word. It may be run several times; the last run counts.
     #[inline(always)]
     pub(crate) fn update_word<R>(word: &AtomicU64, step: impl Fn(u64) -> (R, u64)) -> R {

@@ -4,8 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use tollgate_core::algorithm::Algorithm;
-use tollgate_core::{Clock, Decision, Grant, Key, KeyBuilder, KeyHash, Source};
+use tollgate_core::{Clock, Decision, Grant, Key, KeyBuilder, KeyHash, Outcome, Source};
 use tollgate_store::{AlgorithmStore, MemoryOptions, SystemClock, random_seed};
+
+use crate::plugin::{Check, Observers};
 
 /// Limits each key by a rule of one's own: any [`Algorithm`], in memory.
 ///
@@ -53,6 +55,7 @@ use tollgate_store::{AlgorithmStore, MemoryOptions, SystemClock, random_seed};
 pub struct CustomLimiter<K: ?Sized, A: Algorithm, C = SystemClock> {
     store: AlgorithmStore<A, C>,
     hasher: KeyBuilder,
+    observers: Observers,
     // The limiter takes keys, and holds none.
     keys: PhantomData<fn(&K)>,
 }
@@ -110,7 +113,15 @@ impl<K: Key + ?Sized, A: Algorithm, C: Clock> CustomLimiter<K, A, C> {
     /// ```
     pub fn with_clock(algorithm: A, clock: C, options: MemoryOptions) -> Self {
         let store = AlgorithmStore::with_clock(algorithm, clock, options);
-        Self { store, hasher: KeyBuilder::new(&random_seed()), keys: PhantomData }
+        let hasher = KeyBuilder::new(&random_seed());
+        Self { store, hasher, observers: Observers::default(), keys: PhantomData }
+    }
+
+    /// The same limiter, whose checks these [observers](crate::plugin) see, in the place of those that it had.
+    #[must_use]
+    pub fn with_observers(mut self, observers: Observers) -> Self {
+        self.observers = observers;
+        self
     }
 
     /// The rule.
@@ -130,7 +141,15 @@ impl<K: Key + ?Sized, A: Algorithm, C: Clock> CustomLimiter<K, A, C> {
 
     /// Asks for `cost` units, and takes them if all are there. 0 only looks.
     pub fn check_n(&self, key: &K, cost: u32) -> Decision {
-        self.store.acquire(self.hash(key), cost).decision
+        self.acquire(self.hash(key), cost).decision
+    }
+
+    fn acquire(&self, key: KeyHash, cost: u32) -> Outcome {
+        let acquire = || self.store.acquire(key, cost);
+        if self.observers.are_none() {
+            return acquire();
+        }
+        self.observers.watch(&Check::of_custom(key, cost), acquire, |outcome| outcome.decision)
     }
 
     /// Like [`check_n`](Self::check_n), with a receipt by which the cost can be given back.
@@ -139,7 +158,7 @@ impl<K: Key + ?Sized, A: Algorithm, C: Clock> CustomLimiter<K, A, C> {
     /// The decision, if the request is denied.
     pub fn reserve(&self, key: &K, cost: u32) -> Result<CustomReservation, Decision> {
         let key = self.hash(key);
-        let outcome = self.store.acquire(key, cost);
+        let outcome = self.acquire(key, cost);
         let reservation = |grant| CustomReservation { key, grant, source: outcome.source };
         outcome.grant.map(reservation).ok_or(outcome.decision)
     }

@@ -3,6 +3,7 @@
 mod reload;
 mod together;
 mod uses;
+mod watched;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use tollgate_store::{LocalStore, MemoryStore, Refund, Store, StoreError, random_
 use crate::bans::{Ban, Bans};
 use crate::charge::charge;
 use crate::limiter::LimitOrQuota;
+use crate::plugin::Observers;
 use crate::reservation::Reservation;
 use crate::statistics::{Counters, Statistics};
 use crate::usage::{Noted, UseRecord};
@@ -49,6 +51,7 @@ pub struct Gate<S = MemoryStore> {
     counters: Counters,
     bans: Bans,
     uses: Option<UseRecord>,
+    observers: Observers,
 }
 
 impl Gate {
@@ -88,6 +91,7 @@ impl<S> Gate<S> {
             counters: Counters::default(),
             bans,
             uses: None,
+            observers: Observers::default(),
         }
     }
 
@@ -160,6 +164,7 @@ impl<S: LocalStore> Gate<S> {
     }
 
     fn decide(&self, current: &Current, now: Timestamp, plan: Plan<'_>, timer: Option<Instant>) -> Verdict {
+        let watched = self.watch(&current.policies, &plan);
         let verdict = self.verdict_of_ban(&current.policies, now, &plan).unwrap_or_else(|| {
             let answer = self.store.acquire_at(now, &plan.groups());
             let verdict = plan.verdict(&current.policies, answer);
@@ -168,6 +173,9 @@ impl<S: LocalStore> Gate<S> {
             verdict
         });
         self.record(current, &verdict, timer);
+        if let Some(watched) = watched {
+            watched.decided(&verdict, verdict.is_allowed());
+        }
         verdict
     }
 
@@ -192,7 +200,7 @@ impl<S: LocalStore> Gate<S> {
             return (!single.is_allowed(&outcome)).then(|| single.verdict(&current.policies, outcome));
         }
         let plan = current.policies.plan(request, now, cost);
-        if !self.bans.are_idle() || self.uses.is_some() {
+        if !self.bans.are_idle() || self.uses.is_some() || !self.observers.are_none() {
             return Some(self.decide(&current, now, plan, timer)).filter(|verdict| !verdict.is_allowed());
         }
         let answer = self.store.acquire_at(now, &plan.groups());
@@ -357,10 +365,19 @@ impl<S: Store> Gate<S> {
         plan: Plan<'_>,
         timer: Option<Instant>,
     ) -> Result<Verdict, StoreError> {
+        let watched = self.watch_long(policies, &plan);
         let verdict = if let Some(banned) = self.verdict_of_ban(policies, now, &plan) {
             banned
         } else {
-            let answer = Store::acquire(&self.store, &plan.groups()).await?;
+            let answer = match Store::acquire(&self.store, &plan.groups()).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    if let Some(watched) = &watched {
+                        watched.failed(&error);
+                    }
+                    return Err(error);
+                }
+            };
             let verdict = plan.verdict(policies, answer);
             self.bans.note(now, policies, &verdict);
             self.written(self.note(now, &verdict)).await;
@@ -368,6 +385,9 @@ impl<S: Store> Gate<S> {
         };
         self.counters.record(verdict.is_allowed(), timer.map(|started| started.elapsed()));
         self.current.load().record_by(policies, verdict.admissions());
+        if let Some(watched) = watched {
+            watched.decided(&verdict, verdict.is_allowed());
+        }
         Ok(verdict)
     }
 
@@ -459,7 +479,7 @@ impl<S> Gate<S> {
         self.bans.len()
     }
 
-    /// What a request asks, if that is a single hit and nobody can be banned.
+    /// What a request asks, if that is a single hit, nobody can be banned, and nobody observes.
     #[inline(always)]
     fn single<'c>(
         &self,
@@ -468,7 +488,8 @@ impl<S> Gate<S> {
         now: Timestamp,
         cost: Option<u32>,
     ) -> Option<Single<'c>> {
-        if self.bans.are_idle() { current.policies.single(request, now, cost) } else { None }
+        let is_plain = self.bans.are_idle() && self.observers.are_none();
+        if is_plain { current.policies.single(request, now, cost) } else { None }
     }
 
     /// What there is to say if a ban denies the request. Without one, this is a look at a number.

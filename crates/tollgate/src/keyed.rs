@@ -1,6 +1,8 @@
 //! One limit for each key.
 
 use std::marker::PhantomData;
+#[cfg(feature = "shaping")]
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use tollgate_core::{
@@ -9,6 +11,9 @@ use tollgate_core::{
 use tollgate_store::{LocalStore, MemoryStore, Store, StoreError, random_seed};
 
 use crate::limiter::LimitOrQuota;
+#[cfg(feature = "shaping")]
+use crate::plugin::Said;
+use crate::plugin::{Check, Observers};
 use crate::reservation::Reservation;
 
 /// Limits each key by itself: addresses, users, tenants, jobs.
@@ -34,6 +39,7 @@ pub struct KeyedLimiter<K: ?Sized, S = MemoryStore> {
     limit: Limit,
     store: S,
     hasher: KeyBuilder,
+    observers: Observers,
     // The limiter takes keys, and holds none.
     keys: PhantomData<fn(&K)>,
 }
@@ -66,7 +72,15 @@ impl<K: Key + ?Sized, S> KeyedLimiter<K, S> {
     /// A limiter on this store, whose keys are hashed under this seed: the same on all nodes that share the store.
     pub fn with_seed(limit: impl Into<LimitOrQuota>, store: S, seed: &KeySeed) -> Self {
         let LimitOrQuota(limit) = limit.into();
-        Self { limit, store, hasher: KeyBuilder::new(seed), keys: PhantomData }
+        let hasher = KeyBuilder::new(seed);
+        Self { limit, store, hasher, observers: Observers::default(), keys: PhantomData }
+    }
+
+    /// The same limiter, whose checks these [observers](crate::plugin) see, in the place of those that it had.
+    #[must_use]
+    pub fn with_observers(mut self, observers: Observers) -> Self {
+        self.observers = observers;
+        self
     }
 
     /// The rule.
@@ -120,7 +134,26 @@ impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
     /// Asks for `cost` units, and takes them if all are there. 0 only looks.
     #[inline(always)]
     pub fn check_n(&self, key: &K, cost: u32) -> Decision {
-        self.store.acquire_one(&Hit::new(ONLY, self.hashed(key), &self.limit).with_cost(cost)).decision
+        // One outcome for both, so that none is copied.
+        let outcome = if self.observers.are_none() {
+            self.store.acquire_one(&Hit::new(ONLY, self.hashed(key), &self.limit).with_cost(cost))
+        } else {
+            self.acquire_observed(key, cost)
+        };
+        outcome.decision
+    }
+
+    /// Asks for `cost` units where somebody observes. Not inlined, so that it burdens no caller whom nobody does.
+    #[cold]
+    #[inline(never)]
+    fn acquire_observed(&self, key: &K, cost: u32) -> Outcome {
+        self.acquire(&self.hit(key, cost))
+    }
+
+    fn acquire(&self, hit: &Hit<'_>) -> Outcome {
+        let groups = [Group::all(std::slice::from_ref(hit))];
+        let acquire = || self.store.acquire_one(hit);
+        self.observers.watch(&Check::of(&groups), acquire, |outcome| outcome.decision)
     }
 
     /// Asks for 1 of each of several keys, and says what [`check`](Self::check) would say of one after the other. It is
@@ -140,6 +173,9 @@ impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
     /// ```
     #[inline]
     pub fn check_many(&self, keys: &[&K]) -> Decisions {
+        if !self.observers.are_none() {
+            return keys.iter().map(|key| self.acquire_observed(key, 1).decision).collect();
+        }
         let mut decisions = Decisions::with_capacity(keys.len());
         let hashed = keys.iter().map(|key| self.hashed(key));
         let push = |outcome: Outcome| decisions.push(outcome.decision);
@@ -164,15 +200,27 @@ impl<K: Key + ?Sized, S: LocalStore> KeyedLimiter<K, S> {
     /// ```
     pub fn reserve(&self, key: &K, cost: u32) -> Result<Reservation, Decision> {
         let hit = self.hit(key, cost);
-        self.reservation(hit.key, &self.store.acquire_one(&hit))
+        self.reservation(hit.key, &self.acquire(&hit))
     }
 
-    /// Like [`reserve`](Self::reserve), with what was decided.
+    /// Like [`reserve`](Self::reserve), with what was decided. What `delay` says of that is what observers are told.
     #[cfg(feature = "shaping")]
-    pub(crate) fn reserve_decided(&self, key: &K, cost: u32) -> Result<(Reservation, Decision), Decision> {
+    pub(crate) fn reserve_decided(
+        &self,
+        key: &K,
+        cost: u32,
+        delay: impl FnOnce(&Decision) -> Duration,
+    ) -> Result<(Reservation, Duration), Decision> {
         let hit = self.hit(key, cost);
+        let groups = [Group::all(std::slice::from_ref(&hit))];
+        let watch = self.observers.begin(&Check::of(&groups));
         let outcome = self.store.acquire_one(&hit);
-        Ok((self.reservation(hit.key, &outcome)?, outcome.decision))
+        let Decision { allowed, .. } = outcome.decision;
+        let delay = if allowed { delay(&outcome.decision) } else { Duration::ZERO };
+        if let Some(watch) = watch {
+            watch.decided_with(&Check::of(&groups), Said::Decision(&outcome.decision), allowed, delay);
+        }
+        Ok((self.reservation(hit.key, &outcome)?, delay))
     }
 
     /// Gives back what was reserved. What the limit has recovered by itself since is not given twice.
@@ -206,8 +254,13 @@ impl<K: Key + ?Sized, S: Store> KeyedLimiter<K, S> {
 
     /// Asks for `cost` units, and takes them if all are there. 0 only looks.
     pub async fn check_n_async(&self, key: &K, cost: u32) -> Result<Decision, StoreError> {
-        let hits = [self.hit(key, cost)];
-        Ok(only(&Store::acquire(&self.store, &[Group::all(&hits)]).await?).decision)
+        Ok(self.acquire_async(&self.hit(key, cost)).await?.decision)
+    }
+
+    async fn acquire_async(&self, hit: &Hit<'_>) -> Result<Outcome, StoreError> {
+        let groups = [Group::all(std::slice::from_ref(hit))];
+        let acquire = async || Ok(only(&Store::acquire(&self.store, &groups).await?));
+        self.observers.watch_async(&Check::of(&groups), acquire(), |outcome| outcome.decision).await
     }
 
     /// Like [`check_n_async`](Self::check_n_async), with a receipt by which the cost can be given back; or the decision
@@ -217,9 +270,8 @@ impl<K: Key + ?Sized, S: Store> KeyedLimiter<K, S> {
         key: &K,
         cost: u32,
     ) -> Result<Result<Reservation, Decision>, StoreError> {
-        let hits = [self.hit(key, cost)];
-        let answer = Store::acquire(&self.store, &[Group::all(&hits)]).await?;
-        Ok(self.reservation(hits[0].key, &only(&answer)))
+        let hit = self.hit(key, cost);
+        Ok(self.reservation(hit.key, &self.acquire_async(&hit).await?))
     }
 
     /// Like [`reserve_async`](Self::reserve_async), with what was decided.
@@ -229,9 +281,9 @@ impl<K: Key + ?Sized, S: Store> KeyedLimiter<K, S> {
         key: &K,
         cost: u32,
     ) -> Result<Result<(Reservation, Decision), Decision>, StoreError> {
-        let hits = [self.hit(key, cost)];
-        let outcome = only(&Store::acquire(&self.store, &[Group::all(&hits)]).await?);
-        Ok(self.reservation(hits[0].key, &outcome).map(|reservation| (reservation, outcome.decision)))
+        let hit = self.hit(key, cost);
+        let outcome = self.acquire_async(&hit).await?;
+        Ok(self.reservation(hit.key, &outcome).map(|reservation| (reservation, outcome.decision)))
     }
 
     /// Gives back what was reserved.

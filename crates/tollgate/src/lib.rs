@@ -17,6 +17,7 @@
 //! | count over many nodes | `redis::RedisStore` or `postgres::PostgresStore`, with `guard::Guarded` for when it is away (features `redis`, `postgres`) |
 //! | keep state across restarts | `durable::DurableStore` with `KeyedLimiter::with_seed` or `Gate::with_seed` (feature `durable`) |
 //! | keep state in a store of your own | [`Store`], [`plain`], and [`conformance`] to try it |
+//! | see decisions, or change them, by code of your own | [`plugin`] |
 //! | test code that is limited | [`ManualClock`] |
 //!
 //! # Three lines
@@ -87,6 +88,7 @@ mod line;
 pub mod outgoing;
 #[cfg(feature = "permits")]
 mod permits;
+pub mod plugin;
 #[cfg(feature = "shaping")]
 pub mod queue;
 mod reservation;
@@ -149,13 +151,13 @@ pub use limitador::{CounterStatus, CountersAnswer, check_counters, peek_counters
 pub use statistics::{PolicyStatistics, Statistics};
 #[cfg(feature = "policy")]
 pub use tollgate_policy::{
-    Adaptive, Applied, Applies, Asked, Attribute, Attributes, BanRule, CalendarError, ConcurrencyRules,
-    Condition, Config, ControlKind, CustomHeader, Descriptor, DescriptorRules, ENVIRONMENT_PREFIX, EXAMPLE,
-    Entries, Every, Expression, ExpressionError, Format, HeaderValues, HealthRules, KeyPart, Like,
-    LimitadorCounter, LimitadorLimit, LimitadorLimits, LoadError, MetadataValue, NetworkError, Networks,
-    Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Reason, RecordBy, Request, Rule,
-    Settlement, StoreConfig, Unit, UnknownKey, Use, Variant, Verdict, bearer_token, cookie_value, host_name,
-    local_time, query_value,
+    Adaptive, Amended, Applied, Applies, Asked, Attribute, Attributes, BanRule, CalendarError,
+    ConcurrencyRules, Condition, Config, ControlKind, CustomHeader, Descriptor, DescriptorRules,
+    ENVIRONMENT_PREFIX, EXAMPLE, Entries, Every, Expression, ExpressionError, Format, HeaderValues,
+    HealthRules, KeyPart, Like, LimitadorCounter, LimitadorLimit, LimitadorLimits, LoadError, MetadataValue,
+    NetworkError, Networks, Plan, Policy, PolicyLimit, PolicySet, PolicyVerdict, Problem, Problems, Reason,
+    RecordBy, Request, Rule, Settlement, StoreConfig, Unit, UnknownKey, Use, Variant, Verdict, bearer_token,
+    cookie_value, host_name, local_time, query_value,
 };
 
 #[cfg(feature = "expressions")]

@@ -1,10 +1,11 @@
 //! One limit.
 
 use tollgate_core::packed::LAST_MOMENT;
-use tollgate_core::{Clock, Decision, KeyHash, Limit, Quota, Source, Timestamp};
+use tollgate_core::{Clock, Decision, Group, Hit, KeyHash, Limit, LimitId, Quota, Source, Step, Timestamp};
 use tollgate_store::SystemClock;
 
 use crate::cell::Cell;
+use crate::plugin::{Check, Observers};
 use crate::reservation::Reservation;
 
 /// Limits one thing: calls to a service, lines in a log, jobs in a second.
@@ -25,7 +26,11 @@ pub struct Limiter<C = SystemClock> {
     limit: Limit,
     clock: C,
     state: Cell,
+    observers: Observers,
 }
+
+/// A limiter has one key.
+const ONLY: KeyHash = KeyHash(0);
 
 impl Limiter {
     /// A limiter on this machine's clock. A [`Quota`] makes a GCRA limit.
@@ -51,7 +56,16 @@ impl<C: Clock> Limiter<C> {
     pub fn with_clock(limit: impl Into<LimitOrQuota>, clock: C) -> Self {
         let LimitOrQuota(limit) = limit.into();
         let state = Cell::new(&limit, clock.now().min(LAST_MOMENT));
-        Self { limit, clock, state }
+        Self { limit, clock, state, observers: Observers::default() }
+    }
+
+    /// The same limiter, whose checks these [observers](crate::plugin) see, in the place of those that it had.
+    #[must_use]
+    pub fn with_observers(mut self, observers: Observers) -> Self {
+        // The shortest way does not look whether anybody observes: this one is not to take it.
+        self.state = self.state.unmetered();
+        self.observers = observers;
+        self
     }
 
     /// Asks for 1, and takes it if it is there.
@@ -75,8 +89,20 @@ impl<C: Clock> Limiter<C> {
     /// [`check_n`](Self::check_n), whatever the limit. Not inlined, so that it burdens no caller that hardly comes here.
     #[inline(never)]
     fn check_any(&self, cost: u32) -> Decision {
-        let now = self.now();
-        self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost).decision)
+        self.acquire(cost).decision
+    }
+
+    fn acquire(&self, cost: u32) -> Step {
+        let acquire = || {
+            let now = self.now();
+            self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost))
+        };
+        if self.observers.are_none() {
+            return acquire();
+        }
+        let hit = Hit::new(LimitId(0), ONLY, &self.limit).with_cost(cost);
+        let groups = [Group::all(std::slice::from_ref(&hit))];
+        self.observers.watch(&Check::of(&groups), acquire, |step| step.decision)
     }
 
     /// Like [`check_n`](Self::check_n), with a receipt by which the cost can be given back.
@@ -84,10 +110,9 @@ impl<C: Clock> Limiter<C> {
     /// # Errors
     /// The decision, if the request is denied.
     pub fn reserve(&self, cost: u32) -> Result<Reservation, Decision> {
-        let now = self.now();
-        let step = self.state.update(&self.limit, |state| self.limit.acquire(state, now, cost));
+        let step = self.acquire(cost);
         step.grant
-            .map(|grant| Reservation::new([(KeyHash(0), self.limit, grant, Source::Memory)]))
+            .map(|grant| Reservation::new([(ONLY, self.limit, grant, Source::Memory)]))
             .ok_or(step.decision)
     }
 

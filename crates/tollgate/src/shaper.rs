@@ -8,6 +8,7 @@ use tollgate_store::{LocalStore, MemoryStore};
 
 use crate::keyed::KeyedLimiter;
 use crate::line::Line;
+use crate::plugin::Observers;
 use crate::reservation::Reservation;
 
 /// Makes callers wait in place of denying them: a leaky bucket as a queue, for each key by itself.
@@ -58,6 +59,14 @@ impl<K: Key + ?Sized, S> Shaper<K, S> {
         let (line, limit) = Line::new(quota, burst, queue)?;
         Ok(Self { limiter: KeyedLimiter::with_store(limit, store), line })
     }
+
+    /// The same shaper, whose callers these [observers](crate::plugin) see as they take their places: with how long each has to
+    /// wait.
+    #[must_use]
+    pub fn with_observers(mut self, observers: Observers) -> Self {
+        self.limiter = self.limiter.with_observers(observers);
+        self
+    }
 }
 
 impl<K: Key + ?Sized, S: LocalStore> Shaper<K, S> {
@@ -83,8 +92,8 @@ impl<K: Key + ?Sized, S: LocalStore> Shaper<K, S> {
     /// # Ok::<(), tollgate::LimitError>(())
     /// ```
     pub fn turn(&self, key: &K, cost: u32) -> Result<Turn<'_, K, S>, Decision> {
-        let (reservation, decision) = self.limiter.reserve_decided(key, cost)?;
-        let delay = self.line.delay(&decision);
+        let (reservation, delay) =
+            self.limiter.reserve_decided(key, cost, |decision| self.line.delay(decision))?;
         Ok(Turn { shaper: self, reservation: Some(reservation), delay })
     }
 

@@ -22,8 +22,12 @@ impl Drop for Program {
 
 impl Program {
     fn start(name: &str) -> Self {
-        let mut process =
-            Command::new(example(name)).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_with(name, &[])
+    }
+
+    fn start_with(name: &str, further: &[&str]) -> Self {
+        let mut command = Command::new(example(name));
+        let mut process = command.arg("127.0.0.1:0").args(further).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap().to_owned();
@@ -98,4 +102,23 @@ fn accounts_are_counted_by_plan_and_by_what_requests_cost() {
     for reply in [complete("made-up", 1), program.ask("GET /complete?words=1", &[])] {
         assert!(reply.starts_with("HTTP/1.1 401") && !reply.contains("ratelimit"), "{reply}");
     }
+}
+
+#[test]
+fn a_server_of_ones_own_has_code_around_decisions() {
+    // It is always night.
+    let program = Program::start_with("own_server", &["0-24"]);
+    let check = |ip: &str| program.ask("GET /check", &[("x-forwarded-for", ip)]);
+    for _ in 0..20 {
+        assert!(check("10.1.2.3").starts_with("HTTP/1.1 200"));
+    }
+    let first = check("203.0.113.7");
+    assert!(first.contains("\"everyone\";r=8"), "{first}");
+    // At most ten a minute, and each costs two; a few more where this takes longer.
+    let denied = (0..30).filter(|_| check("203.0.113.7").starts_with("HTTP/1.1 429")).count();
+    assert!((1..=26).contains(&denied), "{denied}");
+    let counts = program.ask("GET /counts", &[]);
+    let everyone = format!("everyone: {} admitted, {denied} denied\n", 31 - denied);
+    assert!(counts.contains(&everyone), "{counts}");
+    assert!(counts.contains("trial: "), "{counts}");
 }

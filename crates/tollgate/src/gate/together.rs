@@ -8,6 +8,7 @@ use tollgate_policy::{Attributes, Plan, PolicySet, Verdict};
 use tollgate_store::{Refund, Store, StoreError};
 
 use super::Gate;
+use super::watched::Watched;
 use crate::charge::charge;
 
 /// One of several requests that are decided together.
@@ -81,10 +82,19 @@ impl<S: Store> Gate<S> {
         let timer = self.timer();
         let policies = &self.policies();
         let plans = plans(policies, now, asks);
+        let watched: Vec<Watched<'_>> = plans.iter().filter_map(|plan| self.watch(policies, plan)).collect();
         let (verdicts, allowed) = if let Some(banned) = self.banned(now, &plans) {
             (verdicts_of_bans(policies, plans, &banned), false)
         } else {
-            let answer = Store::acquire(&self.store, &groups(&plans)).await?;
+            let answer = match Store::acquire(&self.store, &groups(&plans)).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    for watched in &watched {
+                        watched.failed(&error);
+                    }
+                    return Err(error);
+                }
+            };
             let verdicts = verdicts_of(policies, plans, &answer);
             for verdict in &verdicts {
                 self.bans.note(now, policies, verdict);
@@ -98,6 +108,9 @@ impl<S: Store> Gate<S> {
             // Those that would have passed by themselves have not, if the others were denied.
             self.counters.record(allowed, took.filter(|_| index == 0));
             current.record_by(policies, verdict.admissions());
+        }
+        for (watched, verdict) in watched.iter().zip(&verdicts) {
+            watched.decided(verdict, allowed);
         }
         Ok(verdicts)
     }
