@@ -6,6 +6,7 @@ use tollgate_policy::{Applied, Applies};
 use tollgate_store::{Refund, Store, StoreError};
 
 use crate::charge::charge;
+use crate::gate::spans;
 
 /// What a store says of the descriptors of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub async fn check_descriptors<S: Store>(
     found: &[Applies<'_>],
     costs: &[u32],
 ) -> Result<DescriptorAnswer, StoreError> {
-    ask(store, found, costs, Course::Decide).await
+    spans::decided(ask(store, found, costs, Course::Decide), |_, answer| answer.allowed).await
 }
 
 /// Says what [`check_descriptors`] would, and takes nothing.

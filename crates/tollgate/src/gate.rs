@@ -1,6 +1,7 @@
 //! Policies and a store together.
 
 mod reload;
+pub(crate) mod spans;
 mod together;
 mod uses;
 
@@ -351,6 +352,21 @@ impl<S: Store> Gate<S> {
     }
 
     async fn decide_plan_async(
+        &self,
+        policies: &Arc<PolicySet>,
+        now: Timestamp,
+        plan: Plan<'_>,
+        timer: Option<Instant>,
+    ) -> Result<Verdict, StoreError> {
+        let decide = self.decide_unseen_async(policies, now, plan, timer);
+        spans::decided(decide, |span, verdict| {
+            spans::verdict(span, verdict);
+            verdict.is_allowed()
+        })
+        .await
+    }
+
+    async fn decide_unseen_async(
         &self,
         policies: &Arc<PolicySet>,
         now: Timestamp,

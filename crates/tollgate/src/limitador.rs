@@ -6,6 +6,7 @@ use tollgate_policy::LimitadorCounter;
 use tollgate_store::{Store, StoreError};
 
 use crate::charge::charge;
+use crate::gate::spans;
 
 /// What a store says of the counters of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,8 @@ pub async fn check_counters<S: Store>(
     if hits.is_empty() {
         return Ok(of_outcomes(true, &[]));
     }
-    let answer = store.acquire(&together(&hits)).await?;
+    let answer = async { store.acquire(&together(&hits)).await };
+    let answer = spans::decided(answer, |_, answer| answer.allowed).await?;
     Ok(of_outcomes(answer.allowed, &answer.outcomes))
 }
 

@@ -7,7 +7,7 @@ use tollgate_core::{Answer, Grant, Group, Limit, Nanos, Outcomes, Source, Timest
 use tollgate_policy::{Attributes, Plan, PolicySet, Verdict};
 use tollgate_store::{Refund, Store, StoreError};
 
-use super::Gate;
+use super::{Gate, spans};
 use crate::charge::charge;
 
 /// One of several requests that are decided together.
@@ -74,6 +74,21 @@ impl<S: Store> Gate<S> {
     /// # }).unwrap();
     /// ```
     pub async fn check_together_async<R: Attributes + Sync>(
+        &self,
+        now: Timestamp,
+        asks: &[Ask<&R>],
+    ) -> Result<Vec<Verdict>, StoreError> {
+        spans::decided(self.check_together_unseen_async(now, asks), |span, verdicts| {
+            let denying = verdicts.iter().find(|verdict| !verdict.is_allowed());
+            if let Some(telling) = denying.or(verdicts.first()) {
+                spans::verdict(span, telling);
+            }
+            denying.is_none()
+        })
+        .await
+    }
+
+    async fn check_together_unseen_async<R: Attributes + Sync>(
         &self,
         now: Timestamp,
         asks: &[Ask<&R>],
