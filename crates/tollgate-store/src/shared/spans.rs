@@ -47,7 +47,8 @@ pub(crate) use traced;
 fn server(address: &str) -> (&str, Option<u16>) {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-    let hosts = rest.split(['/', '?']).next().unwrap_or(rest);
+    // A socket in the file system is its path.
+    let hosts = rest.split(['/', '?']).next().filter(|hosts| !hosts.is_empty()).unwrap_or(rest);
     match hosts.rsplit_once(':') {
         Some((host, port)) if !hosts.contains(',') => match port.parse() {
             Ok(port) => (host, Some(port)),
@@ -69,6 +70,7 @@ mod tests {
             ("postgres://…@[::1]:5432/limits", "[::1]", Some(5_432)),
             ("redis://a:1,b:2", "a:1,b:2", None),
             ("redis://[::1]", "[::1]", None),
+            ("unix:///run/redis.sock", "/run/redis.sock", None),
         ] {
             assert_eq!(server(address), (host, port), "{address}");
         }

@@ -135,3 +135,22 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_each_metric() {
+        let page = include_str!("../../../../../docs/observability.md");
+        for (here, there, unit, kind) in ROWS {
+            let kind = match kind {
+                Kind::Counter => "counter",
+                Kind::UpDown => "up-down counter",
+                Kind::Gauge => "gauge",
+            };
+            let row = format!("| `{here}` | `{there}` | `{unit}` | {kind} |");
+            assert!(page.lines().any(|line| line == row), "{row}");
+        }
+    }
+}

@@ -56,7 +56,8 @@ impl Otlp {
         let resource = resource();
         let traces = settings.traces.map(|endpoint| {
             let client = Client::new(Signal::Traces, &endpoint)?;
-            let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(endpoint);
+            let exporter =
+                SpanExporter::builder().with_http().with_http_client(client).with_endpoint(endpoint);
             let exporter = exporter.build().map_err(|error| format!("OTLP: {error}"))?;
             let room = Arc::new(Room::new(settings.queue_max));
             let queue = BatchConfigBuilder::default().with_max_queue_size(settings.queue_max).build();
@@ -127,7 +128,10 @@ fn resource() -> Resource {
 
     let own = [
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-        KeyValue::new("service.instance.id", format!("{:032x}", u128::from_be_bytes(random_seed().to_bytes()))),
+        KeyValue::new(
+            "service.instance.id",
+            format!("{:032x}", u128::from_be_bytes(random_seed().to_bytes())),
+        ),
     ];
     let said = Resource::builder().build();
     let is_said = |key: &KeyValue| said.get(&key.key).is_some();

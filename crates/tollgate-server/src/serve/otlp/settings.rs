@@ -123,9 +123,9 @@ fn said(read: Read<'_>, name: &str) -> Option<String> {
 fn checked(url: &str) -> Result<(), &'static str> {
     let url: Uri = url.parse().map_err(|_| "this is no address")?;
     match (url.scheme_str(), url.authority()) {
-        (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
-            Err("an address is shown in logs, so no name and password stand in it: OTEL_EXPORTER_OTLP_HEADERS is for those")
-        }
+        (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => Err(
+            "an address is shown in logs, so no name and password stand in it: OTEL_EXPORTER_OTLP_HEADERS is for those",
+        ),
         (Some("http" | "https"), Some(_)) if url.query().is_none() => Ok(()),
         (Some("http" | "https"), Some(_)) => Err("no query can stand in it"),
         _ => Err("it has to begin with http:// or https://"),

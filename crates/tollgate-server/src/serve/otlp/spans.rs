@@ -132,7 +132,8 @@ pub(in crate::serve) fn resp(command: &'static str) -> Span {
 
 /// Goes on with the trace that a request belongs to, if it says so.
 fn go_on(span: &Span, headers: &HeaderMap) {
-    let asker = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
+    let asker =
+        TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
     if asker.has_active_span() {
         // It cannot fail: the span has not begun.
         let _ = span.set_parent(asker);
