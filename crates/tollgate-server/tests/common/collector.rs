@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,13 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
 
 /// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What has come.
 #[derive(Debug, Default)]
@@ -45,11 +50,26 @@ type Shared = Arc<(Mutex<Kept>, Condvar)>;
 pub(crate) struct Collector {
     pub(crate) url: String,
     kept: Shared,
-    _runtime: tokio::runtime::Runtime,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Collector {
     pub(crate) fn start() -> Self {
+        Self::serving("http", |listener, routes| async { axum::serve(listener, routes).await.unwrap() })
+    }
+
+    /// The same under TLS.
+    pub(crate) fn start_tls(config: ServerConfig) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Self::serving("https", |listener, routes| async {
+            axum::serve(TlsListener(listener, acceptor), routes).await.unwrap();
+        })
+    }
+
+    fn serving<F>(scheme: &str, serve: impl FnOnce(TcpListener, Router) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send,
+    {
         let kept = Shared::default();
         let routes = Router::new()
             .route("/v1/traces", post(traces))
@@ -59,12 +79,11 @@ impl Collector {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         runtime.spawn(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            axum::serve(listener, routes).await.unwrap();
+            serve(TcpListener::from_std(listener).unwrap(), routes).await;
         });
-        Self { url, kept, _runtime: runtime }
+        Self { url, kept, runtime: Some(runtime) }
     }
 
     /// From now on, answers with this status and keeps nothing; or takes everything again.
@@ -84,6 +103,34 @@ impl Collector {
             assert!(!left.is_zero(), "{what} did not come: {kept:#?}");
             kept = self.kept.1.wait_timeout(kept, left).unwrap().0;
         }
+    }
+}
+
+/// A listener that speaks TLS, with one client at a time while they shake hands.
+struct TlsListener(TcpListener, TlsAcceptor);
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.0.accept().await.unwrap();
+            if let Ok(stream) = self.1.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        // Tests that are tasks themselves may not wait for its end.
+        self.runtime.take().unwrap().shutdown_background();
     }
 }
 

@@ -75,7 +75,11 @@ impl Otlp {
                 SdkMeterProvider::builder().with_periodic_exporter(exporter).with_resource(resource).build(),
             )
         });
-        Ok(Self { traces: traces.transpose()?, metrics: metrics.transpose()? })
+        let started = Self { traces: traces.transpose()?, metrics: metrics.transpose()? };
+        if started.traces.is_some() {
+            spans::turn_on();
+        }
+        Ok(started)
     }
 
     /// What spans are given to, if anything.

@@ -3,6 +3,8 @@
 //! Their names and attributes are those of OpenTelemetry's conventions for servers of HTTP and gRPC. What was asked about (keys,
 //! addresses, paths of requests) is not in them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
@@ -14,7 +16,7 @@ use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::Code;
 use tracing::field::Empty;
-use tracing::{Instrument, Level, Span};
+use tracing::{Instrument, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// The methods of gRPC that are questions.
@@ -27,9 +29,19 @@ const METHODS: [&str; 3] = [
 /// How much of a domain is shown, in characters.
 const DOMAIN_MAX: usize = 128;
 
-/// Whether anybody wants spans. If not, this is a look at one number.
+/// Whether a collector has the spans of this process. (To ask the subscriber would disturb its filters, which expect a span to come
+/// then.)
+static ARE_ON: AtomicBool = AtomicBool::new(false);
+
+/// Notes that a collector has them.
+pub(super) fn turn_on() {
+    ARE_ON.store(true, Ordering::Relaxed);
+}
+
+/// Whether anybody wants spans.
 pub(in crate::serve) fn are_on() -> bool {
-    tracing::span_enabled!(target: "tollgate::http", Level::DEBUG)
+    // Relaxed: it is set once, before there is a thread that asks.
+    ARE_ON.load(Ordering::Relaxed)
 }
 
 /// Answers a question over HTTP within a span. All questions are POSTs; what is only read has none.
