@@ -19,7 +19,7 @@ pub(super) fn start(options: &LogOptions, tracer: Option<SdkTracer>) -> Result<(
     let filter = EnvFilter::try_new(&options.log)
         .map_err(|error| format!("--log: {error}; write a level, or `info,tollgate::grpc=debug`"))?;
     // Spans are for traces. Here they would only make lines longer.
-    let events = filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
+    let events = filter_fn(|metadata| !metadata.is_span()).with_max_level_hint(LevelFilter::TRACE);
     let events = filter.and(events);
     let logs = fmt::layer().with_writer(std::io::stderr);
     let logs = match options.log_format {

@@ -92,15 +92,15 @@ pub(super) fn observe(provider: &SdkMeterProvider, app: &Arc<App>) {
         match kind {
             Kind::Counter => {
                 let counter = meter.f64_observable_counter(to);
-                drop(counter.with_unit(unit).with_description(help).with_callback(read).build());
+                counter.with_unit(unit).with_description(help).with_callback(read).build();
             }
             Kind::UpDown => {
                 let sum = meter.f64_observable_up_down_counter(to);
-                drop(sum.with_unit(unit).with_description(help).with_callback(read).build());
+                sum.with_unit(unit).with_description(help).with_callback(read).build();
             }
             Kind::Gauge => {
                 let gauge = meter.f64_observable_gauge(to);
-                drop(gauge.with_unit(unit).with_description(help).with_callback(read).build());
+                gauge.with_unit(unit).with_description(help).with_callback(read).build();
             }
         }
     }
