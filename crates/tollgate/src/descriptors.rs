@@ -59,7 +59,7 @@ pub async fn check_descriptors<S: Store>(
     found: &[Applies<'_>],
     costs: &[u32],
 ) -> Result<DescriptorAnswer, StoreError> {
-    spans::decided(ask(store, found, costs, Course::Decide), |_, answer| answer.allowed).await
+    ask(store, found, costs, Course::Decide).await
 }
 
 /// Says what [`check_descriptors`] would, and takes nothing.
@@ -161,7 +161,12 @@ async fn ask<S: Store>(
     }
     let answer = match course {
         Course::Look => store.peek(&groups).await?,
-        Course::Decide => store.acquire(&groups).await?,
+        Course::Decide => {
+            let span = spans::decision();
+            let answer = spans::asking(&span, store.acquire(&groups)).await?;
+            spans::result(&span, answer.allowed);
+            answer
+        }
     };
     for ((index, applied), outcome) in ordered.iter().zip(&answer.outcomes) {
         statuses[*index] = status(applied, outcome);

@@ -358,25 +358,11 @@ impl<S: Store> Gate<S> {
         plan: Plan<'_>,
         timer: Option<Instant>,
     ) -> Result<Verdict, StoreError> {
-        let decide = self.decide_unseen_async(policies, now, plan, timer);
-        spans::decided(decide, |span, verdict| {
-            spans::verdict(span, verdict);
-            verdict.is_allowed()
-        })
-        .await
-    }
-
-    async fn decide_unseen_async(
-        &self,
-        policies: &Arc<PolicySet>,
-        now: Timestamp,
-        plan: Plan<'_>,
-        timer: Option<Instant>,
-    ) -> Result<Verdict, StoreError> {
+        let span = spans::decision();
         let verdict = if let Some(banned) = self.verdict_of_ban(policies, now, &plan) {
             banned
         } else {
-            let answer = Store::acquire(&self.store, &plan.groups()).await?;
+            let answer = spans::asking(&span, Store::acquire(&self.store, &plan.groups())).await?;
             let verdict = plan.verdict(policies, answer);
             self.bans.note(now, policies, &verdict);
             self.written(self.note(now, &verdict)).await;
@@ -384,6 +370,7 @@ impl<S: Store> Gate<S> {
         };
         self.counters.record(verdict.is_allowed(), timer.map(|started| started.elapsed()));
         self.current.load().record_by(policies, verdict.admissions());
+        spans::verdict(&span, &verdict);
         Ok(verdict)
     }
 

@@ -60,8 +60,9 @@ pub async fn check_counters<S: Store>(
     if hits.is_empty() {
         return Ok(of_outcomes(true, &[]));
     }
-    let answer = async { store.acquire(&together(&hits)).await };
-    let answer = spans::decided(answer, |_, answer| answer.allowed).await?;
+    let span = spans::decision();
+    let answer = spans::asking(&span, store.acquire(&together(&hits))).await?;
+    spans::result(&span, answer.allowed);
     Ok(of_outcomes(answer.allowed, &answer.outcomes))
 }
 

@@ -11,12 +11,9 @@ use tollgate_store::StoreError;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-/// Decides within a span, and notes there what came of it: `note` says of a decision whether it allows, and may add to the span.
-pub(crate) async fn decided<T>(
-    decide: impl Future<Output = Result<T, StoreError>>,
-    note: impl FnOnce(&Span, &T) -> bool,
-) -> Result<T, StoreError> {
-    let span = tracing::debug_span!(
+/// A span for one decision, which ends when it is dropped.
+pub(crate) fn decision() -> Span {
+    tracing::debug_span!(
         target: "tollgate::gate",
         "decide",
         tollgate.result = Empty,
@@ -24,24 +21,34 @@ pub(crate) async fn decided<T>(
         tollgate.source = Empty,
         tollgate.retry_after = Empty,
         otel.status_code = Empty,
-    );
-    let decided = decide.instrument(span.clone()).await;
-    if !span.is_disabled() {
-        let result = match &decided {
-            Ok(decision) if note(&span, decision) => "allowed",
-            Ok(_) => "denied",
-            Err(_) => {
-                span.record("otel.status_code", "ERROR");
-                "error"
-            }
-        };
-        span.record("tollgate.result", result);
+    )
+}
+
+/// Asks a store within a decision's span. Only what the store does is wrapped: to carry whole decisions into another future costs more
+/// than a span that nobody wants.
+pub(crate) async fn asking<T>(
+    span: &Span,
+    ask: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let answer = ask.instrument(span.clone()).await;
+    if answer.is_err() {
+        span.record("tollgate.result", "error");
+        span.record("otel.status_code", "ERROR");
     }
-    decided
+    answer
+}
+
+/// Notes whether a request passes.
+pub(crate) fn result(span: &Span, allowed: bool) {
+    span.record("tollgate.result", if allowed { "allowed" } else { "denied" });
 }
 
 /// Notes who has decided, and when to come again.
 pub(crate) fn verdict(span: &Span, verdict: &Verdict) {
+    if span.is_disabled() {
+        return;
+    }
+    result(span, verdict.is_allowed());
     if let Some(policy) = verdict.deciding() {
         span.record("tollgate.policy", policy.policy.name());
         if let Some((_, outcome)) = policy.tightest() {

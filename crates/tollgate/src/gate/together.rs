@@ -78,28 +78,14 @@ impl<S: Store> Gate<S> {
         now: Timestamp,
         asks: &[Ask<&R>],
     ) -> Result<Vec<Verdict>, StoreError> {
-        spans::decided(self.check_together_unseen_async(now, asks), |span, verdicts| {
-            let denying = verdicts.iter().find(|verdict| !verdict.is_allowed());
-            if let Some(telling) = denying.or(verdicts.first()) {
-                spans::verdict(span, telling);
-            }
-            denying.is_none()
-        })
-        .await
-    }
-
-    async fn check_together_unseen_async<R: Attributes + Sync>(
-        &self,
-        now: Timestamp,
-        asks: &[Ask<&R>],
-    ) -> Result<Vec<Verdict>, StoreError> {
+        let span = spans::decision();
         let timer = self.timer();
         let policies = &self.policies();
         let plans = plans(policies, now, asks);
         let (verdicts, allowed) = if let Some(banned) = self.banned(now, &plans) {
             (verdicts_of_bans(policies, plans, &banned), false)
         } else {
-            let answer = Store::acquire(&self.store, &groups(&plans)).await?;
+            let answer = spans::asking(&span, Store::acquire(&self.store, &groups(&plans))).await?;
             let verdicts = verdicts_of(policies, plans, &answer);
             for verdict in &verdicts {
                 self.bans.note(now, policies, verdict);
@@ -113,6 +99,11 @@ impl<S: Store> Gate<S> {
             // Those that would have passed by themselves have not, if the others were denied.
             self.counters.record(allowed, took.filter(|_| index == 0));
             current.record_by(policies, verdict.admissions());
+        }
+        // Of several, one that denies says why all are.
+        let denying = verdicts.iter().find(|verdict| !verdict.is_allowed());
+        if let Some(telling) = denying.or(verdicts.first()) {
+            spans::verdict(&span, telling);
         }
         Ok(verdicts)
     }
