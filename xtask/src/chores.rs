@@ -27,9 +27,10 @@ impl std::fmt::Display for ChoreError {
 pub(crate) type Done = Result<(), ChoreError>;
 
 /// The example programs, each a crate, a name and the features that it needs, that run to their end by themselves.
-const EXAMPLES: [(&str, &str, &str); 5] = [
+const EXAMPLES: [(&str, &str, &str); 6] = [
     ("tollgate", "library", "default"),
     ("tollgate", "custom_clock", "default"),
+    ("tollgate", "instructions", "default"),
     ("tollgate", "client", "axum,outgoing"),
     ("tollgate", "reqwest_client", "reqwest"),
     ("tollgate", "tonic_app", "tower"),

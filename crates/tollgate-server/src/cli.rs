@@ -1,6 +1,7 @@
 //! The command line.
 
 mod listen;
+mod otlp;
 mod usage;
 
 use std::fmt::{self, Display};
@@ -15,6 +16,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tollgate::{ClockSource, Consistency, Overflow};
 
 pub(crate) use self::listen::{AdminOptions, ConnectionOptions, Face, ListenAddress, TlsOptions};
+pub(crate) use self::otlp::OtlpOptions;
 pub(crate) use self::usage::{Flush, UsageOptions};
 use crate::client::{CheckOptions, ExplainOptions, TopOptions, UsageOptions as UsageAskOptions};
 use crate::replay::ReplayOptions;
@@ -100,6 +102,9 @@ pub(crate) struct ServeOptions {
     pub(crate) logs: LogOptions,
 
     #[command(flatten)]
+    pub(crate) otlp: OtlpOptions,
+
+    #[command(flatten)]
     pub(crate) resp: RespOptions,
 
     #[command(flatten)]
@@ -125,7 +130,7 @@ pub(crate) struct ServeOptions {
 #[derive(Args, Debug)]
 pub(crate) struct LogOptions {
     /// What to log: a level, or levels by part as in `info,tollgate::grpc=debug`; the parts are tollgate::serve, ::policy,
-    /// ::store, ::http, ::grpc, ::resp and ::audit
+    /// ::store, ::http, ::grpc, ::resp, ::otlp and ::audit
     #[arg(long, value_name = "FILTER", env = "TOLLGATE_LOG", default_value = "info")]
     pub(crate) log: String,
 

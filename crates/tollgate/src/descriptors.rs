@@ -6,6 +6,7 @@ use tollgate_policy::{Applied, Applies};
 use tollgate_store::{Refund, Store, StoreError};
 
 use crate::charge::charge;
+use crate::gate::spans;
 
 /// What a store says of the descriptors of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +161,12 @@ async fn ask<S: Store>(
     }
     let answer = match course {
         Course::Look => store.peek(&groups).await?,
-        Course::Decide => store.acquire(&groups).await?,
+        Course::Decide => {
+            let span = spans::decision();
+            let answer = spans::asking(&span, store.acquire(&groups)).await?;
+            spans::result(&span, answer.allowed);
+            answer
+        }
     };
     for ((index, applied), outcome) in ordered.iter().zip(&answer.outcomes) {
         statuses[*index] = status(applied, outcome);

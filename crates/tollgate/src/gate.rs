@@ -1,6 +1,7 @@
 //! Policies and a store together.
 
 mod reload;
+pub(crate) mod spans;
 mod together;
 mod uses;
 mod watched;
@@ -366,18 +367,12 @@ impl<S: Store> Gate<S> {
         timer: Option<Instant>,
     ) -> Result<Verdict, StoreError> {
         let watched = self.watch_long(policies, &plan);
+        let span = spans::decision();
         let verdict = if let Some(banned) = self.verdict_of_ban(policies, now, &plan) {
             banned
         } else {
-            let answer = match Store::acquire(&self.store, &plan.groups()).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    if let Some(watched) = &watched {
-                        watched.failed(&error);
-                    }
-                    return Err(error);
-                }
-            };
+            let asked = spans::asking(&span, Store::acquire(&self.store, &plan.groups())).await;
+            let answer = asked.inspect_err(|error| watched.iter().for_each(|one| one.failed(error)))?;
             let verdict = plan.verdict(policies, answer);
             self.bans.note(now, policies, &verdict);
             self.written(self.note(now, &verdict)).await;
@@ -385,6 +380,7 @@ impl<S: Store> Gate<S> {
         };
         self.counters.record(verdict.is_allowed(), timer.map(|started| started.elapsed()));
         self.current.load().record_by(policies, verdict.admissions());
+        spans::verdict(&span, &verdict);
         if let Some(watched) = watched {
             watched.decided(&verdict, verdict.is_allowed());
         }

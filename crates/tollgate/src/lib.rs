@@ -18,6 +18,7 @@
 //! | keep state across restarts | `durable::DurableStore` with `KeyedLimiter::with_seed` or `Gate::with_seed` (feature `durable`) |
 //! | keep state in a store of your own | [`Store`], [`plain`], and [`conformance`] to try it |
 //! | see decisions, or change them, by code of your own | [`plugin`] |
+//! | see decisions in traces | spans of [`tracing`](https://docs.rs/tracing), at `debug`, of a `Gate`'s methods that end in `_async` and of stores over the network |
 //! | test code that is limited | [`ManualClock`] |
 //!
 //! # Three lines

@@ -6,6 +6,7 @@ use tollgate_policy::LimitadorCounter;
 use tollgate_store::{Store, StoreError};
 
 use crate::charge::charge;
+use crate::gate::spans;
 
 /// What a store says of the counters of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,9 @@ pub async fn check_counters<S: Store>(
     if hits.is_empty() {
         return Ok(of_outcomes(true, &[]));
     }
-    let answer = store.acquire(&together(&hits)).await?;
+    let span = spans::decision();
+    let answer = spans::asking(&span, store.acquire(&together(&hits))).await?;
+    spans::result(&span, answer.allowed);
     Ok(of_outcomes(answer.allowed, &answer.outcomes))
 }
 

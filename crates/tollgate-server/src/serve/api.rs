@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
@@ -17,6 +18,7 @@ use tollgate::http::HeaderOptions;
 use tollgate::permit_store::MemoryPermits;
 use tollgate::usage::UseRecord;
 use tollgate::{Attributes, Clock, DescriptorRules, Gate, KeySeed, StoreError, SystemClock, Verdict};
+use tracing::Instrument;
 
 use super::audit::Audit;
 use super::body::{Body, Unread};
@@ -27,6 +29,7 @@ use super::live::{self, Live};
 use super::metrics::{Metrics, exposition};
 use super::net::Peer;
 use super::openapi;
+use super::otlp::spans;
 use super::permits;
 use super::ready::Readiness;
 use super::services::{self, Watched};
@@ -99,7 +102,7 @@ fn decides_at_once(gate: &Gate<ServerStore>) -> bool {
 }
 
 pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/v1/check", post(check))
         .route("/v1/peek", post(peek))
         .route("/v1/reset", post(reset))
@@ -116,7 +119,10 @@ pub(super) fn routes(app: Arc<App>, grpc_headers: Option<HeaderNames>) -> Router
         .merge(openapi::at("/v1/openapi.json", openapi::HTTP_API))
         .merge(live::routes())
         .merge(json::routes(&app, grpc_headers))
-        .merge(limitador::routes(&app))
+        .merge(limitador::routes(&app));
+    // What nobody wants costs nothing.
+    let routes = if spans::are_on() { routes.route_layer(from_fn(spans::http)) } else { routes };
+    routes
         .fallback(|| async {
             refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; the API starts at /v1")
         })
@@ -135,6 +141,7 @@ async fn check(State(app): Shared, body: Result<Body, Unread>) -> Response {
         Ok(verdict) => verdict,
         Err(error) => return undecided(&error),
     };
+    spans::result(verdict.is_allowed());
     let status = if verdict.is_allowed() { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
     let mut response = json(status, &Answer::new(&verdict));
     let unix_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
@@ -168,7 +175,7 @@ async fn check_batch(State(app): Shared, body: Result<Body, Unread>) -> Response
         // All at once, so that they travel together.
         let ask = |question| {
             let app = Arc::clone(&app);
-            tokio::spawn(async move { decide(&app, question).await })
+            tokio::spawn(async move { decide(&app, question).await }.in_current_span())
         };
         let asked: Vec<_> = batch.requests.into_iter().map(ask).collect();
         for task in asked {

@@ -10,6 +10,7 @@ use tollgate::http::{AnswerHeaders, FieldName, HeaderOptions};
 use super::api::{App, decide, json_line};
 use super::body::is_said_to_be_json;
 use super::net::plain::{Last, Plain, begin, end};
+use super::otlp::spans;
 use super::wire::{Answer, Question};
 
 /// Where it is asked.
@@ -19,10 +20,10 @@ const CHECK: &str = "/v1/check";
 const HEAD_BYTES: usize = 512;
 
 /// Answers a check. False, and nothing done, if it is something else, is wrong, or has to be waited for: the routes have an
-/// answer to all of these.
+/// answer to all of these. So have they to traces.
 pub(super) fn answer(app: &App, plain: &Plain<'_>, last: Last, answer: &mut Vec<u8>) -> bool {
     let is_check = plain.target == CHECK && plain.content_type.is_none_or(is_said_to_be_json);
-    if !is_check || !app.decides_at_once() || plain.body.first() != Some(&b'{') {
+    if !is_check || spans::are_on() || !app.decides_at_once() || plain.body.first() != Some(&b'{') {
         return false;
     }
     let Ok(question) = serde_json::from_slice::<Question>(plain.body) else { return false };

@@ -4,6 +4,7 @@
 //! * [`api`]: the routes of HTTP.
 //! * [`book`]: what it decides by, and how that changes; [`changes`]: what was changed while it ran.
 //! * [`body`]: the bodies of requests; [`decode`]: JSON as it is meant.
+//! * [`otlp`]: what collectors of OpenTelemetry are sent.
 //! * [`openapi`]: what there is to be asked, for programs.
 //! * [`ready`]: whether requests should be sent here.
 //! * [`grpc`]: Envoy's rate limit service.
@@ -39,6 +40,7 @@ mod metrics;
 mod net;
 mod notify;
 mod openapi;
+mod otlp;
 mod permits;
 mod ready;
 mod resp;
@@ -69,6 +71,7 @@ use self::grpc::GrpcFace;
 use self::limitador::Limitador;
 use self::live::Live;
 use self::metrics::Metrics;
+use self::otlp::Otlp;
 use self::services::Watched;
 use self::signals::Hangups;
 use self::store::{ServerStore, data_dir};
@@ -80,7 +83,11 @@ const DRAIN_MAX: Duration = Duration::from_secs(8);
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(options: &ServeOptions) -> ExitCode {
-    if let Err(error) = logs::start(&options.logs) {
+    let otlp = match Otlp::start(&options.otlp) {
+        Ok(otlp) => otlp,
+        Err(error) => return fail(error),
+    };
+    if let Err(error) = logs::start(&options.logs, otlp.tracer()) {
         return fail(error);
     }
     let source = match Source::load(options.policy.as_deref(), options.merge_domains) {
@@ -102,7 +109,8 @@ pub(crate) fn run(options: &ServeOptions) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}")),
     };
-    let code = runtime.block_on(serve(options, source, store_options, clock));
+    let code = runtime.block_on(serve(options, source, store_options, clock, &otlp));
+    otlp.stop();
     // Whatever still runs has had its time.
     runtime.shutdown_timeout(Duration::from_millis(500));
     code
@@ -113,6 +121,7 @@ async fn serve(
     source: Source,
     memory: MemoryOptions,
     clock: SystemClock,
+    otlp: &Otlp,
 ) -> ExitCode {
     let app = match open(options, source, memory, clock).await {
         Ok(app) => Arc::new(app),
@@ -124,6 +133,7 @@ async fn serve(
     };
     let mut serving = JoinSet::new();
     look_after(&app, options.watch);
+    otlp.observe(&app);
     announce(&app, &faces);
     faces.warn();
     let admin = faces.admin.as_ref().map(|listener| {

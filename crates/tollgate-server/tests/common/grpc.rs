@@ -69,11 +69,19 @@ impl Client {
         method: &MethodDescriptor,
         message: DynamicMessage,
     ) -> Result<Value, Status> {
+        self.send_request(method, Request::new(message)).await
+    }
+
+    /// The same with metadata.
+    pub(crate) async fn send_request(
+        &self,
+        method: &MethodDescriptor,
+        request: Request<DynamicMessage>,
+    ) -> Result<Value, Status> {
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await.unwrap();
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        let answer =
-            client.unary(Request::new(message), path.parse().unwrap(), Dynamic(method.output())).await?;
+        let answer = client.unary(request, path.parse().unwrap(), Dynamic(method.output())).await?;
         Ok(serde_json::to_value(answer.into_inner()).unwrap())
     }
 

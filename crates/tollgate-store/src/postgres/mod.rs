@@ -46,6 +46,7 @@ use crate::shared::batch::{Batch, Order, Reply};
 use crate::shared::cells::{self, Cells, Swap, unfit};
 use crate::shared::courier::{Carrier, Courier};
 use crate::shared::rule::Rule;
+use crate::shared::spans::traced;
 use crate::shared::{HeardTime, ToldTime, without_password};
 use crate::store::{Refund, Store, StoreError};
 use crate::together::hits;
@@ -317,22 +318,25 @@ impl Remote for PostgresStore {
 
 impl Store for PostgresStore {
     async fn acquire(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        self.decide(groups).await
+        traced!("postgresql", "acquire", &self.address, self.decide(groups))
     }
 
     async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        self.in_time(cells::look(&*self.caller, groups)).await
+        traced!("postgresql", "peek", &self.address, self.in_time(cells::look(&*self.caller, groups)))
     }
 
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
-        for refund in refunds {
-            self.in_time(cells::give_back(&*self.caller, refund)).await?;
-        }
-        Ok(())
+        let give_back = async {
+            for refund in refunds {
+                self.in_time(cells::give_back(&*self.caller, refund)).await?;
+            }
+            Ok(())
+        };
+        traced!("postgresql", "refund", &self.address, give_back)
     }
 
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
-        self.in_time(self.caller.forget(keys)).await
+        traced!("postgresql", "reset", &self.address, self.in_time(self.caller.forget(keys)))
     }
 }
 

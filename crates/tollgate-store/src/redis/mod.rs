@@ -40,6 +40,7 @@ use crate::shared::cells::{self, Cells, Swap, unfit};
 use crate::shared::courier::first;
 use crate::shared::permits::Wish;
 use crate::shared::rule::Rule;
+use crate::shared::spans::traced;
 use crate::shared::{ToldTime, without_password};
 use crate::store::{Refund, Store, StoreError};
 use crate::together::hits;
@@ -361,22 +362,25 @@ impl Remote for RedisStore {
 
 impl Store for RedisStore {
     async fn acquire(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        self.decide(groups).await
+        traced!("redis", "acquire", &self.address, self.decide(groups))
     }
 
     async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        self.in_time(cells::look(self, groups)).await
+        traced!("redis", "peek", &self.address, self.in_time(cells::look(self, groups)))
     }
 
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
-        for refund in refunds {
-            self.in_time(cells::give_back(self, refund)).await?;
-        }
-        Ok(())
+        let give_back = async {
+            for refund in refunds {
+                self.in_time(cells::give_back(self, refund)).await?;
+            }
+            Ok(())
+        };
+        traced!("redis", "refund", &self.address, give_back)
     }
 
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
-        self.in_time(self.forget(keys)).await
+        traced!("redis", "reset", &self.address, self.in_time(self.forget(keys)))
     }
 }
 

@@ -7,12 +7,14 @@
 //! * `batch`: requests that travel together. `courier`: the task that gathers them.
 //! * `cells`: what is done by reading, working here, and swapping.
 //! * `permits`: permits that a program on the server counts.
+//! * `spans`: what traces say of calls.
 
 pub(crate) mod batch;
 pub(crate) mod cells;
 pub(crate) mod courier;
 pub(crate) mod permits;
 pub(crate) mod rule;
+pub(crate) mod spans;
 #[cfg(any(feature = "redis-tls", feature = "postgres-tls"))]
 mod tls;
 mod told;

@@ -7,8 +7,8 @@ use tollgate_core::{Answer, Grant, Group, Limit, Nanos, Outcomes, Source, Timest
 use tollgate_policy::{Attributes, Plan, PolicySet, Verdict};
 use tollgate_store::{Refund, Store, StoreError};
 
-use super::Gate;
 use super::watched::Watched;
+use super::{Gate, spans};
 use crate::charge::charge;
 
 /// One of several requests that are decided together.
@@ -79,6 +79,7 @@ impl<S: Store> Gate<S> {
         now: Timestamp,
         asks: &[Ask<&R>],
     ) -> Result<Vec<Verdict>, StoreError> {
+        let span = spans::decision();
         let timer = self.timer();
         let policies = &self.policies();
         let plans = plans(policies, now, asks);
@@ -86,15 +87,8 @@ impl<S: Store> Gate<S> {
         let (verdicts, allowed) = if let Some(banned) = self.banned(now, &plans) {
             (verdicts_of_bans(policies, plans, &banned), false)
         } else {
-            let answer = match Store::acquire(&self.store, &groups(&plans)).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    for watched in &watched {
-                        watched.failed(&error);
-                    }
-                    return Err(error);
-                }
-            };
+            let asked = spans::asking(&span, Store::acquire(&self.store, &groups(&plans))).await;
+            let answer = asked.inspect_err(|error| watched.iter().for_each(|one| one.failed(error)))?;
             let verdicts = verdicts_of(policies, plans, &answer);
             for verdict in &verdicts {
                 self.bans.note(now, policies, verdict);
@@ -111,6 +105,11 @@ impl<S: Store> Gate<S> {
         }
         for (watched, verdict) in watched.iter().zip(&verdicts) {
             watched.decided(verdict, allowed);
+        }
+        // Of several, one that denies says why all are.
+        let denying = verdicts.iter().find(|verdict| !verdict.is_allowed());
+        if let Some(telling) = denying.or(verdicts.first()) {
+            spans::verdict(&span, telling);
         }
         Ok(verdicts)
     }

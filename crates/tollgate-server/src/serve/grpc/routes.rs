@@ -14,6 +14,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
+use tracing::Instrument;
 
 use super::descriptors::{ENVOY_SERVICE, KUADRANT_SERVICE, descriptors};
 use super::service::RateLimits;
@@ -23,6 +24,7 @@ use crate::cli::HeaderNames;
 use crate::serve::api::App;
 use crate::serve::net::Weighed;
 use crate::serve::net::http::within;
+use crate::serve::otlp::spans;
 
 /// The services whose health is told; the empty name is the server as a whole.
 const SERVICES: [&str; 3] = ["", ENVOY_SERVICE, KUADRANT_SERVICE];
@@ -90,7 +92,11 @@ impl Routes {
     /// Answers a request, within bounded time.
     pub(super) async fn answer(&self, request: Request<Weighed>) -> Response<Body> {
         let late = || Status::deadline_exceeded(format!("not done within {} s", REQUEST_MAX.as_secs()));
-        within(REQUEST_MAX, self.route(request)).await.unwrap_or_else(|| late().into_http())
+        let span = spans::grpc(request.uri().path(), request.headers());
+        let answered = within(REQUEST_MAX, self.route(request)).instrument(span.clone()).await;
+        let response = answered.unwrap_or_else(|| late().into_http());
+        spans::grpc_ended(&span, response.headers());
+        response
     }
 
     /// What is rarely asked is boxed, so that what is asked all the time is small to carry.

@@ -13,6 +13,7 @@ use super::request::{Described, Hits, ask, checked};
 use super::rules::answer_by;
 use super::status::Answers;
 use crate::serve::api::App;
+use crate::serve::otlp::spans;
 use crate::serve::store::log_failure;
 
 /// What the methods share.
@@ -41,7 +42,12 @@ pub(super) enum Course {
 impl RateLimits {
     /// Envoy's `ShouldRateLimit`: all descriptors are within their limits, and each takes its hits, or none does.
     pub(super) async fn should_rate_limit(&self, message: RateLimitRequest) -> Answered {
-        self.answer(&message, Course::Decide).await
+        spans::domain(&message.domain);
+        let answered = self.answer(&message, Course::Decide).await;
+        if let Ok(answer) = &answered {
+            spans::result(answer.get_ref().overall_code != Code::OverLimit as i32);
+        }
+        answered
     }
 
     /// Kuadrant's `CheckRateLimit`: what `ShouldRateLimit` would say. Nothing is taken.

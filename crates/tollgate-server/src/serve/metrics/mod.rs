@@ -14,8 +14,12 @@ mod process;
 mod services;
 mod store;
 
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Histogram as ExportedHistogram;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
@@ -33,6 +37,7 @@ use self::policies::{PolicyCounts, ReloadMetrics};
 use self::services::ServiceMetrics;
 use self::store::StoreMetrics;
 use super::api::App;
+use super::otlp;
 use super::resp::Tally;
 use super::store::ServerStore;
 
@@ -63,10 +68,13 @@ pub(super) struct Metrics {
     denied: Counter,
     errors: Counter,
     duration: Histogram,
+    /// The same for collectors of OpenTelemetry, if there is one.
+    exported: OnceLock<(ExportedHistogram<f64>, [KeyValue; 1])>,
     active_policies: Gauge,
     policies: PolicyCounts,
     reloads: ReloadMetrics,
     audit_lost: Counter,
+    spans_lost: Counter,
     services: ServiceMetrics,
     store: StoreMetrics,
     /// Where memory is kept in files.
@@ -94,9 +102,15 @@ impl Collector for NoStore {
     }
 }
 
+/// From 100 ns to 0.8 s, in steps of two: decisions in memory take about a microsecond, those of a store at most its deadline.
+pub(super) fn duration_bounds() -> impl Iterator<Item = f64> {
+    (0..24).map(|step| 1e-7 * f64::from(1 << step))
+}
+
 /// Makes a counter say what was counted elsewhere. Who reads at the same time may have been here first.
 fn catch_up(counter: &Counter, to: u64) {
-    counter.inc_by(to.saturating_sub(counter.get()));
+    // Relaxed: a count, which orders nothing else.
+    counter.inner().fetch_max(to, Ordering::Relaxed);
 }
 
 impl Metrics {
@@ -105,9 +119,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let requests = Family::<ResultLabels, Counter>::default();
         registry.register("rate_limiter_requests", "Requests decided, by result", requests.clone());
-        // From 100 ns to 0.8 s, in steps of two: decisions in memory take about a microsecond, those of a store at most its
-        // deadline.
-        let buckets = || Histogram::new((0..24).map(|step| 1e-7 * f64::from(1 << step)));
+        let buckets = || Histogram::new(duration_bounds());
         let durations = Family::<BackendLabels, Histogram, fn() -> Histogram>::new_with_constructor(buckets);
         registry.register(
             "rate_limiter_request_duration_seconds",
@@ -143,6 +155,12 @@ impl Metrics {
             "Lines that the audit log lacks, as its file was too slow",
             audit_lost.clone(),
         );
+        let spans_lost = Counter::default();
+        registry.register(
+            "rate_limiter_otlp_spans_lost",
+            "Spans that no collector has: there were too many, or it did not take them",
+            spans_lost.clone(),
+        );
         let disk = DiskMetrics::new(&mut registry, store);
         let services = ServiceMetrics::default();
         registry.register_collector(Box::new(services.clone()));
@@ -156,10 +174,12 @@ impl Metrics {
             denied: result("denied"),
             errors: result("error"),
             duration: durations.get_or_create(&BackendLabels { backend }).clone(),
+            exported: OnceLock::new(),
             active_policies,
             policies,
             reloads,
             audit_lost,
+            spans_lost,
             services,
             store,
             disk,
@@ -173,7 +193,20 @@ impl Metrics {
     /// Counts a decision. What each policy said of it the gate counts.
     pub(super) fn counted(&self, allowed: bool, took: Duration) {
         if allowed { &self.allowed } else { &self.denied }.inc();
-        self.duration.observe(took.as_secs_f64());
+        self.took(took.as_secs_f64());
+    }
+
+    fn took(&self, seconds: f64) {
+        self.duration.observe(seconds);
+        if let Some((times, backend)) = self.exported.get() {
+            times.record(seconds, backend);
+        }
+    }
+
+    /// From now on, notes times for a collector too.
+    pub(super) fn export_times(&self, times: ExportedHistogram<f64>, backend: [KeyValue; 1]) {
+        // There is one collector, which is set once.
+        let _ = self.exported.set((times, backend));
     }
 
     /// Counts decisions that no policy made, of commands that came together. Their time is counted once, as what each took
@@ -185,7 +218,7 @@ impl Metrics {
             self.denied.inc_by(tally.denied);
             // Lengths of time, for people.
             #[allow(clippy::cast_precision_loss)]
-            self.duration.observe(took().as_nanos() as f64 / 1e9 / decided as f64);
+            self.took(took().as_nanos() as f64 / 1e9 / decided as f64);
         }
         if tally.errors > 0 {
             self.errors.inc_by(tally.errors);
@@ -209,6 +242,7 @@ impl Metrics {
         self.policies.set(status.policies);
         self.reloads.set(&app.book);
         catch_up(&self.audit_lost, app.audit.lost());
+        catch_up(&self.spans_lost, otlp::lost());
         self.services.read(&app.watched);
         self.store.read(store);
         if let Some(disk) = &self.disk {

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use tollgate::{
     Clock, Consistency, Decision, Group, Hit, LocalStore, MemoryStore, Sharing, Store, StoreError, Verdict,
 };
+use tracing::Instrument;
 
 use super::commands::{self, Numbers};
 use super::policy::{self, Kind, Question};
@@ -15,6 +16,7 @@ use super::session::{Ask, Rules, Topic};
 use super::throttle::Throttle;
 use crate::serve::api::App;
 use crate::serve::net::Seats;
+use crate::serve::otlp::spans;
 use crate::serve::permits;
 use crate::serve::store::log_failure;
 
@@ -71,10 +73,20 @@ impl Desk {
 
     /// Answers a question by any store.
     pub(super) async fn answer(&self, ask: &Ask, protocol: Protocol) -> (Replies, Tally) {
+        let span = spans::resp(ask.name());
+        let (replies, tally) = self.answer_unseen(ask, protocol).instrument(span.clone()).await;
+        if tally.errors > 0 {
+            span.record("otel.status_code", "ERROR");
+        }
+        (replies, tally)
+    }
+
+    async fn answer_unseen(&self, ask: &Ask, protocol: Protocol) -> (Replies, Tally) {
         let (mut replies, mut tally) = (Replies::default(), Tally::default());
         let failed = match ask {
             Ask::Throttle(throttle) => match self.decided(throttle).await {
                 Ok(decision) => {
+                    spans::result(decision.allowed);
                     tell(throttle, &decision, &mut tally, &mut replies);
                     None
                 }
@@ -111,6 +123,7 @@ impl Desk {
             Kind::Check => {
                 let started = Instant::now();
                 let verdict: Verdict = gate.check_async(now, &question.request, question.cost).await?;
+                spans::result(verdict.is_allowed());
                 self.app.decided(&verdict, verdict.is_allowed(), &question.request, started.elapsed());
                 policy::write(&verdict, protocol, replies);
             }

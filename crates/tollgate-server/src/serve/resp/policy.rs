@@ -18,7 +18,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Check => "tg.check",
             Self::Peek => "tg.peek",

@@ -82,6 +82,17 @@ pub(super) enum Ask {
     Permit(Box<Wish>),
 }
 
+impl Ask {
+    /// What traces call it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Throttle(_) => "throttle",
+            Self::Policy(question) => question.kind.name(),
+            Self::Permit(_) => "permit",
+        }
+    }
+}
+
 /// What the server is asked of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
