@@ -362,7 +362,7 @@ impl<S: Store> Gate<S> {
         let verdict = if let Some(banned) = self.verdict_of_ban(policies, now, &plan) {
             banned
         } else {
-            let answer = spans::asking(&span, Store::acquire(&self.store, &plan.groups())).await?;
+            let answer = spans::asking!(span, Store::acquire(&self.store, &plan.groups()))?;
             let verdict = plan.verdict(policies, answer);
             self.bans.note(now, policies, &verdict);
             self.written(self.note(now, &verdict)).await;

@@ -85,7 +85,7 @@ impl<S: Store> Gate<S> {
         let (verdicts, allowed) = if let Some(banned) = self.banned(now, &plans) {
             (verdicts_of_bans(policies, plans, &banned), false)
         } else {
-            let answer = spans::asking(&span, Store::acquire(&self.store, &groups(&plans))).await?;
+            let answer = spans::asking!(span, Store::acquire(&self.store, &groups(&plans)))?;
             let verdicts = verdicts_of(policies, plans, &answer);
             for verdict in &verdicts {
                 self.bans.note(now, policies, verdict);
