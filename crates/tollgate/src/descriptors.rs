@@ -163,7 +163,7 @@ async fn ask<S: Store>(
         Course::Look => store.peek(&groups).await?,
         Course::Decide => {
             let span = spans::decision();
-            let answer = spans::asking(&span, store.acquire(&groups)).await?;
+            let answer = spans::asking!(span, store.acquire(&groups))?;
             spans::result(&span, answer.allowed);
             answer
         }

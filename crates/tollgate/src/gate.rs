@@ -371,7 +371,7 @@ impl<S: Store> Gate<S> {
         let verdict = if let Some(banned) = self.verdict_of_ban(policies, now, &plan) {
             banned
         } else {
-            let asked = spans::asking(&span, Store::acquire(&self.store, &plan.groups())).await;
+            let asked = spans::asking!(span, Store::acquire(&self.store, &plan.groups()));
             let answer = asked.inspect_err(|error| watched.iter().for_each(|one| one.failed(error)))?;
             let verdict = plan.verdict(policies, answer);
             self.bans.note(now, policies, &verdict);

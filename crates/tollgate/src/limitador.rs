@@ -61,7 +61,7 @@ pub async fn check_counters<S: Store>(
         return Ok(of_outcomes(true, &[]));
     }
     let span = spans::decision();
-    let answer = spans::asking(&span, store.acquire(&together(&hits))).await?;
+    let answer = spans::asking!(span, store.acquire(&together(&hits)))?;
     spans::result(&span, answer.allowed);
     Ok(of_outcomes(answer.allowed, &answer.outcomes))
 }

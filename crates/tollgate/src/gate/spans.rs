@@ -24,9 +24,17 @@ pub(crate) fn decision() -> Span {
     )
 }
 
-/// Asks a store within a decision's span. Only what the store does is wrapped: to carry whole decisions into another future costs more
-/// than a span that nobody wants.
-pub(crate) async fn asking<T>(
+/// Asks a store within a decision's span. A future within another one, and its answer, are carried from one to the other, which
+/// costs more than a span; so where nobody wants that, there is no other one.
+macro_rules! asking {
+    ($span:expr, $ask:expr) => {
+        if $span.is_disabled() { $ask.await } else { $crate::gate::spans::seen(&$span, $ask).await }
+    };
+}
+pub(crate) use asking;
+
+/// Asks a store within a span that somebody wants.
+pub(crate) async fn seen<T>(
     span: &Span,
     ask: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {

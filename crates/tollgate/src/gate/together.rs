@@ -87,7 +87,7 @@ impl<S: Store> Gate<S> {
         let (verdicts, allowed) = if let Some(banned) = self.banned(now, &plans) {
             (verdicts_of_bans(policies, plans, &banned), false)
         } else {
-            let asked = spans::asking(&span, Store::acquire(&self.store, &groups(&plans))).await;
+            let asked = spans::asking!(span, Store::acquire(&self.store, &groups(&plans)));
             let answer = asked.inspect_err(|error| watched.iter().for_each(|one| one.failed(error)))?;
             let verdicts = verdicts_of(policies, plans, &answer);
             for verdict in &verdicts {
