@@ -25,7 +25,9 @@ mod schema;
 mod session;
 #[cfg(feature = "postgres-tls")]
 mod tls;
+mod words;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -224,8 +226,45 @@ impl PostgresStore {
 }
 
 impl Caller {
+    /// The time that the server is told.
+    fn told_micros(&self) -> Option<i64> {
+        self.told_time.micros().map(|micros| i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+
+    /// Has a batch decided the short way, and what is left of it the long way.
+    async fn take(&self, batch: &Batch, sent: words::Sent) -> Result<Vec<Answer>, StoreError> {
+        let sent = Arc::new(sent);
+        let own = Arc::clone(&sent);
+        let take = self.pool.call(move |session| {
+            let sent = Arc::clone(&own);
+            async move { session.statements.words.take(&session.client, &sent).await }
+        });
+        let mut found = by_key(take.await?);
+        if found.len() < batch.orders().len() {
+            let left = batch.keys().iter().map(|(key, _)| *key).filter(|key| !found.contains_key(key));
+            let (own, left) = (Arc::clone(&sent), Arc::<[KeyHash]>::from_iter(left));
+            let look = self.pool.call(move |session| {
+                let (sent, left) = (Arc::clone(&own), Arc::clone(&left));
+                async move { session.statements.words.look(&session.client, &sent, &left).await }
+            });
+            found.extend(by_key(look.await?));
+        }
+        let mut rest = Batch::default();
+        for order in batch.orders().iter().filter(|order| !found.contains_key(&order.hits[0].1)) {
+            // They were together before.
+            let _ = rest.push(order.clone(), false);
+        }
+        let mut others =
+            if rest.is_empty() { Vec::new() } else { rest.answers(&self.ask(&rest).await?, Self::SOURCE)? }.into_iter();
+        let answer = |order: &Order| match found.get(&order.hits[0].1) {
+            Some(found) => sent.answer(order, found, Self::SOURCE),
+            None => others.next().ok_or_else(|| StoreError::Defect("no answer".to_owned())),
+        };
+        batch.orders().iter().map(answer).collect()
+    }
+
     async fn ask(&self, batch: &Batch) -> Result<Reply, StoreError> {
-        let told = self.told_time.micros().map(|micros| i64::try_from(micros).unwrap_or(i64::MAX));
+        let told = self.told_micros();
         for _ in 0..HeardTime::TRIES {
             let sent = Arc::new(Sent::of(batch, self.heard_time.about()));
             let asked = Arc::clone(&sent);
@@ -259,11 +298,18 @@ impl Caller {
     }
 }
 
+fn by_key(found: Vec<words::Found>) -> HashMap<KeyHash, words::Found> {
+    found.into_iter().map(|found| (found.key, found)).collect()
+}
+
 impl Carrier for Caller {
     type Error = StoreError;
 
     async fn carry(&self, batch: Batch) -> Result<Vec<Answer>, StoreError> {
-        batch.answers(&self.ask(&batch).await?, Self::SOURCE)
+        match words::Sent::of(&batch, self.told_micros()) {
+            Some(sent) => self.take(&batch, sent).await,
+            None => batch.answers(&self.ask(&batch).await?, Self::SOURCE),
+        }
     }
 }
 

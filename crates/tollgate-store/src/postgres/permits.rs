@@ -11,7 +11,7 @@ use crate::store::StoreError;
 impl SharedPermits for PostgresStore {
     async fn ask(&self, key: KeyHash, wish: Wish) -> Result<Vec<i64>, StoreError> {
         let wish = Arc::new(wish);
-        let told = self.caller.told_time.micros().map(|micros| i64::try_from(micros).unwrap_or(i64::MAX));
+        let told = self.caller.told_micros();
         let ask = self.caller.pool.call(move |session| {
             let wish = Arc::clone(&wish);
             async move { session.statements.permits(&session.client, key, &wish, told).await }
