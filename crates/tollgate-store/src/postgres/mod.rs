@@ -1,12 +1,12 @@
 //! State in PostgreSQL, which many nodes share.
 //!
 //! A decision is one statement: a function in the database locks the keys of a request, reads their states, decides by the database's
-//! clock, and writes what changed. It decides as every store does, to the microsecond, and this program works out from what the
+//! clock, and writes what changed. For the commonest requests (`words`) it is a plain upsert that does the same. It decides as every store does, to the microsecond, and this program works out from what the
 //! function found what people want to know of it (what is left, when to retry). Requests that are asked for at the same time
 //! travel together.
 //!
 //! ```text
-//! request ──▶ order ──▶ courier ──▶ batch ──▶ pool ──▶ decide() ──▶ states before it ──▶ answers
+//! request ──▶ order ──▶ courier ──▶ batch ──▶ pool ──▶ upsert, or decide() ──▶ states before it ──▶ answers
 //! ```
 //!
 //! Tables and functions are made by the store itself, in a schema of their own, and renewed by later versions. Each row says from when
@@ -27,7 +27,6 @@ mod session;
 mod tls;
 mod words;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -48,7 +47,7 @@ use crate::shared::batch::{Batch, Order, Reply};
 use crate::shared::cells::{self, Cells, Swap, unfit};
 use crate::shared::courier::{Carrier, Courier};
 use crate::shared::rule::Rule;
-use crate::shared::{HeardTime, ToldTime, without_password};
+use crate::shared::{HeardTime, ToldTime, in_time, without_password};
 use crate::store::{Refund, Store, StoreError};
 use crate::together::hits;
 
@@ -72,7 +71,8 @@ pub struct PostgresOptions {
     pub deadline: Duration,
     /// How long an attempt to connect may take.
     pub connect_timeout: Duration,
-    /// How many connections this node keeps: 1 or more. Half of them decide, each up to 64 limits at once; the others are for all else.
+    /// How many connections this node keeps: 1 or more. A quarter of them decide, each up to 64 limits at
+    /// once; the others are for all else. More of them are worth it where the way to the database or to its disk is long.
     pub connections: usize,
     /// How often a part of the table is looked through for rows that mean nothing any more, by one of the nodes.
     pub sweep_interval: Duration,
@@ -163,7 +163,7 @@ impl PostgresStore {
             Arc::new(Caller { pool, told_time: ToldTime::default(), heard_time: HeardTime::default() });
         tokio::spawn(sweep(Arc::downgrade(&caller), options.sweep_interval));
         // Fewer calls do more together; and what is not a decision finds a connection too.
-        let courier = Courier::new(Arc::clone(&caller), connections.div_ceil(2), false);
+        let courier = Courier::new(Arc::clone(&caller), connections.div_ceil(4), false);
         Ok(Self { address, caller, courier, deadline: options.deadline })
     }
 
@@ -190,7 +190,7 @@ impl PostgresStore {
             let words = Arc::clone(&words);
             async move { session.statements.agree(&session.client, &words.0, &words.1).await }
         });
-        self.in_time(agree).await
+        in_time(self.deadline, agree).await
     }
 
     /// How long a decision may take.
@@ -203,19 +203,11 @@ impl PostgresStore {
         self.caller.pool.status()
     }
 
-    /// Within the deadline, or not at all.
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let deadline = self.deadline;
-        tokio::time::timeout(deadline, work)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {deadline:?}"))))
-    }
-
     async fn decide(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         let order = Order::new(groups).map_err(unfit)?;
         if hits(groups).any(|hit| !hit.formers.is_empty()) {
             // Boxed, as it is rare and large.
-            Box::pin(self.in_time(cells::carry_over(&*self.caller, groups))).await?;
+            Box::pin(in_time(self.deadline, cells::carry_over(&*self.caller, groups))).await?;
         }
         if !hits(groups).any(|hit| hit.limit.is_stateful()) {
             // Nothing to remember: any time will do.
@@ -229,38 +221,6 @@ impl Caller {
     /// The time that the server is told.
     fn told_micros(&self) -> Option<i64> {
         self.told_time.micros().map(|micros| i64::try_from(micros).unwrap_or(i64::MAX))
-    }
-
-    /// Has a batch decided the short way, and what is left of it the long way.
-    async fn take(&self, batch: &Batch, sent: words::Sent) -> Result<Vec<Answer>, StoreError> {
-        let sent = Arc::new(sent);
-        let own = Arc::clone(&sent);
-        let take = self.pool.call(move |session| {
-            let sent = Arc::clone(&own);
-            async move { session.statements.words.take(&session.client, &sent).await }
-        });
-        let mut found = by_key(take.await?);
-        if found.len() < batch.orders().len() {
-            let left = batch.keys().iter().map(|(key, _)| *key).filter(|key| !found.contains_key(key));
-            let (own, left) = (Arc::clone(&sent), Arc::<[KeyHash]>::from_iter(left));
-            let look = self.pool.call(move |session| {
-                let (sent, left) = (Arc::clone(&own), Arc::clone(&left));
-                async move { session.statements.words.look(&session.client, &sent, &left).await }
-            });
-            found.extend(by_key(look.await?));
-        }
-        let mut rest = Batch::default();
-        for order in batch.orders().iter().filter(|order| !found.contains_key(&order.hits[0].1)) {
-            // They were together before.
-            let _ = rest.push(order.clone(), false);
-        }
-        let mut others =
-            if rest.is_empty() { Vec::new() } else { rest.answers(&self.ask(&rest).await?, Self::SOURCE)? }.into_iter();
-        let answer = |order: &Order| match found.get(&order.hits[0].1) {
-            Some(found) => sent.answer(order, found, Self::SOURCE),
-            None => others.next().ok_or_else(|| StoreError::Defect("no answer".to_owned())),
-        };
-        batch.orders().iter().map(answer).collect()
     }
 
     async fn ask(&self, batch: &Batch) -> Result<Reply, StoreError> {
@@ -296,10 +256,6 @@ impl Caller {
             .call(move |session| async move { session.statements.probe(&session.client, key).await })
             .await
     }
-}
-
-fn by_key(found: Vec<words::Found>) -> HashMap<KeyHash, words::Found> {
-    found.into_iter().map(|found| (found.key, found)).collect()
 }
 
 impl Carrier for Caller {
@@ -357,7 +313,7 @@ async fn sweep(caller: Weak<Caller>, interval: Duration) {
 
 impl Remote for PostgresStore {
     async fn probe(&self) -> Result<(), StoreError> {
-        self.in_time(self.caller.probe()).await
+        in_time(self.deadline, self.caller.probe()).await
     }
 }
 
@@ -367,18 +323,18 @@ impl Store for PostgresStore {
     }
 
     async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        self.in_time(cells::look(&*self.caller, groups)).await
+        in_time(self.deadline, cells::look(&*self.caller, groups)).await
     }
 
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
         for refund in refunds {
-            self.in_time(cells::give_back(&*self.caller, refund)).await?;
+            in_time(self.deadline, cells::give_back(&*self.caller, refund)).await?;
         }
         Ok(())
     }
 
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
-        self.in_time(self.caller.forget(keys)).await
+        in_time(self.deadline, self.caller.forget(keys)).await
     }
 }
 

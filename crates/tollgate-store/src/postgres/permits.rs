@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tollgate_core::KeyHash;
 
 use super::PostgresStore;
+use crate::shared::in_time;
 use crate::shared::permits::{SharedPermits, Wish};
 use crate::store::StoreError;
 
@@ -16,6 +17,6 @@ impl SharedPermits for PostgresStore {
             let wish = Arc::clone(&wish);
             async move { session.statements.permits(&session.client, key, &wish, told).await }
         });
-        self.in_time(ask).await
+        in_time(self.deadline, ask).await
     }
 }

@@ -10,8 +10,8 @@
 -- Answers for each key that was charged the word as it is now, and the time. Of all others nothing is known by that: the key may
 -- hold too little, or something else than a word, or something that a clock left behind which was set back.
 --
--- Where the row can be seen as it was when the statement began, and holds too little, nothing is locked or written in it. Who has
--- the key meanwhile is waited for, and then it is the newest row that counts.
+-- A row that holds too little as it was when the statement began is not touched, so that a denial writes nothing. Where others came
+-- between, it is the newest row that counts.
 insert into tollgate.state as s (key, expires, kind, word)
 select a.key, a.word / 1000 + case when $6 is null then 1000002 else tollgate.clock() - $6 + 600000002 end, $3, a.word
 from (

@@ -4,13 +4,18 @@
 //! is denied by that has its answer. All else is for the function: others came between, or a clock was set back, or the key holds
 //! something else.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use tokio_postgres::{Client, Error, Row, Statement};
 use tollgate_core::packed::LAST_MOMENT;
 use tollgate_core::{Answer, KeyHash, Source, Timestamp};
 
+use super::Caller;
 use super::call::{Id, lock, number};
 use crate::plain::States;
 use crate::shared::batch::{Batch, Order, rule_of};
+use crate::shared::cells::Cells as _;
 use crate::shared::rule::{MICRO, Rule, Value, Word};
 use crate::store::StoreError;
 
@@ -63,6 +68,46 @@ impl Statements {
     }
 }
 
+impl Caller {
+    /// Has a batch decided, and what is left of it by the function.
+    pub(super) async fn take(&self, batch: &Batch, sent: Sent) -> Result<Vec<Answer>, StoreError> {
+        let sent = Arc::new(sent);
+        let own = Arc::clone(&sent);
+        let take = self.pool.call(move |session| {
+            let sent = Arc::clone(&own);
+            async move { session.statements.words.take(&session.client, &sent).await }
+        });
+        let mut found = by_key(take.await?);
+        // A call of its own, so that this one is not made again with it.
+        if found.len() < batch.orders().len() {
+            let left = batch.keys().iter().map(|(key, _)| *key).filter(|key| !found.contains_key(key));
+            let (own, left) = (Arc::clone(&sent), Arc::<[KeyHash]>::from_iter(left));
+            let look = self.pool.call(move |session| {
+                let (sent, left) = (Arc::clone(&own), Arc::clone(&left));
+                async move { session.statements.words.look(&session.client, &sent, &left).await }
+            });
+            found.extend(by_key(look.await?));
+        }
+        let mut rest = Batch::default();
+        for order in batch.orders().iter().filter(|order| !found.contains_key(&order.hits[0].1)) {
+            // It was together with the others before.
+            let _ = rest.push(order.clone(), false);
+        }
+        let others =
+            if rest.is_empty() { Vec::new() } else { rest.answers(&self.ask(&rest).await?, Self::SOURCE)? };
+        let mut others = others.into_iter();
+        let answer = |order: &Order| match found.get(&order.hits[0].1) {
+            Some(found) => sent.answer(order, found, Self::SOURCE),
+            None => others.next().ok_or_else(|| StoreError::Defect("no answer".to_owned())),
+        };
+        batch.orders().iter().map(answer).collect()
+    }
+}
+
+fn by_key(found: Vec<Found>) -> HashMap<KeyHash, Found> {
+    found.into_iter().map(|found| (found.key, found)).collect()
+}
+
 /// A batch as the short way takes it.
 #[derive(Debug)]
 pub(super) struct Sent {
@@ -80,7 +125,7 @@ pub(super) struct Sent {
 /// What was found under a key.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) key: KeyHash,
+    key: KeyHash,
     now: Timestamp,
     /// Before the cost was taken.
     word: Timestamp,
@@ -104,7 +149,15 @@ impl Sent {
         let mut keys: Vec<Id> = batch.keys().iter().map(|(key, _)| Id(*key)).collect();
         keys.sort_unstable_by_key(|key| lock(key.0));
         let (need, letter) = (number(need), rule.letter().into());
-        Some(Self { keys, letter, need, room: number(word.full.as_nanos()) - 2 * need, told_micros, rule, word })
+        Some(Self {
+            keys,
+            letter,
+            need,
+            room: number(word.full.as_nanos()) - 2 * need,
+            told_micros,
+            rule,
+            word,
+        })
     }
 
     /// A key that was charged.
@@ -137,7 +190,7 @@ impl Sent {
     }
 
     /// What a request is told of whose key this was found.
-    pub(super) fn answer(&self, order: &Order, found: &Found, source: Source) -> Result<Answer, StoreError> {
+    fn answer(&self, order: &Order, found: &Found, source: Source) -> Result<Answer, StoreError> {
         let nanos = found.word.as_nanos();
         let value = Value {
             letter: self.rule.letter(),

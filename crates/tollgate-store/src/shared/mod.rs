@@ -8,6 +8,10 @@
 //! * `cells`: what is done by reading, working here, and swapping.
 //! * `permits`: permits that a program on the server counts.
 
+use std::time::Duration;
+
+use crate::store::StoreError;
+
 pub(crate) mod batch;
 pub(crate) mod cells;
 pub(crate) mod courier;
@@ -21,6 +25,18 @@ pub use self::rule::Unfit;
 #[cfg(any(feature = "redis-tls", feature = "postgres-tls"))]
 pub use self::tls::TlsOptions;
 pub(crate) use self::told::{HeardTime, ToldTime};
+
+/// Work within a deadline, or not at all.
+///
+/// # Errors
+/// Those of the work; or that there was no answer.
+pub(crate) async fn in_time<T, E: From<StoreError>>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let late = |_| E::from(StoreError::Unavailable(format!("no answer within {deadline:?}")));
+    tokio::time::timeout(deadline, work).await.map_err(late)?
+}
 
 /// How a store on a server fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
