@@ -114,9 +114,7 @@ async fn run<C: Carrier>(
         }
         let carrier = Arc::clone(&carrier);
         tokio::spawn(async move {
-            let answers = carrier.carry(batch).await;
-            drop(permit);
-            match answers {
+            match carrier.carry(batch).await {
                 Ok(answers) => {
                     for (reply, answer) in replies.into_iter().zip(answers) {
                         let _ = reply.send(Ok(answer));
@@ -128,6 +126,9 @@ async fn run<C: Carrier>(
                     }
                 }
             }
+            // Who asks again at once goes with the next call, and does not set off with one of its own.
+            tokio::task::yield_now().await;
+            drop(permit);
         });
     }
 }
