@@ -80,8 +80,9 @@ impl Caller {
         let mut found = by_key(take.await?);
         // A call of its own, so that this one is not made again with it.
         if found.len() < batch.orders().len() {
-            let left = batch.keys().iter().map(|(key, _)| *key).filter(|key| !found.contains_key(key));
-            let (own, left) = (Arc::clone(&sent), Arc::<[KeyHash]>::from_iter(left));
+            let keys = batch.keys().iter().map(|(key, _)| *key);
+            let left: Arc<[KeyHash]> = keys.filter(|key| !found.contains_key(key)).collect();
+            let own = Arc::clone(&sent);
             let look = self.pool.call(move |session| {
                 let (sent, left) = (Arc::clone(&own), Arc::clone(&left));
                 async move { session.statements.words.look(&session.client, &sent, &left).await }
@@ -162,7 +163,7 @@ impl Sent {
 
     /// A key that was charged.
     fn charged(&self, row: &Row) -> Result<Found, Error> {
-        let (key, word, now) = self.columns(row)?;
+        let (key, word, now) = columns(row)?;
         let full_at = Timestamp::from_nanos(word.as_nanos().saturating_sub(self.word.full.as_nanos()));
         let need = self.need.unsigned_abs();
         Ok(Found {
@@ -176,17 +177,11 @@ impl Sent {
 
     /// A key that holds too little.
     fn denied(&self, row: &Row) -> Result<Option<Found>, Error> {
-        let (key, word, now) = self.columns(row)?;
+        let (key, word, now) = columns(row)?;
         let debt = word.since(now);
         let lacks = debt.as_nanos() > self.word.full.as_nanos() - self.need.unsigned_abs();
         let found = Found { key, now, word, passed: false };
         Ok((lacks && debt <= self.word.farthest).then_some(found))
-    }
-
-    fn columns(&self, row: &Row) -> Result<(KeyHash, Timestamp, Timestamp), Error> {
-        let (Id(key), word, now) = (row.try_get(0)?, row.try_get::<_, i64>(1)?, row.try_get::<_, i64>(2)?);
-        let moment = |nanos: i64| Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(0));
-        Ok((key, moment(word), moment(now.saturating_mul(number(MICRO)))))
     }
 
     /// What a request is told of whose key this was found.
@@ -200,4 +195,11 @@ impl Sent {
         let mut states: States = state.into_iter().map(|state| (found.key, state)).collect();
         order.answer(found.now, &mut states, found.passed, source)
     }
+}
+
+/// A key, its word, and the time.
+fn columns(row: &Row) -> Result<(KeyHash, Timestamp, Timestamp), Error> {
+    let (Id(key), word, now) = (row.try_get(0)?, row.try_get::<_, i64>(1)?, row.try_get::<_, i64>(2)?);
+    let moment = |nanos: i64| Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(0));
+    Ok((key, moment(word), moment(now.saturating_mul(number(MICRO)))))
 }
