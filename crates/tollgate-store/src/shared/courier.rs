@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tollgate_core::Answer;
 
 use super::batch::{Batch, Order};
-use super::in_time;
+use super::late;
 use crate::store::StoreError;
 
 /// How many requests may wait to be sent. More than these would not be answered in time anyway.
@@ -58,9 +58,9 @@ impl<C: Carrier> Courier<C> {
         // Nobody is overtaken: who waits has the next permit.
         if let Ok(permit) = self.under_way.try_acquire() {
             let batch = Batch::of_one(order);
-            let answers = in_time(deadline, self.carrier.carry(batch)).await;
+            let answers = tokio::time::timeout(deadline, self.carrier.carry(batch)).await;
             drop(permit);
-            return first(answers?);
+            return first(answers.map_err(|_| late(deadline))??);
         }
         let (reply, answer) = oneshot::channel();
         self.orders
@@ -68,7 +68,7 @@ impl<C: Carrier> Courier<C> {
             .map_err(|_| failed(format!("{WAITING} requests are waiting already")))?;
         // If its task is gone, the runtime ends.
         let ended = |_| failed("the program is ending".to_owned());
-        in_time(deadline, async { answer.await.map_err(ended)? }).await
+        tokio::time::timeout(deadline, answer).await.map_err(|_| late(deadline))?.map_err(ended)?
     }
 }
 

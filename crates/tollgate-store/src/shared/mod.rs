@@ -30,12 +30,16 @@ pub(crate) use self::told::{HeardTime, ToldTime};
 ///
 /// # Errors
 /// Those of the work; or that there was no answer.
-pub(crate) async fn in_time<T, E: From<StoreError>>(
+pub(crate) async fn in_time<T>(
     deadline: Duration,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let late = |_| E::from(StoreError::Unavailable(format!("no answer within {deadline:?}")));
-    tokio::time::timeout(deadline, work).await.map_err(late)?
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| Err(late(deadline)))
+}
+
+/// What is said of what took longer.
+pub(crate) fn late(deadline: Duration) -> StoreError {
+    StoreError::Unavailable(format!("no answer within {deadline:?}"))
 }
 
 /// How a store on a server fares.
