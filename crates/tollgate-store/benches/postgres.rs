@@ -1,7 +1,8 @@
 //! Decisions a second on a real PostgreSQL, beside what `pgbench` reaches with a bare upsert of the same work.
 //!
 //! Both run against the same server, one after the other, in each of several rounds. As everything shares the machine's
-//! processors, the ratios are what to look at.
+//! processors, the ratios are what to look at. The client's library alone, doing the bare upsert with as many connections, is the
+//! floor: what is lost to `pgbench` there is not the store's.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on fails")]
 
@@ -60,21 +61,24 @@ fn bare(server: &Postgres, script: &str, clients: usize) -> f64 {
     line.split(' ').next().unwrap().parse::<f64>().unwrap() / 1_000.0
 }
 
-/// What as many callers reach through the store, in thousands a second.
-async fn ours(store: &Arc<PostgresStore>, callers: usize) -> f64 {
-    let limit = Limit::gcra_with_burst(Quota::per_hour(1), 1_000).unwrap();
+/// What as many callers reach together, of whom each asks for one key after the other, in thousands a second.
+async fn rate<Asked>(callers: impl Iterator<Item = impl Fn(u64) -> Asked + Send + 'static>) -> f64
+where
+    Asked: Future<Output = ()> + Send,
+{
     let decided = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
-    let tasks: Vec<_> = (0..callers)
-        .map(|caller| {
-            let (store, decided) = (Arc::clone(store), Arc::clone(&decided));
+    let tasks: Vec<_> = (0..)
+        .zip(callers)
+        .map(|(caller, ask)| {
+            let decided = Arc::clone(&decided);
             tokio::spawn(async move {
-                let mut random = caller as u64;
+                let mut random: u64 = caller;
                 while began.elapsed() < LAP {
                     random = random
                         .wrapping_mul(6_364_136_223_846_793_005)
                         .wrapping_add(1_442_695_040_888_963_407);
-                    let _ = ask(&*store, &limit, u128::from((random >> 33) % KEYS)).await.unwrap();
+                    ask((random >> 33) % KEYS).await;
                     // Relaxed: a count.
                     decided.fetch_add(1, Ordering::Relaxed);
                 }
@@ -88,6 +92,40 @@ async fn ours(store: &Arc<PostgresStore>, callers: usize) -> f64 {
     #[allow(clippy::cast_precision_loss)]
     let decided = decided.load(Ordering::Relaxed) as f64;
     decided / began.elapsed().as_secs_f64() / 1_000.0
+}
+
+/// What as many callers reach through the store.
+async fn ours(store: &Arc<PostgresStore>, callers: usize) -> f64 {
+    let limit = Limit::gcra_with_burst(Quota::per_hour(1), 1_000).unwrap();
+    let caller = |store: Arc<PostgresStore>| {
+        move |key: u64| {
+            let store = Arc::clone(&store);
+            async move {
+                let _ = ask(&*store, &limit, key.into()).await.unwrap();
+            }
+        }
+    };
+    rate((0..callers).map(|_| caller(Arc::clone(store)))).await
+}
+
+/// What as many connections of the client's library reach with the bare upsert.
+async fn floor(server: &Postgres, clients: usize) -> f64 {
+    let text = BARE.lines().skip(1).collect::<Vec<_>>().join("\n").replace(":key", "$1");
+    let mut callers = Vec::new();
+    for _ in 0..clients {
+        let (client, connection) =
+            tokio_postgres::connect(&server.url_of_socket(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let session = Arc::new((client.prepare(&text).await.unwrap(), client));
+        callers.push(move |key: u64| {
+            let session = Arc::clone(&session);
+            async move {
+                let (statement, client) = &*session;
+                let _ = client.query(statement, &[&i64::try_from(key).unwrap()]).await.unwrap();
+            }
+        });
+    }
+    rate(callers.into_iter()).await
 }
 
 fn spread(mut numbers: Vec<f64>) -> String {
@@ -115,17 +153,20 @@ fn main() {
 async fn compare(server: &Postgres, script: &str, sizes: &[usize]) {
     let store = Arc::new(connected_to_postgres(patient_on_postgres(server.url_of_socket())).await);
     for &callers in sizes {
-        let (mut own, mut other, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        // The first lap fills the tables.
-        let _ = (bare(server, script, callers), ours(&store, callers).await);
-        for _ in 0..ROUNDS {
-            let (bare, ours) = (bare(server, script, callers), ours(&store, callers).await);
-            other.push(bare);
-            own.push(ours);
-            ratios.push(ours / bare);
+        let mut laps: [Vec<f64>; 3] = Default::default();
+        for _ in 0..=ROUNDS {
+            let lap =
+                [bare(server, script, callers), floor(server, callers).await, ours(&store, callers).await];
+            for (laps, lap) in laps.iter_mut().zip(lap) {
+                laps.push(lap);
+            }
         }
-        println!("{callers} callers: {}", spread(own));
-        println!("  pgbench with {callers} clients: {}", spread(other));
-        println!("  ratio: {}", spread(ratios));
+        // The first lap fills the tables.
+        let [bare, floor, ours] = laps.map(|laps| laps[1..].to_vec());
+        let ratio = |laps: &[f64]| spread(laps.iter().zip(&bare).map(|(lap, bare)| lap / bare).collect());
+        let (floors, ratios) = (ratio(&floor), ratio(&ours));
+        println!("{callers} callers: {}; ratio: {ratios}", spread(ours));
+        println!("  the client's library alone: {}; ratio: {floors}", spread(floor));
+        println!("  pgbench with {callers} clients: {}", spread(bare));
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use postgres::Postgres;
 use stores::{ask, connected_to_postgres, patient_on_postgres, until};
 use tokio::task::JoinSet;
-use tollgate_core::{Group, Hit, KeyHash, Limit, LimitId, Nanos, Quota, Source};
+use tollgate_core::{Group, Hit, KeyHash, Limit, LimitId, Nanos, Quota, Retry, Source};
 use tollgate_store::postgres::{PostgresOptions, PostgresStore};
 use tollgate_store::{Store, StoreError};
 
@@ -61,6 +61,84 @@ async fn sixty_four_tasks_get_exactly_what_there_is() {
         }
         assert_eq!(tasks.join_all().await.into_iter().sum::<u32>(), 100);
     }
+}
+
+#[tokio::test]
+async fn one_hit_of_a_common_limit_needs_no_function_and_a_denial_writes_nothing() {
+    let server = Postgres::start(&[]);
+    let store = connected_to_postgres(patient_on_postgres(server.url())).await;
+    server.ask("drop function tollgate.decide");
+    let per_day = |count| Quota::per_day(count);
+    let limits =
+        [slow(2), Limit::leaky_bucket(2, per_day(2)).unwrap(), Limit::token_bucket(2, per_day(2)).unwrap()];
+    for (key, limit) in (7..).zip(&limits) {
+        for left in [1, 0] {
+            let answer = ask(&store, limit, key).await.unwrap();
+            assert!(answer.allowed && answer.outcomes[0].decision.remaining == left, "{limit}: {answer:?}");
+        }
+    }
+    let rows = || {
+        server.ask("select array_agg(s order by key), array_agg((xmin, xmax, ctid)) from tollgate.state s")
+    };
+    let before = rows();
+    for (key, limit) in (7..).zip(&limits) {
+        let answer = ask(&store, limit, key).await.unwrap();
+        let decision = &answer.outcomes[0].decision;
+        assert!(!answer.allowed && decision.remaining == 0, "{limit}: {answer:?}");
+        let Retry::After(wait) = decision.retry_after else { panic!("{limit}: {answer:?}") };
+        assert!(wait > Nanos::from_secs(3_600) && wait <= Nanos::from_secs(86_400), "{limit}: {answer:?}");
+    }
+    assert_eq!(rows(), before);
+    // Others need it.
+    assert!(ask(&store, &Limit::fixed_window(per_day(3)), 1).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_alone_and_together_with_others_is_the_same_key() {
+    const BURST: u64 = 1_000;
+    let server = Postgres::start(&[]);
+    let mut stores = Vec::new();
+    for _ in 0..2 {
+        stores.push(Arc::new(connected_to_postgres(patient_on_postgres(server.url())).await));
+    }
+    let mut tasks = JoinSet::new();
+    for task in 0..32_u128 {
+        let store = Arc::clone(&stores[usize::from(task % 2 == 0)]);
+        tasks.spawn(async move {
+            let (limit, mut admitted) = (slow(BURST), 0);
+            for step in 0..50 {
+                let hits = [1, 100 + step].map(|key| Hit::new(LimitId(1), KeyHash(key), &limit));
+                // What is asked at the same time is of one key here, and of many there.
+                let answer = match task % 4 {
+                    0 | 1 => ask(&*store, &limit, 1).await.unwrap(),
+                    2 => store.acquire(&[Group::all(&hits)]).await.unwrap(),
+                    _ => ask(&*store, &limit, 100 + 50 * task + step).await.unwrap(),
+                };
+                admitted += u64::from(task % 4 < 3 && answer.allowed);
+            }
+            admitted
+        });
+    }
+    assert_eq!(tasks.join_all().await.into_iter().sum::<u64>(), BURST);
+    assert_eq!(server.ask("select sum(deadlocks) from pg_stat_database"), "0");
+}
+
+#[tokio::test]
+async fn tables_of_the_first_version_go_on_with_what_they_hold() {
+    let server = Postgres::start(&[]);
+    let store = connected_to_postgres(patient_on_postgres(server.url())).await;
+    assert!(ask(&store, &slow(3), 7).await.unwrap().allowed);
+    drop(store);
+    server.ask(
+        "update tollgate.state set numbers = array[word / 1000, word % 1000]; alter table tollgate.state drop column word, \
+         alter column numbers set not null; update tollgate.version set version = 1",
+    );
+    let store = connected_to_postgres(patient_on_postgres(server.url())).await;
+    assert_eq!(server.ask("select version from tollgate.version"), "2");
+    for left in [1, 0] {
+        assert_eq!(ask(&store, &slow(3), 7).await.unwrap().outcomes[0].decision.remaining, left);
+    }
+    assert!(!ask(&store, &slow(3), 7).await.unwrap().allowed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +188,7 @@ async fn nodes_that_start_at_the_same_time_make_the_tables_once() {
     }
     assert!(ask(&stores[0], &slow(1), 1).await.unwrap().allowed);
     assert!(!ask(&stores[7], &slow(1), 1).await.unwrap().allowed);
-    assert_eq!(server.ask("select version from \"user\".version"), "1");
+    assert_eq!(server.ask("select version from \"user\".version"), "2");
     // A program that is older than the tables says so, and leaves them alone.
     server.ask("update \"user\".version set version = 7");
     let older = PostgresStore::new(&options).unwrap();

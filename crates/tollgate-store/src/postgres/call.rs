@@ -5,6 +5,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, Row, Statement};
 use tollgate_core::{KeyHash, Limit, Timestamp};
 
+use super::words;
 use crate::shared::batch::{Answered, Batch, Reply, rule_of};
 use crate::shared::cells::Swap;
 use crate::shared::permits::Wish;
@@ -14,7 +15,7 @@ use crate::together::asked;
 
 /// A key as the database knows it: 128 bits, which are in the order of numbers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Id(KeyHash);
+pub(super) struct Id(pub(super) KeyHash);
 
 impl ToSql for Id {
     fn to_sql(
@@ -33,10 +34,20 @@ impl ToSql for Id {
     to_sql_checked!();
 }
 
+impl FromSql<'_> for Id {
+    fn from_sql(_: &Type, raw: &[u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(KeyHash(u128::from_be_bytes(raw.try_into()?))))
+    }
+
+    fn accepts(of: &Type) -> bool {
+        *of == Type::UUID
+    }
+}
+
 /// What is locked for a key. Two keys that have it in common wait for each other, and nothing more.
 // A part of the hash.
 #[allow(clippy::cast_possible_truncation)]
-const fn lock(key: KeyHash) -> i32 {
+pub(super) const fn lock(key: KeyHash) -> i32 {
     (key.0 as u32).cast_signed()
 }
 
@@ -49,7 +60,7 @@ fn locks(keys: impl Iterator<Item = KeyHash>) -> Vec<i32> {
 }
 
 /// Far below 2^63, as all numbers are.
-fn number(number: u64) -> i64 {
+pub(super) fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -63,6 +74,7 @@ const RULE_NUMBERS: usize = 12;
 /// The statements of a connection.
 #[derive(Debug)]
 pub(super) struct Statements {
+    pub(super) words: words::Statements,
     decide: Statement,
     swap: Statement,
     forget: Statement,
@@ -77,6 +89,7 @@ impl Statements {
     pub(super) async fn prepare(client: &Client, schema: &str) -> Result<Self, Error> {
         let prepare = async |text: &str| client.prepare(&super::schema::named(text, schema)).await;
         Ok(Self {
+            words: words::Statements::prepare(client, schema).await?,
             decide: prepare("select now, passed, held from tollgate.decide($1, $2, $3, $4, $5, $6)").await?,
             swap: prepare("select tollgate.swap($1, $2, $3, $4, $5, $6, $7)").await?,
             forget: prepare("select from tollgate.forget($1, $2)").await?,
@@ -259,7 +272,7 @@ impl Sent {
         Ok(Answered::Decided(Reply {
             now,
             passed: passed.as_bytes().to_vec(),
-            values: self.places.iter().map(|place| values[*place].clone()).collect(),
+            values: self.places.iter().map(|place| values[*place].take()).collect(),
         }))
     }
 }

@@ -54,6 +54,8 @@ declare
     -- The farthest that a limit of a call adopts: 2^58 nanoseconds, as microseconds and thousandths.
     FARTHEST constant bigint := 288230376151711;
     FARTHEST_PART constant bigint := 744;
+    -- Up to this microsecond a moment is a word: a 64-bit number of nanoseconds.
+    LAST_WORD constant bigint := 9000000000000000;
     -- How a key without a state is answered: no letter, no numbers.
     NOTHING constant bigint[] := '{0, 0}';
 
@@ -99,17 +101,18 @@ declare
     cost_parts bigint[];
 
     -- What is written in the end.
+    word bigint;
     writing int := 0;
     rows tollgate.state[];
 begin
     is_locked := tollgate.locked(locks);
     -- Not before: so whoever comes to a key later does so at a later time.
-    clock := extract(epoch from clock_timestamp()) * 1000000;
+    clock := tollgate.clock();
     now := coalesce(told, clock);
 
     held := '{}';
     for which, kind, entries in
-        select s.key, s.kind, s.numbers from tollgate.state s where s.key = any(keys) order by s.key
+        select s.key, s.kind, tollgate.numbers(s) from tollgate.state s where s.key = any(keys) order by s.key
     loop
         place := place + 1;
         while keys[place] <> which loop
@@ -361,8 +364,14 @@ begin
         a := one[place];
         b := two[place];
         entries := array[a, b];
+        word := null;
         if kind = METER or kind = OF_CALL then
             vacant := a + r[6] + 2;
+            -- A part is a nanosecond.
+            if r[3] = 1000 and a <= LAST_WORD then
+                word := 1000 * a + b;
+                entries := null;
+            end if;
         elsif kind = BY_BATCH then
             vacant := b + (a + r[2] - 1) / r[2] * r[3] + r[5];
         elsif kind = FIXED_WINDOW then
@@ -385,7 +394,7 @@ begin
             -- A second more than it is worth remembering, in case the clock is set back; ten minutes if the time is told.
             vacant := clock + vacant - now + case when told is null then 1000000 else 600000000 end;
             writing := writing + 1;
-            rows[writing] := row(keys[place], vacant, kind, entries)::tollgate.state;
+            rows[writing] := row(keys[place], vacant, kind, entries, word)::tollgate.state;
         elsif kinds[place] <> 0 then
             delete from tollgate.state s where s.key = keys[place];
         end if;
@@ -393,6 +402,6 @@ begin
     if writing > 0 then
         insert into tollgate.state select * from unnest(rows)
         on conflict (key) do update
-        set kind = excluded.kind, numbers = excluded.numbers, expires = excluded.expires;
+        set kind = excluded.kind, numbers = excluded.numbers, word = excluded.word, expires = excluded.expires;
     end if;
 end $$;

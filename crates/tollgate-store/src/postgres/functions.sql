@@ -14,9 +14,14 @@ begin
     return is_locked;
 end $$;
 
--- The time in microseconds.
+-- The time in microseconds. `date_part` counts in doubles, where `extract` takes its time for decimals: to the microsecond until the
+-- year 2041, to two of them after that, and never backwards.
 create or replace function tollgate.clock() returns bigint
-language sql volatile as $$ select (extract(epoch from clock_timestamp()) * 1000000)::bigint $$;
+language sql volatile as $$ select (date_part('epoch', clock_timestamp()) * 1000000)::bigint $$;
+
+-- The numbers of a state; those of a word are its microseconds, and the rest of them.
+create or replace function tollgate.numbers(s tollgate.state) returns bigint[]
+language sql immutable as $$ select coalesce(s.numbers, array[s.word / 1000, s.word % 1000]) $$;
 
 -- Puts a state under a key in place of another, if that is still what it was, for so many milliseconds. Without a kind there
 -- is no state. Returns whether it did.
@@ -29,7 +34,7 @@ declare
     is_locked constant boolean := tollgate.locked(locks);
     row record;
 begin
-    select s.kind, s.numbers into row from tollgate.state s where s.key = which;
+    select s.kind, tollgate.numbers(s) as numbers into row from tollgate.state s where s.key = which;
     if (row.kind, row.numbers) is distinct from (old_kind, old_numbers) then
         return false;
     end if;
@@ -39,7 +44,7 @@ begin
         insert into tollgate.state as s (key, kind, numbers, expires)
         values (which, new_kind, new_numbers, tollgate.clock() + 1000 * millis)
         on conflict (key) do update
-        set kind = excluded.kind, numbers = excluded.numbers, expires = excluded.expires;
+        set kind = excluded.kind, numbers = excluded.numbers, word = null, expires = excluded.expires;
     end if;
     return true;
 end $$;

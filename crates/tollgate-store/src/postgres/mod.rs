@@ -1,12 +1,12 @@
 //! State in PostgreSQL, which many nodes share.
 //!
 //! A decision is one statement: a function in the database locks the keys of a request, reads their states, decides by the database's
-//! clock, and writes what changed. It decides as every store does, to the microsecond, and this program works out from what the
+//! clock, and writes what changed. For the commonest requests (`words`) it is a plain upsert that does the same. It decides as every store does, to the microsecond, and this program works out from what the
 //! function found what people want to know of it (what is left, when to retry). Requests that are asked for at the same time
 //! travel together.
 //!
 //! ```text
-//! request ──▶ order ──▶ courier ──▶ batch ──▶ pool ──▶ decide() ──▶ states before it ──▶ answers
+//! request ──▶ order ──▶ courier ──▶ batch ──▶ pool ──▶ upsert, or decide() ──▶ states before it ──▶ answers
 //! ```
 //!
 //! Tables and functions are made by the store itself, in a schema of their own, and renewed by later versions. Each row says from when
@@ -25,6 +25,7 @@ mod schema;
 mod session;
 #[cfg(feature = "postgres-tls")]
 mod tls;
+mod words;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -47,7 +48,7 @@ use crate::shared::cells::{self, Cells, Swap, unfit};
 use crate::shared::courier::{Carrier, Courier};
 use crate::shared::rule::Rule;
 use crate::shared::spans::traced;
-use crate::shared::{HeardTime, ToldTime, without_password};
+use crate::shared::{HeardTime, ToldTime, in_time, without_password};
 use crate::store::{Refund, Store, StoreError};
 use crate::together::hits;
 
@@ -71,7 +72,8 @@ pub struct PostgresOptions {
     pub deadline: Duration,
     /// How long an attempt to connect may take.
     pub connect_timeout: Duration,
-    /// How many connections this node keeps: 1 or more. Half of them decide, each up to 64 limits at once; the others are for all else.
+    /// How many connections this node keeps: 1 or more. A quarter of them decide, each up to 64 limits at
+    /// once; the others are for all else. More of them are worth it where the way to the database or to its disk is long.
     pub connections: usize,
     /// How often a part of the table is looked through for rows that mean nothing any more, by one of the nodes.
     pub sweep_interval: Duration,
@@ -162,7 +164,7 @@ impl PostgresStore {
             Arc::new(Caller { pool, told_time: ToldTime::default(), heard_time: HeardTime::default() });
         tokio::spawn(sweep(Arc::downgrade(&caller), options.sweep_interval));
         // Fewer calls do more together; and what is not a decision finds a connection too.
-        let courier = Courier::new(Arc::clone(&caller), connections.div_ceil(2), false);
+        let courier = Courier::new(Arc::clone(&caller), connections.div_ceil(4), false);
         Ok(Self { address, caller, courier, deadline: options.deadline })
     }
 
@@ -189,7 +191,7 @@ impl PostgresStore {
             let words = Arc::clone(&words);
             async move { session.statements.agree(&session.client, &words.0, &words.1).await }
         });
-        self.in_time(agree).await
+        in_time(self.deadline, agree).await
     }
 
     /// How long a decision may take.
@@ -202,19 +204,11 @@ impl PostgresStore {
         self.caller.pool.status()
     }
 
-    /// Within the deadline, or not at all.
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let deadline = self.deadline;
-        tokio::time::timeout(deadline, work)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {deadline:?}"))))
-    }
-
     async fn decide(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         let order = Order::new(groups).map_err(unfit)?;
         if hits(groups).any(|hit| !hit.formers.is_empty()) {
             // Boxed, as it is rare and large.
-            Box::pin(self.in_time(cells::carry_over(&*self.caller, groups))).await?;
+            Box::pin(in_time(self.deadline, cells::carry_over(&*self.caller, groups))).await?;
         }
         if !hits(groups).any(|hit| hit.limit.is_stateful()) {
             // Nothing to remember: any time will do.
@@ -225,8 +219,13 @@ impl PostgresStore {
 }
 
 impl Caller {
+    /// The time that the server is told.
+    fn told_micros(&self) -> Option<i64> {
+        self.told_time.micros().map(|micros| i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+
     async fn ask(&self, batch: &Batch) -> Result<Reply, StoreError> {
-        let told = self.told_time.micros().map(|micros| i64::try_from(micros).unwrap_or(i64::MAX));
+        let told = self.told_micros();
         for _ in 0..HeardTime::TRIES {
             let sent = Arc::new(Sent::of(batch, self.heard_time.about()));
             let asked = Arc::clone(&sent);
@@ -264,7 +263,10 @@ impl Carrier for Caller {
     type Error = StoreError;
 
     async fn carry(&self, batch: Batch) -> Result<Vec<Answer>, StoreError> {
-        batch.answers(&self.ask(&batch).await?, Self::SOURCE)
+        match words::Sent::of(&batch, self.told_micros()) {
+            Some(sent) => self.take(&batch, sent).await,
+            None => batch.answers(&self.ask(&batch).await?, Self::SOURCE),
+        }
     }
 }
 
@@ -312,7 +314,7 @@ async fn sweep(caller: Weak<Caller>, interval: Duration) {
 
 impl Remote for PostgresStore {
     async fn probe(&self) -> Result<(), StoreError> {
-        self.in_time(self.caller.probe()).await
+        in_time(self.deadline, self.caller.probe()).await
     }
 }
 
@@ -322,13 +324,18 @@ impl Store for PostgresStore {
     }
 
     async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        traced!("postgresql", "peek", &self.address, self.in_time(cells::look(&*self.caller, groups)))
+        traced!(
+            "postgresql",
+            "peek",
+            &self.address,
+            in_time(self.deadline, cells::look(&*self.caller, groups))
+        )
     }
 
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
         let give_back = async {
             for refund in refunds {
-                self.in_time(cells::give_back(&*self.caller, refund)).await?;
+                in_time(self.deadline, cells::give_back(&*self.caller, refund)).await?;
             }
             Ok(())
         };
@@ -336,7 +343,7 @@ impl Store for PostgresStore {
     }
 
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
-        traced!("postgresql", "reset", &self.address, self.in_time(self.caller.forget(keys)))
+        traced!("postgresql", "reset", &self.address, in_time(self.deadline, self.caller.forget(keys)))
     }
 }
 

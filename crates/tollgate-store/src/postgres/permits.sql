@@ -4,8 +4,8 @@
 --          may be; to renew: for how long. Times are microseconds
 -- told     the time, or null: the server's own
 --
--- Answers, to acquire: 1 and for how long it is held; or 0, how many units are wanted by those before in line, and after how long
--- there is one (-1: never). To renew: for how long it is held, or -1. To release: 1 if there was one. For usage: how many units are
+-- Answers, to acquire, three numbers: 1, for how long it is held, and 0; or 0, how many units are wanted by those before in line, and
+-- after how long there is one (-1: never). To renew: for how long it is held, or -1. To release: 1 if there was one. For usage: how many units are
 -- held, and waited for.
 create or replace function tollgate.permits(
     what text, which uuid, locks int[], permit uuid, numbers bigint[], told bigint)

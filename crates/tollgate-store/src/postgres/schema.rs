@@ -6,7 +6,7 @@ use super::error::told;
 use crate::store::StoreError;
 
 /// What leads from each version to the next one. A change of the functions alone is a step without words.
-const STEPS: [&str; 1] = [include_str!("schema.sql")];
+const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("words.sql")];
 
 /// The functions of the last version.
 const FUNCTIONS: [&str; 3] =

@@ -41,7 +41,7 @@ use crate::shared::courier::first;
 use crate::shared::permits::Wish;
 use crate::shared::rule::Rule;
 use crate::shared::spans::traced;
-use crate::shared::{ToldTime, without_password};
+use crate::shared::{ToldTime, in_time, without_password};
 use crate::store::{Refund, Store, StoreError};
 use crate::together::hits;
 
@@ -181,7 +181,7 @@ impl RedisStore {
     pub async fn agree(&self, name: &str, proposal: &str) -> Result<String, StoreError> {
         let agree =
             async { Ok(wherever!(self, 0, |path| path.node.caller.agree(name, proposal, path.asking))) };
-        self.in_time(agree).await
+        in_time(self.deadline, agree).await
     }
 
     /// How long a decision may take.
@@ -199,25 +199,19 @@ impl RedisStore {
         }
     }
 
-    /// Within the deadline, or not at all.
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let deadline = self.deadline;
-        tokio::time::timeout(deadline, work)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {deadline:?}"))))
-    }
-
     async fn decide(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
         let order = Order::new(groups).map_err(unfit)?;
         if hits(groups).any(|hit| !hit.formers.is_empty()) {
             // Boxed, as it is rare and large; below as well.
-            Box::pin(self.in_time(cells::carry_over(self, groups))).await?;
+            Box::pin(in_time(self.deadline, cells::carry_over(self, groups))).await?;
         }
         let mut tags = tags(groups);
         match (&self.reach, tags.next(), tags.next()) {
             // Nothing to remember: any time will do.
             (_, None, _) => Ok(plain::acquire(Timestamp::EPOCH, groups, &mut States::new(), Self::SOURCE)),
-            (Reach::Cluster(_), Some(_), Some(_)) => Box::pin(self.in_time(self.decide_apart(groups))).await,
+            (Reach::Cluster(_), Some(_), Some(_)) => {
+                Box::pin(in_time(self.deadline, self.decide_apart(groups))).await
+            }
             (_, Some(tag), _) => self.send(tag, order).await,
         }
     }
@@ -356,7 +350,7 @@ impl Cells for RedisStore {
 impl Remote for RedisStore {
     async fn probe(&self) -> Result<(), StoreError> {
         // What only reads would not notice a server that refuses to write.
-        self.in_time(self.probe_somewhere()).await
+        in_time(self.deadline, self.probe_somewhere()).await
     }
 }
 
@@ -366,13 +360,13 @@ impl Store for RedisStore {
     }
 
     async fn peek(&self, groups: &[Group<'_>]) -> Result<Answer, StoreError> {
-        traced!("redis", "peek", &self.address, self.in_time(cells::look(self, groups)))
+        traced!("redis", "peek", &self.address, in_time(self.deadline, cells::look(self, groups)))
     }
 
     async fn refund(&self, refunds: &[Refund<'_>]) -> Result<(), StoreError> {
         let give_back = async {
             for refund in refunds {
-                self.in_time(cells::give_back(self, refund)).await?;
+                in_time(self.deadline, cells::give_back(self, refund)).await?;
             }
             Ok(())
         };
@@ -380,7 +374,7 @@ impl Store for RedisStore {
     }
 
     async fn reset(&self, keys: &[KeyHash]) -> Result<(), StoreError> {
-        traced!("redis", "reset", &self.address, self.in_time(self.forget(keys)))
+        traced!("redis", "reset", &self.address, in_time(self.deadline, self.forget(keys)))
     }
 }
 

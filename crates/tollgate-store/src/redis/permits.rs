@@ -3,11 +3,12 @@
 use tollgate_core::KeyHash;
 
 use super::RedisStore;
+use crate::shared::in_time;
 use crate::shared::permits::{SharedPermits, Wish};
 use crate::store::StoreError;
 
 impl SharedPermits for RedisStore {
     async fn ask(&self, key: KeyHash, wish: Wish) -> Result<Vec<i64>, StoreError> {
-        self.in_time(self.ask_permits(key, &wish)).await
+        in_time(self.deadline, self.ask_permits(key, &wish)).await
     }
 }

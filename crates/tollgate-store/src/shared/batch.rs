@@ -37,10 +37,24 @@ impl Order {
     }
 
     /// Whether it is one hit, which has a state and decides.
-    #[cfg(feature = "redis")]
     pub(crate) fn is_alone(&self) -> bool {
         let ([(group, 1)], [(_, _, limit, _)]) = (&self.groups[..], &self.hits[..]) else { return false };
         !group.shadow && group.combine.needed(1) == 1 && limit.is_stateful()
+    }
+
+    /// What the request is told: the server's own step, taken again here with all that people want to know.
+    ///
+    /// # Errors
+    /// If the server did not come to the same: a mistake in what runs there or here, or another version of it.
+    pub(crate) fn answer(
+        &self,
+        now: Timestamp,
+        states: &mut States,
+        passed: bool,
+        source: Source,
+    ) -> Result<Answer, StoreError> {
+        let answer = self.with_groups(|groups| plain::acquire(now, groups, states, source));
+        if answer.allowed == passed { Ok(answer) } else { Err(differs()) }
     }
 
     /// Runs something with the request as it was asked.
@@ -120,6 +134,14 @@ impl Batch {
         }
     }
 
+    /// The limit and the cost of all requests, if each is one hit of a key of its own, and they have these in common.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn in_common(&self) -> Option<(&Limit, u32)> {
+        let (_, _, limit, cost) = self.orders.first()?.hits.first()?;
+        let alike = |order: &Order| order.is_alone() && order.hits[0].2 == *limit && order.hits[0].3 == *cost;
+        (self.keys.len() == self.orders.len() && self.orders.iter().all(alike)).then_some((limit, *cost))
+    }
+
     /// The requests, in the order in which they are decided.
     pub(crate) fn orders(&self) -> &[Order] {
         &self.orders
@@ -143,17 +165,14 @@ impl Batch {
         self.keys.iter().zip(&reply.values).filter_map(read).collect()
     }
 
-    /// What the requests are told: the server's own steps, taken again here with all that people want to know.
+    /// What the requests are told.
     ///
     /// # Errors
-    /// If the server did not come to the same: a mistake in what runs there or here, or another version of it.
+    /// As for one of them.
     pub(crate) fn answers(&self, reply: &Reply, source: Source) -> Result<Vec<Answer>, StoreError> {
         let mut states = self.states(reply);
-        let decide = |(order, passed): (&Order, &u8)| {
-            let decide = |groups: &[Group<'_>]| plain::acquire(reply.now, groups, &mut states, source);
-            let answer = order.with_groups(decide);
-            if answer.allowed == (*passed == b'1') { Ok(answer) } else { Err(differs()) }
-        };
+        let decide =
+            |(order, passed): (&Order, &u8)| order.answer(reply.now, &mut states, *passed == b'1', source);
         if reply.passed.len() != self.orders.len() || reply.values.len() != self.keys.len() {
             return Err(differs());
         }

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tollgate_core::Answer;
 
 use super::batch::{Batch, Order};
+use super::late;
 use crate::store::StoreError;
 
 /// How many requests may wait to be sent. More than these would not be answered in time anyway.
@@ -54,13 +55,12 @@ impl<C: Carrier> Courier<C> {
     /// Has a request decided, within the deadline.
     pub(crate) async fn send(&self, order: Order, deadline: Duration) -> Result<Answer, C::Error> {
         let failed = |why: String| C::Error::from(StoreError::Unavailable(why));
-        let late = |_| failed(format!("no answer within {deadline:?}"));
         // Nobody is overtaken: who waits has the next permit.
         if let Ok(permit) = self.under_way.try_acquire() {
             let batch = Batch::of_one(order);
             let answers = tokio::time::timeout(deadline, self.carrier.carry(batch)).await;
             drop(permit);
-            return first(answers.map_err(late)??);
+            return first(answers.map_err(|_| late(deadline))??);
         }
         let (reply, answer) = oneshot::channel();
         self.orders
@@ -68,7 +68,7 @@ impl<C: Carrier> Courier<C> {
             .map_err(|_| failed(format!("{WAITING} requests are waiting already")))?;
         // If its task is gone, the runtime ends.
         let ended = |_| failed("the program is ending".to_owned());
-        tokio::time::timeout(deadline, answer).await.map_err(late)?.map_err(ended)?
+        tokio::time::timeout(deadline, answer).await.map_err(|_| late(deadline))?.map_err(ended)?
     }
 }
 
@@ -114,9 +114,7 @@ async fn run<C: Carrier>(
         }
         let carrier = Arc::clone(&carrier);
         tokio::spawn(async move {
-            let answers = carrier.carry(batch).await;
-            drop(permit);
-            match answers {
+            match carrier.carry(batch).await {
                 Ok(answers) => {
                     for (reply, answer) in replies.into_iter().zip(answers) {
                         let _ = reply.send(Ok(answer));
@@ -128,6 +126,9 @@ async fn run<C: Carrier>(
                     }
                 }
             }
+            // Who asks again at once goes with the next call, and does not set off with one of its own.
+            tokio::task::yield_now().await;
+            drop(permit);
         });
     }
 }

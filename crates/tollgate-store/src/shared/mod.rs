@@ -9,6 +9,10 @@
 //! * `permits`: permits that a program on the server counts.
 //! * `spans`: what traces say of calls.
 
+use std::time::Duration;
+
+use crate::store::StoreError;
+
 pub(crate) mod batch;
 pub(crate) mod cells;
 pub(crate) mod courier;
@@ -23,6 +27,22 @@ pub use self::rule::Unfit;
 #[cfg(any(feature = "redis-tls", feature = "postgres-tls"))]
 pub use self::tls::TlsOptions;
 pub(crate) use self::told::{HeardTime, ToldTime};
+
+/// Work within a deadline, or not at all.
+///
+/// # Errors
+/// Those of the work; or that there was no answer.
+pub(crate) async fn in_time<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| Err(late(deadline)))
+}
+
+/// What is said of what took longer.
+pub(crate) fn late(deadline: Duration) -> StoreError {
+    StoreError::Unavailable(format!("no answer within {deadline:?}"))
+}
 
 /// How a store on a server fares.
 #[derive(Clone, Debug, PartialEq, Eq)]

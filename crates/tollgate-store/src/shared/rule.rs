@@ -20,6 +20,8 @@ use tollgate_core::algorithm::meter::{self, ArrivalTime};
 use tollgate_core::algorithm::sliding_window::WindowPair;
 use tollgate_core::algorithm::token_bucket::{Bucket, Deficit};
 use tollgate_core::algorithm::{FixedWindow, Refill, Windows};
+#[cfg(feature = "postgres")]
+use tollgate_core::packed::LONGEST_SPAN;
 use tollgate_core::{Limit, Nanos, State, Timestamp};
 
 /// Nanoseconds in the servers' unit of time.
@@ -122,6 +124,18 @@ impl Meter {
     }
 }
 
+/// A meter whose state is one number, the nanosecond at which it is at its fullest, and at first the present.
+#[cfg(feature = "postgres")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word {
+    /// In which one unit comes back.
+    pub(crate) unit: Nanos,
+    /// From empty to full: at most [`LONGEST_SPAN`].
+    pub(crate) full: Nanos,
+    /// How far ahead it may lie. What is farther is a clock's mistake, and brought near.
+    pub(crate) farthest: Nanos,
+}
+
 /// A number that a double holds exactly; where it is beyond all that a limit holds, the largest of those.
 fn exact(number: u128) -> u64 {
     u64::try_from(number.min(EXACT - 1)).unwrap_or(u64::MAX)
@@ -213,6 +227,19 @@ impl Rule {
             }
             Self::Other(_, numbers, count) => SmallVec::from_slice(&numbers[..*count]),
         }
+    }
+
+    /// A meter's numbers, if its state is one.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn word(&self) -> Option<Word> {
+        let Self::Meter(meter) = self else { return None };
+        let full = Nanos::new(meter.capacity.checked_mul(meter.unit)?);
+        let is_one = meter.fine == 1 && meter.initial == meter.capacity && meter.rest == Nanos::ZERO;
+        (is_one && full <= LONGEST_SPAN).then(|| Word {
+            unit: Nanos::new(meter.unit),
+            full,
+            farthest: if meter.adopts { LONGEST_SPAN } else { full },
+        })
     }
 
     /// A cost in the rule's unit: an amount, and the rest of it.
