@@ -86,6 +86,21 @@ fn one_after_the_other(one: &Server, other: &Server) {
     });
     // It was for a millisecond, and its holder is not heard of again.
     until("it lapses", || acquire(other, &json!({})).0 != 429);
+    let metrics = other.get("/metrics").body;
+    let count = |name: &str| -> u64 {
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let result = |result: &str| {
+        metrics.lines().any(|line| {
+            line.starts_with("rate_limiter_permits_total{")
+                && line.contains(&format!("result=\"{result}\""))
+                && !line.ends_with(" 0")
+        })
+    };
+    assert!(result("granted") && result("full") && !result("error"), "{metrics}");
+    assert!(std::ptr::eq(one, other) == (count("rate_limiter_permits_kept ") == 1), "{metrics}");
 }
 
 #[test]

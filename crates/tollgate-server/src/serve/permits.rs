@@ -17,6 +17,7 @@ use tollgate::{Key, KeyBuilder, KeyHash, Nanos, StoreError, SystemClock};
 use super::api::{App, json, read, refusal, undecided};
 use super::body::{Body, Unread};
 use super::decode;
+use super::otlp::spans;
 use super::store::ServerStore;
 use super::wire::millis;
 
@@ -50,6 +51,25 @@ pub(super) fn key(keys: &KeyBuilder, text: &str) -> Result<KeyHash, String> {
     let mut builder = *keys;
     text.write(&mut builder);
     Ok(builder.finish())
+}
+
+impl Desk<'_> {
+    /// Counts what came of asking for a permit.
+    pub(super) fn asked(&self, admission: &Result<Admission, StoreError>) {
+        self.0.metrics.permits.asked(admission);
+        if let Ok(admission) = admission {
+            spans::result(admission.is_granted());
+        }
+    }
+
+    /// Gives one back, and counts that.
+    pub(super) async fn give_back(&self, key: KeyHash, id: PermitId) -> Result<bool, StoreError> {
+        let released = self.release(key, id).await?;
+        if released {
+            self.0.metrics.permits.released();
+        }
+        Ok(released)
+    }
 }
 
 /// Does the same wherever the permits are.
@@ -218,7 +238,9 @@ async fn acquire(State(app): Shared, body: Result<Body, Unread>) -> Response {
         Ok(understood) => understood,
         Err(refusal) => return refusal,
     };
-    match acquire_in_turn(&Desk(&app), key, &limit, &request, wait).await {
+    let admission = acquire_in_turn(&Desk(&app), key, &limit, &request, wait).await;
+    Desk(&app).asked(&admission);
+    match admission {
         Ok(Admission::Granted { lasts }) => {
             let permit = request.id.to_string();
             json(StatusCode::OK, &Held { granted: true, permit, expires_in_ms: millis(lasts) })
@@ -273,7 +295,7 @@ async fn release(State(app): Shared, body: Result<Body, Unread>) -> Response {
         Ok(understood) => understood,
         Err(refusal) => return refusal,
     };
-    match Desk(&app).release(key, id).await {
+    match Desk(&app).give_back(key, id).await {
         Ok(released) => json(StatusCode::OK, &Released { released }),
         Err(error) => undecided(&error),
     }

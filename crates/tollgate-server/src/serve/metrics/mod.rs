@@ -2,13 +2,14 @@
 //!
 //! * [`policies`]: what policies say, and how they were loaded; [`descriptors`]: what rules for descriptors decide.
 //! * [`store`]: how the store fares, and [`disk`]: how keeping it does; [`connections`]: who is connected; [`process`]: what the program takes.
-//! * [`services`]: the services that limits adapt to.
+//! * [`services`]: the services that limits adapt to; [`permits`]: permits.
 //! * [`exposition`]: in which form it is written.
 
 pub(super) mod connections;
 mod descriptors;
 mod disk;
 pub(super) mod exposition;
+mod permits;
 mod policies;
 mod process;
 mod services;
@@ -33,6 +34,7 @@ use tollgate::Nanos;
 
 use self::descriptors::DescriptorMetrics;
 use self::disk::DiskMetrics;
+use self::permits::PermitMetrics;
 use self::policies::{PolicyCounts, ReloadMetrics};
 use self::services::ServiceMetrics;
 use self::store::StoreMetrics;
@@ -76,6 +78,7 @@ pub(super) struct Metrics {
     audit_lost: Counter,
     spans_lost: Counter,
     services: ServiceMetrics,
+    pub(super) permits: PermitMetrics,
     store: StoreMetrics,
     /// Where memory is kept in files.
     disk: Option<DiskMetrics>,
@@ -162,6 +165,7 @@ impl Metrics {
             spans_lost.clone(),
         );
         let disk = DiskMetrics::new(&mut registry, store);
+        let permits = PermitMetrics::new(&mut registry, backend);
         let services = ServiceMetrics::default();
         registry.register_collector(Box::new(services.clone()));
         let store = StoreMetrics::new(&mut registry, store);
@@ -181,6 +185,7 @@ impl Metrics {
             audit_lost,
             spans_lost,
             services,
+            permits,
             store,
             disk,
             descriptors,
@@ -244,6 +249,7 @@ impl Metrics {
         catch_up(&self.audit_lost, app.audit.lost());
         catch_up(&self.spans_lost, otlp::lost());
         self.services.read(&app.watched);
+        self.permits.read(&app.permits);
         self.store.read(store);
         if let Some(disk) = &self.disk {
             disk.read(store);

@@ -30,7 +30,7 @@ enum Kind {
 /// What a metric is here and there: how its samples are called, its name, its unit, its kind.
 type Row = (&'static str, &'static str, &'static str, Kind);
 
-const ROWS: [Row; 42] = {
+const ROWS: [Row; 45] = {
     use Kind::{Counter, Gauge, UpDown};
 
     [
@@ -62,6 +62,9 @@ const ROWS: [Row; 42] = {
         ("rate_limiter_concurrency_in_flight", "tollgate.concurrency.in_flight", "{request}", UpDown),
         ("rate_limiter_concurrency_refused_total", "tollgate.concurrency.refused", "{request}", Counter),
         ("rate_limiter_concurrency_expired_total", "tollgate.concurrency.expired", "{request}", Counter),
+        ("rate_limiter_permits_total", "tollgate.permit.asked", "{permit}", Counter),
+        ("rate_limiter_permits_released_total", "tollgate.permit.released", "{permit}", Counter),
+        ("rate_limiter_permits_kept", "tollgate.permit.kept", "{permit}", UpDown),
         ("rate_limiter_connections", "tollgate.connection.count", "{connection}", UpDown),
         ("rate_limiter_connections_accepted_total", "tollgate.connection.accepted", "{connection}", Counter),
         ("ratelimit_service_rate_limit_total_hits", "tollgate.descriptor.hits", "{hit}", Counter),

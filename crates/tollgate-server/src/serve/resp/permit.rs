@@ -93,7 +93,9 @@ impl Wish {
         };
         match &self.what {
             What::Acquire(limit, request) => {
-                let (granted, lasts, ahead, retry) = match desk.acquire(key, limit, request).await? {
+                let admission = desk.acquire(key, limit, request).await;
+                desk.asked(&admission);
+                let (granted, lasts, ahead, retry) = match admission? {
                     Admission::Granted { lasts } => (1, millis(lasts), 0, Some(Nanos::ZERO)),
                     Admission::Full { ahead, retry_after } => (0, 0, ahead, retry_after),
                 };
@@ -111,7 +113,7 @@ impl Wish {
                 let lasts = desk.renew(key, limit, *id).await?;
                 number(lasts.map_or(0, millis), replies);
             }
-            What::Release(id) => replies.integer(desk.release(key, *id).await?.into()),
+            What::Release(id) => replies.integer(desk.give_back(key, *id).await?.into()),
             What::Usage => {
                 let usage = desk.usage(key).await?;
                 replies.array(2);
