@@ -14,8 +14,9 @@ use super::batch::{Batch, Order};
 use super::late;
 use crate::store::StoreError;
 
-/// How many requests may wait to be sent. More than these would not be answered in time anyway.
-const WAITING: usize = 16_384;
+/// How many requests may wait to be sent, with those that were given up since the last call left. More than these would not be
+/// answered in time anyway.
+const WAITING: usize = 32_768;
 
 /// Whoever brings a batch to a server, and its answers back.
 pub(crate) trait Carrier: Send + Sync + 'static {
