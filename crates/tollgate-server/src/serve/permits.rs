@@ -55,7 +55,7 @@ pub(super) fn key(keys: &KeyBuilder, text: &str) -> Result<KeyHash, String> {
 
 impl Desk<'_> {
     /// Counts what came of asking for a permit.
-    pub(super) fn asked(&self, admission: &Result<Admission, StoreError>) {
+    pub(super) fn asked(self, admission: &Result<Admission, StoreError>) {
         self.0.metrics.permits.asked(admission);
         if let Ok(admission) = admission {
             spans::result(admission.is_granted());
@@ -63,7 +63,7 @@ impl Desk<'_> {
     }
 
     /// Gives one back, and counts that.
-    pub(super) async fn give_back(&self, key: KeyHash, id: PermitId) -> Result<bool, StoreError> {
+    pub(super) async fn give_back(self, key: KeyHash, id: PermitId) -> Result<bool, StoreError> {
         let released = self.release(key, id).await?;
         if released {
             self.0.metrics.permits.released();
