@@ -16,8 +16,8 @@
 //!
 //! # Panics
 //! A hook or a layer that panics changes no decision: an observer is as if it had returned, and where a layer panics what it wraps
-//! decides, which is never asked twice. Panics are counted ([`Observers::panics`], `Layered::panics`) and said
-//! in the log at the first, the second, the fourth and so on. Who panics goes on being called: otherwise whoever can bring about a panic could switch
+//! decides, which is never asked twice. Panics are counted ([`Observers::panics`], `Layered::panics`) and, with the feature
+//! `policy`, said in the log at the first, the second, the fourth and so on. Who panics goes on being called: otherwise whoever can bring about a panic could switch
 //! it off.
 //!
 //! That needs unwinding. In a program that is built with `panic = "abort"` a panic ends the process, in a plugin as anywhere.

@@ -4,6 +4,7 @@
 //! They are read from what `/metrics` would say, so nothing is counted twice. Only the histogram of times is: instruments that are
 //! read cannot have distributions.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,7 @@ use opentelemetry::metrics::{AsyncInstrument, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
 use super::SERVICE;
-use super::samples::{help, samples};
+use super::samples::{Sample, help, samples};
 use crate::serve::api::App;
 use crate::serve::metrics::duration_bounds;
 
@@ -121,7 +122,7 @@ pub(super) fn observe(provider: &SdkMeterProvider, app: &Arc<App>) {
 struct Reader {
     app: Arc<App>,
     /// What was read last, and how often that was done.
-    read: Mutex<(u64, String)>,
+    read: Mutex<(u64, HashMap<&'static str, Vec<Sample>>)>,
 }
 
 impl Reader {
@@ -130,10 +131,13 @@ impl Reader {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         // Relaxed, as it is under the lock.
         if seen.load(Ordering::Relaxed) == read.0 {
-            *read = (read.0 + 1, self.app.metrics.render(&self.app));
+            let text = self.app.metrics.render(&self.app);
+            let mut all = samples(&text);
+            let told = ROWS.iter().filter_map(|(name, ..)| Some((*name, all.remove(name)?)));
+            *read = (read.0 + 1, told.collect());
         }
         seen.store(read.0, Ordering::Relaxed);
-        for sample in samples(&read.1).remove(name).into_iter().flatten() {
+        for sample in read.1.get(name).into_iter().flatten() {
             to.observe(sample.value, &sample.attributes);
         }
     }
