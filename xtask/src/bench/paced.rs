@@ -57,13 +57,17 @@ pub(super) fn ask(
     let mut connections = (0..CONNECTIONS).map(|_| connect()).collect::<Result<Vec<_>, _>>()?;
     let mut answers = Answers { times: Vec::new(), failed: 0 };
     let (began, mut number) = (Instant::now(), 0);
+    let mut first = 0;
     let mut due = began;
     loop {
         let is_over = !goes_on();
         if is_over && connections.iter().all(|connection| connection.asked.is_none()) {
             break;
         }
-        for connection in &mut connections {
+        // By turns: the server ends a connection on which nothing was asked for too long.
+        first = (first + 1) % CONNECTIONS;
+        let (after, before) = connections.split_at_mut(first);
+        for connection in before.iter_mut().chain(after) {
             let result = match connection.asked {
                 None if !is_over && Instant::now() >= due => {
                     let result = connection.ask(due, &question(number));
