@@ -12,6 +12,7 @@ use super::{Running, Server};
 use crate::chores::{ChoreError, Done, cargo, root};
 
 const ROUNDS: usize = 7;
+const CONNECTIONS: u32 = 8;
 const REQUESTS: &str = "200000";
 /// Where what it is compared with is built, from the root.
 const BUILT: &str = "benches/limitador/target";
@@ -73,6 +74,16 @@ pub(crate) fn bench() -> Done {
     }
     println!("\nrequests a second, 8 connections of 32 requests each, {ROUNDS} rounds (min / median / max)");
     super::compared(all.iter().map(|asked| (asked.name, asked.rates.as_slice())));
+
+    let [_, rate, _] = super::spread(all[0].rates.iter().copied());
+    let (half, log) = (rate / 2.0, directory.join("times"));
+    println!("\nat {half:.0} a second, half of that: 99 % of answers within, in ms");
+    for asked in &all[..2] {
+        super::write(&body, &asked.message)?;
+        let within =
+            (0..ROUNDS).map(|_| within(&asked.url, &body, half, &log)).collect::<Result<Vec<_>, _>>()?;
+        println!("{:<34} {}", asked.name, super::shown(within, 2));
+    }
     Ok(())
 }
 
@@ -102,10 +113,29 @@ fn frame(message: &[u8]) -> Vec<u8> {
     [&[0], &length.to_be_bytes()[..], message].concat()
 }
 
-/// Requests a second.
+/// Requests a second, as many as it can ask.
 fn load(url: &str, body: &Path) -> Result<f64, ChoreError> {
+    asked(url, body, &[])
+}
+
+/// The milliseconds in which 99 % of the answers came when it asks so often a second.
+fn within(url: &str, body: &Path, rate: f64, log: &Path) -> Result<f64, ChoreError> {
+    let _ = std::fs::remove_file(log);
+    let each = format!("--rps={:.0}", rate / f64::from(CONNECTIONS));
+    let _ = asked(url, body, &[&each, &format!("--log-file={}", log.display())])?;
+    let text =
+        std::fs::read_to_string(log).map_err(|error| ChoreError::Io(log.display().to_string(), error))?;
+    let micros = |line: &str| line.rsplit('\t').next()?.trim().parse::<u32>().ok();
+    let mut times: Vec<u32> = text.lines().filter_map(micros).collect();
+    times.sort_unstable();
+    let time = times.get(times.len() / 100 * 99).map(|micros| f64::from(*micros) / 1e3);
+    time.ok_or_else(|| ChoreError::Failed("h2load, which noted no times,".to_owned()))
+}
+
+fn asked(url: &str, body: &Path, more: &[&str]) -> Result<f64, ChoreError> {
     let output = Command::new("h2load")
-        .args(["-n", REQUESTS, "-c", "8", "-m", "32", "-t", "1", "-H", "te: trailers"])
+        .args(["-n", REQUESTS, "-c", &CONNECTIONS.to_string(), "-m", "32", "-t", "1", "-H", "te: trailers"])
+        .args(more)
         .args(["-H", "content-type: application/grpc", "-d"])
         .args([body, Path::new(url)])
         .output()
