@@ -72,7 +72,7 @@ pub struct PostgresOptions {
     pub deadline: Duration,
     /// How long an attempt to connect may take.
     pub connect_timeout: Duration,
-    /// How many connections this node keeps: 1 or more. A quarter of them decide, each up to 64 limits at
+    /// How many connections this node keeps: 1 or more. Half of them decide, each up to 64 limits at
     /// once; the others are for all else. More of them are worth it where the way to the database or to its disk is long.
     pub connections: usize,
     /// How often a part of the table is looked through for rows that mean nothing any more, by one of the nodes.
@@ -164,7 +164,7 @@ impl PostgresStore {
             Arc::new(Caller { pool, told_time: ToldTime::default(), heard_time: HeardTime::default() });
         tokio::spawn(sweep(Arc::downgrade(&caller), options.sweep_interval));
         // Fewer calls do more together; and what is not a decision finds a connection too.
-        let courier = Courier::new(Arc::clone(&caller), connections.div_ceil(4), false);
+        let courier = Courier::new(Arc::clone(&caller), connections.div_ceil(2), false);
         Ok(Self { address, caller, courier, deadline: options.deadline })
     }
 
