@@ -81,7 +81,8 @@ fn paced_rounds(address: &str, rate: f64) -> Done {
     for _ in 0..ROUNDS {
         for (question, times) in [&ours, &floor].into_iter().zip(&mut times) {
             let began = Instant::now();
-            let answers = paced::ask(address, rate, &|_| question.clone(), &|| began.elapsed() < PACED)?;
+            let answers =
+                paced::ask(address, rate, &|_| question.clone(), paced::http, &|| began.elapsed() < PACED)?;
             if answers.failed > 0 {
                 return Err(ChoreError::Failed(format!("asking over HTTP, {} times,", answers.failed)));
             }

@@ -1,4 +1,4 @@
-//! A client of HTTP that asks at a fixed pace, whether or not the server keeps up, and notes how long each answer took from
+//! A client that asks at a fixed pace, whether or not the server keeps up, and notes how long each answer took from
 //! when its question was due: a server that stalls is charged with all that it kept waiting.
 
 use std::io::{self, Read, Write};
@@ -35,6 +35,32 @@ impl Answers {
     }
 }
 
+/// Whether an answer is a success; nothing as long as it is not all there.
+pub(super) type Whole = fn(&[u8]) -> Option<bool>;
+
+/// An answer over HTTP.
+pub(super) fn http(came: &[u8]) -> Option<bool> {
+    let end = came.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&came[..end]);
+    let mut lines = head.lines();
+    let is_success = lines.next().is_some_and(|status| status.contains(" 200"));
+    let length = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    });
+    (came.len() >= end + 4 + length.unwrap_or(0_usize)).then_some(is_success)
+}
+
+/// An answer by the Redis protocol: a line, or an array of fewer than ten numbers.
+pub(super) fn resp(came: &[u8]) -> Option<bool> {
+    let lines = came.split(|byte| *byte == b'\n').count() - 1;
+    let more = match came {
+        [b'*', count @ b'0'..=b'9', ..] => usize::from(count - b'0'),
+        _ => 0,
+    };
+    (lines > more).then(|| !came.starts_with(b"-"))
+}
+
 /// A question to the HTTP API.
 pub(super) fn post(path: &str, body: &str) -> String {
     format!(
@@ -50,6 +76,7 @@ pub(super) fn ask(
     address: &str,
     rate: f64,
     question: &dyn Fn(u32) -> String,
+    whole: Whole,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Answers, ChoreError> {
     let failed = |error| ChoreError::Io(address.to_owned(), error);
@@ -76,7 +103,7 @@ pub(super) fn ask(
                     result.map(|()| None)
                 }
                 None => continue,
-                Some(_) => connection.hear(),
+                Some(_) => connection.hear(whole),
             };
             match result {
                 Ok(None) => {}
@@ -118,28 +145,18 @@ impl Connection {
     }
 
     /// Whether the answer is a success, and how long after it was due it came; nothing as long as it is not all there.
-    fn hear(&mut self) -> io::Result<Option<(bool, Duration)>> {
+    fn hear(&mut self, whole: Whole) -> io::Result<Option<(bool, Duration)>> {
         let mut room = [0; 4 << 10];
         match self.stream.read(&mut room) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => self.came.extend_from_slice(&room[..read]),
+            Ok(length) => self.came.extend_from_slice(&room[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let is_late = self.asked.is_some_and(|due| due.elapsed() > PATIENCE);
                 return if is_late { Err(io::ErrorKind::TimedOut.into()) } else { Ok(None) };
             }
             Err(error) => return Err(error),
         }
-        let Some(end) = self.came.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-        let head = String::from_utf8_lossy(&self.came[..end]);
-        let mut lines = head.lines();
-        let is_success = lines.next().is_some_and(|status| status.contains(" 200"));
-        let length = lines.find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-        });
-        if self.came.len() < end + 4 + length.unwrap_or(0_usize) {
-            return Ok(None);
-        }
+        let Some(is_success) = whole(&self.came) else { return Ok(None) };
         self.came.clear();
         Ok(self.asked.take().map(|due| (is_success, due.elapsed())))
     }

@@ -120,7 +120,7 @@ impl Bench {
                 is_over.store(result.is_err(), Ordering::Relaxed);
                 result
             });
-            let answers = paced::ask(&self.address, rate, &question, &goes_on);
+            let answers = paced::ask(&self.address, rate, &question, paced::http, &goes_on);
             reloading.join().map_err(|_| ChoreError::Failed("reloading".to_owned()))??;
             answers
         })?;

@@ -7,10 +7,12 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Running, Server, shown};
+use super::{Running, Server, paced, shown};
 use crate::chores::{ChoreError, Done};
 
 const ROUNDS: usize = 5;
+/// How long is asked at a fixed pace.
+const PACED: Duration = Duration::from_secs(3);
 
 /// How many commands each client has under way, and how many are sent in a run.
 const LOADS: [(&str, &str); 2] = [("1", "200000"), ("64", "3000000")];
@@ -45,6 +47,33 @@ pub(crate) fn bench() -> Done {
         }
         let ratios = rates[1].iter().zip(&rates[0]).map(|(ours, theirs)| ours / theirs);
         println!("  {:<28} {} (min / median / max)", "CL.THROTTLE to INCR", shown(ratios, 2));
+        if depth == "1" {
+            paced_rounds([redis_port, tollgate_port], super::spread(rates[1].iter().copied())[1] / 2.0)?;
+        }
+    }
+    Ok(())
+}
+
+/// How long answers take at this rate.
+fn paced_rounds(ports: [u16; 2], rate: f64) -> Done {
+    println!("at {rate:.0} a second, half of that: 99 % of answers within, from when they were due, in ms");
+    for (name, is_redis, command) in RUNS {
+        let address = format!("127.0.0.1:{}", ports[usize::from(!is_redis)]);
+        let mut times = Vec::new();
+        for _ in 0..ROUNDS {
+            let began = Instant::now();
+            // As good as random, and each of the million once in a while.
+            let line = |number: u32| {
+                let key = (number.wrapping_mul(2_654_435_761) % 1_000_000).to_string();
+                format!("{}\r\n", command.join(" ").replace("__rand_int__", &key))
+            };
+            let answers = paced::ask(&address, rate, &line, paced::resp, &|| began.elapsed() < PACED)?;
+            if answers.failed > 0 {
+                return Err(ChoreError::Failed(format!("{name}, {} times,", answers.failed)));
+            }
+            times.push(answers.within(0.99));
+        }
+        println!("  {name:<28} {}", shown(times, 2));
     }
     Ok(())
 }
